@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+//
+// io/backend.h: the contract between the loop and the kernel: collect, then dispatch.
+//
+// Decision: wait() only collects and dispatch() only calls back, because the loop must be able to give the GIL away
+// around the first and hold it around the second, and because a callback may cancel, close or destroy anything.
+// A backend that learns of readiness (epoll, kqueue) makes the recv/accept/send system call inside dispatch(), so that
+// bytes go straight to where the protocol wants them; one that learns of completions (io_uring) made it long before.
+// Thread: loop thread, except wake().  Python: none.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <span>
+
+#include "base/clock.h"
+#include "base/errno.h"
+#include "base/result.h"
+#include "io/op.h"
+
+namespace cxxloop::io {
+
+class Backend {
+ public:
+  Backend() = default;
+  Backend(const Backend&) = delete;
+  Backend& operator=(const Backend&) = delete;
+  virtual ~Backend() = default;  // REQUIRES: no op is in_kernel()
+
+  // A short name for build_info() and logs: "libev", "io_uring", "simulator".
+  [[nodiscard]] virtual const char* name() const noexcept = 0;
+
+  // Queue `op` on op.fd. The op and its buffers stay valid until its last completion or a cancel() that returns true.
+  // REQUIRES: !op.in_kernel(). Fails at the call: bad_fd, not_permitted (a regular file or directory cannot be polled),
+  // exists (another op of the same direction is on the fd), no_memory.
+  [[nodiscard]] virtual Errno submit(Op& op) noexcept = 0;
+
+  // Take `op` back. True: it is idle now and will not complete any more, a collected completion included (readiness
+  // backends: always). False: one last completion will come, with ECANCELED or its real result. Idle ops: true.
+  [[nodiscard]] virtual bool cancel(Op& op) noexcept = 0;
+
+  // Send now what can be sent without waiting: bytes sent, or again. A backend that prefers batches answers again.
+  [[nodiscard]] virtual Result<size_t> try_send(int fd, std::span<const iovec> iov) noexcept = 0;
+  // Half-close: no more sends. ENOTCONN is not an error.
+  [[nodiscard]] virtual Errno shutdown_write(int fd) noexcept = 0;
+  // The owner is about to close `fd`: drop whatever is cached for it. REQUIRES: no op on it.
+  virtual void forget(int fd) noexcept = 0;
+
+  // Sleep until `deadline` (never early by the clock; late by microseconds), a completion, or wake(). Collects into
+  // the batch; runs no callback; needs no GIL. EINTR returns ok with whatever there is. REQUIRES: the batch is empty.
+  [[nodiscard]] virtual Errno wait(Deadline deadline) noexcept = 0;
+  // Number of collected completions that were not dispatched yet (cancelled ones may count).
+  [[nodiscard]] virtual size_t collected() const noexcept = 0;
+  // Call back the oldest collected completion. False: the batch is used up.
+  // Runs the owner: it may do anything, destroying the op or calling any method here but wait(), included.
+  virtual bool dispatch_one() noexcept = 0;
+
+  // Make the current or next wait() return. Any thread, async-signal-safe; several calls cost one wake-up.
+  virtual void wake() noexcept = 0;
+  // Number of ops submitted and not idle.
+  [[nodiscard]] virtual size_t ops_count() const noexcept = 0;
+};
+
+}  // namespace cxxloop::io

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: MIT
+//
+// io/op.h: one request to the kernel and the place its completions go.
+//
+// Thread: loop thread.  Python: none.  Owns: nothing; an Op belongs to the object above it (a Stream holds one RecvOp
+// and one SendOp) and must stay where it is while a backend has it.
+#pragma once
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "base/assert.h"
+
+namespace cxxloop::io {
+
+enum class OpKind : uint8_t {
+  poll_read,   // completes while fd is readable, errored or hung up; result: 0
+  poll_write,  // completes while fd is writable, errored or hung up; result: 0
+  recv,        // RecvOp; result: bytes received, 0 at end of file, or -errno
+  accept,      // AcceptOp; result: an accepted, non-blocking, close-on-exec descriptor, or -errno
+  send,        // SendOp; result: bytes sent or -errno
+};
+
+// idle -> armed (submit) -> idle (last completion or successful cancel); armed -> cancelling (cancel() == false) -> idle.
+enum class OpState : uint8_t { idle, armed, cancelling };
+
+// poll_*, recv and accept go on completing until they are cancelled ("multishot"); send completes once.
+// recv also ends by itself after a result <= 0. Level-triggered: what was not consumed completes again.
+struct Op {
+  using CompleteFn = void (*)(Op&, int32_t result) noexcept;
+
+  Op(OpKind kind_of_op, void* owner_of_op, CompleteFn callback) noexcept
+      : on_complete(callback), owner(owner_of_op), kind(kind_of_op) {}
+  Op(const Op&) = delete;
+  Op& operator=(const Op&) = delete;
+  ~Op() { CXL_ASSERT(state == OpState::idle); }
+
+  [[nodiscard]] bool in_kernel() const noexcept { return state != OpState::idle; }
+  [[nodiscard]] bool reads() const noexcept {
+    return kind == OpKind::poll_read || kind == OpKind::recv || kind == OpKind::accept;
+  }
+
+  CompleteFn on_complete;  // called by Backend::dispatch only; may cancel, resubmit or destroy the op
+  void* owner;             // for on_complete
+  int fd = -1;             // borrowed
+  OpKind kind;
+  OpState state = OpState::idle;    // written by the backend
+  int32_t batch_index = -1;         // True exactly when >= 0: collected and not yet dispatched. Written by the backend.
+};
+
+struct RecvOp : Op {
+  // Where the next bytes go. An empty span: the backend's own buffer. Nothing at all: do not read this time
+  // (the owner has failed, cancelled the op, or destroyed it: the backend touches nothing afterwards).
+  using TargetFn = std::optional<std::span<std::byte>> (*)(RecvOp&) noexcept;
+
+  RecvOp(void* owner_of_op, CompleteFn callback, TargetFn target) noexcept
+      : Op(OpKind::recv, owner_of_op, callback), read_target(target) {}
+
+  TargetFn read_target;
+  const std::byte* data = nullptr;  // the received bytes, valid during on_complete only
+};
+
+struct AcceptOp : Op {
+  AcceptOp(void* owner_of_op, CompleteFn callback) noexcept : Op(OpKind::accept, owner_of_op, callback) {}
+
+  uint32_t accepts_max = 1;    // at most this many connections per readiness (asyncio: backlog)
+  sockaddr_storage peer{};     // the accepted connection's address, valid during on_complete only
+  socklen_t peer_size = 0;
+};
+
+struct SendOp : Op {
+  static constexpr size_t iov_max = 64;
+
+  SendOp(void* owner_of_op, CompleteFn callback) noexcept : Op(OpKind::send, owner_of_op, callback) {}
+
+  std::array<iovec, iov_max> iov{};  // the bytes stay valid until the completion
+  size_t iov_count = 0;
+};
+
+}  // namespace cxxloop::io
