@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: MIT
+"""Fixtures of the behaviour tests: every test runs on asyncio, the reference, and on cxxloop."""
+
+import asyncio
+import contextlib
+import faulthandler
+import gc
+import inspect
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+LOOP_NAMES = ("asyncio", "cxxloop")
+LOOP_FACTORY_SOURCE = {
+    "asyncio": "import asyncio\nnew_loop = asyncio.SelectorEventLoop\n",
+    "cxxloop": "import asyncio, cxxloop\nnew_loop = cxxloop.new_event_loop\n",
+}
+HANG_S = 40  # A test that runs longer hangs: it fails and the run goes on.
+STUCK_S = 90  # A hang that no signal can break ends the process with a dump of all threads.
+
+
+class Hang(KeyboardInterrupt):
+    """Raised in the main thread by the watchdog; a KeyboardInterrupt so that no loop may swallow it."""
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--loop",
+        choices=(*LOOP_NAMES, "both"),
+        default="both",
+        help="the event loop the behaviour tests run on",
+    )
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "cxxloop_only(reason): a promise asyncio does not make")
+    config.addinivalue_line("markers", "asyncio_only(reason): checks the reference itself")
+
+
+def pytest_generate_tests(metafunc):
+    if "loop_name" not in metafunc.fixturenames:
+        return
+    chosen = metafunc.config.getoption("--loop")
+    names = list(LOOP_NAMES) if chosen == "both" else [chosen]
+    for name in LOOP_NAMES:
+        if metafunc.definition.get_closest_marker(f"{name}_only"):
+            names = [n for n in names if n == name]
+    metafunc.parametrize("loop_name", names)
+
+
+def pytest_collection_modifyitems(config, items):
+    """With one loop chosen, tests of the other loop alone have no parameter left: they are deselected."""
+    chosen = config.getoption("--loop")
+    if chosen == "both":
+        return
+    foreign = [i for i in items for n in LOOP_NAMES if n != chosen and i.get_closest_marker(f"{n}_only")]
+    if foreign:
+        config.hook.pytest_deselected(items=foreign)
+        items[:] = [i for i in items if i not in foreign]
+
+
+def _raise_hang(signum, frame):
+    faulthandler.dump_traceback(all_threads=True)
+    raise Hang(f"no end after {HANG_S} s")
+
+
+@contextlib.contextmanager
+def _watchdog():
+    previous = signal.signal(signal.SIGALRM, _raise_hang)
+    signal.setitimer(signal.ITIMER_REAL, HANG_S)
+    faulthandler.dump_traceback_later(STUCK_S, exit=True)
+    try:
+        yield
+    except Hang as hang:
+        pytest.fail(f"hang: {hang}")
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    if inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    with _watchdog():
+        pyfuncitem.obj(**arguments)
+    return True
+
+
+class RecordList(logging.Handler):
+    """Keeps the records of the `asyncio` logger."""
+
+    def __init__(self):
+        super().__init__(logging.DEBUG)
+        self.records = []
+
+    def emit(self, record):
+        self.records.append(record)
+
+    def texts(self, level):
+        return [r.getMessage() for r in self.records if r.levelno == level]
+
+
+@pytest.fixture
+def loop_factory(loop_name):
+    """Makes a new event loop of the kind under test."""
+    if loop_name == "asyncio":
+        return asyncio.SelectorEventLoop
+    import cxxloop
+
+    return cxxloop.new_event_loop
+
+
+@pytest.fixture
+def asyncio_records():
+    """Everything logged by asyncio's logger during the test, at every level."""
+    handler = RecordList()
+    logger = logging.getLogger("asyncio")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    yield handler
+    logger.setLevel(level)
+    logger.removeHandler(handler)
+
+
+@pytest.fixture
+def logged_errors(asyncio_records):
+    """Opt in: the test expects errors in the log. A function that returns their texts."""
+    return lambda: asyncio_records.texts(logging.ERROR)
+
+
+@pytest.fixture
+def loop(request, loop_factory, asyncio_records):
+    """A fresh loop. An error that reaches the log fails a test that did not ask for `logged_errors`."""
+    loop = loop_factory()
+    yield loop
+    assert not loop.is_running()
+    loop.close()
+    del loop
+    gc.collect()
+    if "logged_errors" not in request.fixturenames:
+        assert asyncio_records.texts(logging.ERROR) == []
+
+
+@pytest.fixture
+def reported(loop):
+    """Opt in: the contexts given to the loop's exception handler, which is replaced by a recorder."""
+    contexts = []
+    loop.set_exception_handler(lambda loop, context: contexts.append(context))
+    yield contexts
+    contexts.clear()
+
+
+@pytest.fixture
+def run(loop):
+    """Runs a coroutine to its end, or fails after `timeout` seconds."""
+
+    def run(main, *, timeout=10):
+        return loop.run_until_complete(asyncio.wait_for(main, timeout))
+
+    return run
+
+
+@pytest.fixture
+def turn(loop):
+    """Runs one turn of the loop: stop() asks for the turn that is under way to be the last."""
+
+    def turn():
+        loop.stop()
+        loop.run_forever()
+
+    return turn
+
+
+@pytest.fixture
+def open_fds():
+    """Returns the set of file descriptors open now."""
+
+    def open_fds():
+        # The descriptor that lists the folder is closed when listdir returns.
+        return {fd for fd in map(int, os.listdir("/proc/self/fd")) if os.path.lexists(f"/proc/self/fd/{fd}")}
+
+    return open_fds
+
+
+@pytest.fixture
+def socket_pair():
+    """Makes connected non-blocking pairs, closed at the end."""
+    with contextlib.ExitStack() as stack:
+
+        def socket_pair(type=socket.SOCK_STREAM):
+            left, right = socket.socketpair(socket.AF_UNIX, type)
+            for sock in (left, right):
+                sock.setblocking(False)
+                stack.enter_context(sock)
+            return left, right
+
+        yield socket_pair
+
+
+@pytest.fixture
+def script(loop_name, tmp_path):
+    """Starts a Python script in its own process; `new_loop` in it makes a loop of the kind under test."""
+    with contextlib.ExitStack() as stack:
+
+        def script(source, *args, options=(), env=None):
+            path = tmp_path / "script.py"
+            path.write_text(LOOP_FACTORY_SOURCE[loop_name] + textwrap.dedent(source))
+            environment = dict(os.environ, PYTHONPATH=os.pathsep.join(p for p in sys.path if p), **(env or {}))
+            child = subprocess.Popen(
+                [sys.executable, *options, str(path), *args],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment,
+            )
+            stack.callback(child.wait)
+            stack.callback(child.kill)
+            for pipe in (child.stdin, child.stdout, child.stderr):
+                stack.callback(pipe.close)
+            return child
+
+        yield script
+
+
+@pytest.fixture
+def run_script(script):
+    """Runs a script to its end; the result has returncode, stdout and stderr."""
+
+    def run_script(source, *args, options=(), env=None, check=True):
+        child = script(source, *args, options=options, env=env)
+        stdout, stderr = child.communicate(timeout=30)
+        result = subprocess.CompletedProcess(child.args, child.returncode, stdout, stderr)
+        if check:
+            assert result.returncode == 0, stderr
+        return result
+
+    return run_script
