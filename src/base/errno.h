@@ -23,6 +23,9 @@ enum class Errno : int {
   pipe = EPIPE,
 };
 
+// What the last failed system call of this thread left.
+inline Errno last_errno() noexcept { return static_cast<Errno>(errno); }
+
 // A negative kernel result (-errno) as an Errno.
 constexpr Errno errno_of(int result) noexcept { return static_cast<Errno>(-result); }
 

@@ -12,6 +12,7 @@
 #include <sys/uio.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 
 #include "base/clock.h"
@@ -20,6 +21,14 @@
 #include "io/op.h"
 
 namespace cxxloop::io {
+
+// What a backend has done since it was made, for tests and diagnostics.
+struct BackendCounters {
+  int64_t waits = 0;           // calls of wait()
+  int64_t blocking_waits = 0;  // those that were allowed to sleep
+  int64_t wake_writes = 0;     // system calls that wake() made
+  int64_t timer_arms = 0;      // system calls that set a kernel timer
+};
 
 class Backend {
  public:
@@ -38,6 +47,7 @@ class Backend {
 
   // Take `op` back. True: it is idle now and will not complete any more, a collected completion included (readiness
   // backends: always). False: one last completion will come, with ECANCELED or its real result. Idle ops: true.
+  // A recv taken back always ends with ECANCELED: bytes that arrived meanwhile belong to the fd's next recv op.
   [[nodiscard]] virtual bool cancel(Op& op) noexcept = 0;
 
   // Send now what can be sent without waiting: bytes sent, or again. A backend that prefers batches answers again.
@@ -53,13 +63,15 @@ class Backend {
   // Number of collected completions that were not dispatched yet (cancelled ones may count).
   [[nodiscard]] virtual size_t collected() const noexcept = 0;
   // Call back the oldest collected completion. False: the batch is used up.
-  // Runs the owner: it may do anything, destroying the op or calling any method here but wait(), included.
+  // Runs the owner: it may do anything, destroying the op included, and call any method here but wait() and
+  // dispatch_one().
   virtual bool dispatch_one() noexcept = 0;
 
   // Make the current or next wait() return. Any thread, async-signal-safe; several calls cost one wake-up.
   virtual void wake() noexcept = 0;
   // Number of ops submitted and not idle.
   [[nodiscard]] virtual size_t ops_count() const noexcept = 0;
+  [[nodiscard]] virtual BackendCounters counters() const noexcept = 0;
 };
 
 }  // namespace cxxloop::io

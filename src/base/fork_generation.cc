@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+#include "base/fork_generation.h"
+
+#include <pthread.h>
+
+#include <atomic>
+
+#include "base/assert.h"
+
+namespace cxxloop {
+namespace {
+
+// Per process by nature. pthread_atfork() instead of getpid(), which is a system call and repeats after a wrap-around.
+std::atomic<uint64_t> generation{1};
+
+void on_fork_in_child() noexcept { generation.fetch_add(1, std::memory_order_relaxed); }
+
+bool register_child_hook() noexcept { return pthread_atfork(nullptr, nullptr, on_fork_in_child) == 0; }
+
+}  // namespace
+
+uint64_t fork_generation() noexcept {
+  static const bool registered = register_child_hook();
+  CXL_CHECK(registered);
+  return generation.load(std::memory_order_relaxed);
+}
+
+}  // namespace cxxloop

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: MIT
+//
+// base/fork_generation.h: tells an object that it has become a copy in a forked child.
+#pragma once
+
+#include <cstdint>
+
+namespace cxxloop {
+
+// Constant within a process and larger in each child it forks after the first call. What a constructor stored and a
+// later call returns differ exactly when a fork() lies between them. Any thread, async-signal-safe after the first call.
+[[nodiscard]] uint64_t fork_generation() noexcept;
+
+}  // namespace cxxloop

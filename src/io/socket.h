@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+//
+// io/socket.h: the system calls on descriptors, as functions that return their errors.
+//
+// EINTR never leaves this file: every call here is on a non-blocking descriptor or repeats without harm.
+#pragma once
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <span>
+
+#include "base/errno.h"
+#include "base/result.h"
+#include "base/unique_fd.h"
+
+namespace cxxloop::io {
+
+// Bytes received; 0 at end of file.
+[[nodiscard]] Result<size_t> receive(int fd, std::span<std::byte> into) noexcept;
+// Bytes sent. Never raises SIGPIPE.
+[[nodiscard]] Result<size_t> send(int fd, std::span<const std::byte> bytes) noexcept;
+[[nodiscard]] Result<size_t> send_vector(int fd, std::span<const iovec> iov) noexcept;
+
+// The accepted connection, non-blocking and close-on-exec; the caller owns it.
+[[nodiscard]] Result<int> accept_connection(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept;
+
+// No more sends. A peer that is gone already (ENOTCONN) is not an error.
+[[nodiscard]] Errno shutdown_write(int fd) noexcept;
+
+// ok, bad_fd, or not_permitted: a kind of file that has no readiness (regular file, directory, /dev/null).
+[[nodiscard]] Errno check_pollable(int fd) noexcept;
+
+// True exactly when the number is an open descriptor.
+[[nodiscard]] bool is_open(int fd) noexcept;
+
+[[nodiscard]] Errno set_nonblocking_cloexec(int fd) noexcept;
+
+}  // namespace cxxloop::io
