@@ -96,17 +96,17 @@ def pytest_pyfunc_call(pyfuncitem):
 
 
 class RecordList(logging.Handler):
-    """Keeps the records of the `asyncio` logger."""
+    """Keeps what the `asyncio` logger says, formatted at once: the arguments may change later."""
 
     def __init__(self):
         super().__init__(logging.DEBUG)
         self.records = []
 
     def emit(self, record):
-        self.records.append(record)
+        self.records.append((record.levelno, record.getMessage()))
 
     def texts(self, level):
-        return [r.getMessage() for r in self.records if r.levelno == level]
+        return [text for levelno, text in self.records if levelno == level]
 
 
 @pytest.fixture
