@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: MIT
+//
+// benchmarks/net/echo_client.cc: loads an echo server, checks every byte, reports rate, latency and the server's CPU as one JSON line.
+//
+// Exit code: 0 all bytes right; 1 a wrong byte, a lost connection or a stall; 2 bad arguments or no connection.
+// Decision: the client reads the server's CPU account itself, at the very turn that opens and closes the window of counted
+// messages. On a shared core the server cannot run at that moment, so the account is exact.
+// Decision: loopback only. A load generator that can be pointed at a stranger is a weapon.
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <optional>
+#include <vector>
+
+#include "base/clock.h"
+#include "byte_pattern.h"
+#include "latency_histogram.h"
+#include "load_connection.h"
+#include "load_options.h"
+#include "server_cpu.h"
+
+namespace cxxloop::benchmarks {
+namespace {
+
+constexpr int64_t stall_ns = 10 * ns_per_second;  // No message for so long is a hang of the server, not slowness.
+constexpr int64_t drain_ns = 10 * ns_per_second;
+
+struct SocketAddress {
+  sockaddr_storage storage{};
+  socklen_t size = 0;
+};
+
+std::optional<SocketAddress> loopback_address(const LoadOptions& options) {
+  SocketAddress address;
+  auto* any = &address.storage;
+  if (!options.unix_path.empty()) {
+    sockaddr_un local{.sun_family = AF_UNIX, .sun_path = {}};
+    if (options.unix_path.size() >= sizeof local.sun_path) return std::nullopt;
+    std::memcpy(local.sun_path, options.unix_path.data(), options.unix_path.size());
+    std::memcpy(any, &local, address.size = sizeof local);
+    return address;
+  }
+  sockaddr_in v4{};
+  if (inet_pton(AF_INET, options.host.c_str(), &v4.sin_addr) == 1 && ntohl(v4.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET) {
+    v4.sin_family = AF_INET;
+    v4.sin_port = htons(options.port);
+    std::memcpy(any, &v4, address.size = sizeof v4);
+    return address;
+  }
+  sockaddr_in6 v6{};
+  if (inet_pton(AF_INET6, options.host.c_str(), &v6.sin6_addr) == 1 && IN6_IS_ADDR_LOOPBACK(&v6.sin6_addr)) {
+    v6.sin6_family = AF_INET6;
+    v6.sin6_port = htons(options.port);
+    std::memcpy(any, &v6, address.size = sizeof v6);
+    return address;
+  }
+  return std::nullopt;
+}
+
+// A connected non-blocking socket, or -1.
+int open_connection(const SocketAddress& address) {
+  const int fd = socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -1;
+  const timeval patience{.tv_sec = 10, .tv_usec = 0};
+  const int on = 1;
+  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+  if (address.storage.ss_family != AF_UNIX) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  if (connect(fd, reinterpret_cast<const sockaddr*>(&address.storage), address.size) != 0 ||
+      fcntl(fd, F_SETFL, O_NONBLOCK) != 0) {
+    close(fd);
+    return -1;
+  }
+  return fd;
+}
+
+class EchoLoad {
+ public:
+  explicit EchoLoad(const LoadOptions& options) : options_(options), epoll_fd_(epoll_create1(EPOLL_CLOEXEC)) {}
+  ~EchoLoad() { close(epoll_fd_); }
+  EchoLoad(const EchoLoad&) = delete;
+  EchoLoad& operator=(const EchoLoad&) = delete;
+
+  [[nodiscard]] bool connect_all(const SocketAddress& address);
+  // Runs warm-up, window and drain. False when a byte was wrong or a connection failed.
+  [[nodiscard]] bool run();
+  void print_result() const;
+
+ private:
+  enum class Phase : uint8_t { warmup, window, drain };  // warmup -> window -> drain
+
+  void advance_phase(int64_t now_ns);
+  void open_window(int64_t now_ns);
+  void close_window(int64_t now_ns);
+  [[nodiscard]] bool finished() const;
+  void serve(const epoll_event& event);
+  void on_message(LoadConnection& connection, int64_t latency_ns);
+  void watch(const LoadConnection& connection, bool for_writing, int operation) const;
+  void fail(const LoadConnection& connection, const char* what);
+
+  const LoadOptions& options_;
+  int epoll_fd_;
+  BytePattern pattern_;
+  std::vector<LoadConnection> connections_;
+  std::vector<bool> watched_for_writing_;
+  std::vector<char> receive_buffer_ = std::vector<char>(BytePattern::run_max);
+  Phase phase_ = Phase::warmup;
+  int64_t phase_end_ns_ = 0;
+  int64_t last_message_ns_ = 0;
+  int64_t window_start_ns_ = 0;
+  int64_t window_ns_ = 0;
+  std::optional<uint64_t> cpu_at_start_ns_;
+  std::optional<uint64_t> cpu_at_end_ns_;
+  LatencyHistogram latencies_;
+  uint64_t errors_ = 0;
+};
+
+void EchoLoad::watch(const LoadConnection& connection, bool for_writing, int operation) const {
+  epoll_event event{};
+  event.events = EPOLLIN | (for_writing ? uint32_t{EPOLLOUT} : 0);
+  event.data.u64 = static_cast<uint64_t>(&connection - connections_.data());
+  epoll_ctl(epoll_fd_, operation, connection.fd(), &event);
+}
+
+bool EchoLoad::connect_all(const SocketAddress& address) {
+  connections_.reserve(options_.connections);
+  watched_for_writing_.resize(options_.connections);
+  for (size_t number = 0; number < options_.connections; ++number) {
+    const int fd = open_connection(address);
+    if (fd < 0) {
+      std::perror("echo_client: cannot connect");
+      return false;
+    }
+    connections_.emplace_back(fd, number, options_, pattern_);
+    watch(connections_.back(), false, EPOLL_CTL_ADD);
+  }
+  return true;
+}
+
+void EchoLoad::fail(const LoadConnection& connection, const char* what) {
+  std::fprintf(stderr, "echo_client: connection %td: %s\n", &connection - connections_.data(), what);
+  ++errors_;
+}
+
+void EchoLoad::on_message(LoadConnection& connection, int64_t latency_ns) {
+  if (phase_ == Phase::window) latencies_.add(latency_ns);
+  if (phase_ != Phase::drain) connection.start_message();
+}
+
+void EchoLoad::serve(const epoll_event& event) {
+  LoadConnection& connection = connections_[event.data.u64];
+  IoResult result = IoResult::ok;
+  if ((event.events & ~uint32_t{EPOLLOUT}) != 0) {
+    result = connection.receive(receive_buffer_, [&](int64_t latency_ns) { on_message(connection, latency_ns); });
+  }
+  if (result == IoResult::ok) result = connection.flush();
+  switch (result) {
+    case IoResult::ok: break;
+    case IoResult::peer_closed: return fail(connection, "the server closed it");
+    case IoResult::system_error: return fail(connection, std::strerror(errno));
+    case IoResult::wrong_byte: return fail(connection, "the echo differs");
+  }
+  if (connection.wants_write() != watched_for_writing_[event.data.u64]) {
+    watched_for_writing_[event.data.u64] = connection.wants_write();
+    watch(connection, connection.wants_write(), EPOLL_CTL_MOD);
+  }
+}
+
+void EchoLoad::open_window(int64_t now_ns) {
+  phase_ = Phase::window;
+  cpu_at_start_ns_ = server_cpu_ns(options_.server_pids);
+  window_start_ns_ = now_ns;
+  phase_end_ns_ = now_ns + options_.duration_ns;
+}
+
+void EchoLoad::close_window(int64_t now_ns) {
+  phase_ = Phase::drain;
+  cpu_at_end_ns_ = server_cpu_ns(options_.server_pids);
+  window_ns_ = now_ns - window_start_ns_;
+  phase_end_ns_ = now_ns + drain_ns;
+}
+
+void EchoLoad::advance_phase(int64_t now_ns) {
+  if (now_ns < phase_end_ns_) return;
+  switch (phase_) {
+    case Phase::warmup: return open_window(now_ns);
+    case Phase::window: return close_window(now_ns);
+    case Phase::drain:
+      std::fputs("echo_client: the server left messages unanswered\n", stderr);
+      ++errors_;
+  }
+}
+
+bool EchoLoad::finished() const {
+  if (phase_ != Phase::drain) return false;
+  for (const LoadConnection& connection : connections_) {
+    if (!connection.idle()) return false;
+  }
+  return true;
+}
+
+bool EchoLoad::run() {
+  phase_end_ns_ = monotonic_ns() + options_.warmup_ns;
+  for (LoadConnection& connection : connections_) {
+    for (size_t i = 0; i < options_.depth; ++i) connection.start_message();
+    epoll_event writable{};
+    writable.events = EPOLLOUT;
+    writable.data.u64 = static_cast<uint64_t>(&connection - connections_.data());
+    serve(writable);
+  }
+  last_message_ns_ = monotonic_ns();
+  std::array<epoll_event, 1024> events;
+  while (errors_ == 0 && !finished()) {
+    const int count = epoll_wait(epoll_fd_, events.data(), static_cast<int>(events.size()), 100);
+    const int64_t now_ns = monotonic_ns();
+    advance_phase(now_ns);
+    for (int i = 0; i < count && errors_ == 0; ++i) serve(events[static_cast<size_t>(i)]);
+    if (count > 0) last_message_ns_ = now_ns;
+    if (now_ns - last_message_ns_ > stall_ns) {
+      std::fputs("echo_client: the server has stalled\n", stderr);
+      ++errors_;
+    }
+  }
+  if (!options_.server_pids.empty() && errors_ == 0 && !(cpu_at_start_ns_ && cpu_at_end_ns_)) {
+    std::fputs("echo_client: cannot read the server's schedstat\n", stderr);
+    ++errors_;
+  }
+  return errors_ == 0;
+}
+
+void EchoLoad::print_result() const {
+  const auto us = [](uint64_t ns) { return static_cast<double>(ns) / 1e3; };
+  const auto as_ull = [](uint64_t value) { return static_cast<unsigned long long>(value); };
+  std::printf("{\"messages\": %llu, \"seconds\": %.9f, \"bytes\": %llu, ", as_ull(latencies_.total()),
+              static_cast<double>(window_ns_) / 1e9, as_ull(latencies_.total() * options_.message_bytes));
+  std::printf("\"latency_us\": {\"p50\": %.3f, \"p99\": %.3f, \"p99.9\": %.3f, \"max\": %.3f}, ",
+              us(latencies_.quantile_ns(0.5)), us(latencies_.quantile_ns(0.99)), us(latencies_.quantile_ns(0.999)),
+              us(latencies_.max_ns()));
+  if (!options_.server_pids.empty() && cpu_at_start_ns_ && cpu_at_end_ns_) {
+    std::printf("\"server_cpu_ns\": %llu, ", as_ull(*cpu_at_end_ns_ - *cpu_at_start_ns_));
+  }
+  std::printf("\"errors\": %llu}\n", as_ull(errors_));
+}
+
+}  // namespace
+}  // namespace cxxloop::benchmarks
+
+int main(int argc, char** argv) {
+  using namespace cxxloop::benchmarks;
+  const auto options = parse_load_options(argc, argv);
+  if (!options) return 2;
+  const auto address = loopback_address(*options);
+  if (!address) {
+    std::fputs("echo_client: only loopback and unix addresses are served\n", stderr);
+    return 2;
+  }
+  EchoLoad load(*options);
+  if (!load.connect_all(*address)) return 2;
+  const bool all_right = load.run();
+  load.print_result();
+  return all_right ? 0 : 1;
+}

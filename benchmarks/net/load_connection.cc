@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+
+#include "load_connection.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <utility>
+
+namespace cxxloop::benchmarks {
+
+LoadConnection::LoadConnection(int fd, size_t number, const LoadOptions& options, const BytePattern& pattern)
+    : fd_(fd), number_(number), message_bytes_(options.message_bytes), pattern_(&pattern), started_at_ns_(options.depth) {}
+
+LoadConnection::LoadConnection(LoadConnection&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)),
+      number_(other.number_),
+      message_bytes_(other.message_bytes_),
+      pattern_(other.pattern_),
+      started_(other.started_),
+      completed_(other.completed_),
+      sent_bytes_(other.sent_bytes_),
+      received_bytes_(other.received_bytes_),
+      started_at_ns_(std::move(other.started_at_ns_)) {}
+
+LoadConnection::~LoadConnection() {
+  if (fd_ >= 0) close(fd_);
+}
+
+void LoadConnection::start_message() {
+  started_at_ns_[started_ % started_at_ns_.size()] = monotonic_ns();
+  ++started_;
+}
+
+int64_t LoadConnection::finish_message(int64_t now_ns) noexcept {
+  const int64_t started_at_ns = started_at_ns_[completed_ % started_at_ns_.size()];
+  ++completed_;
+  return now_ns - started_at_ns;
+}
+
+IoResult LoadConnection::flush() {
+  while (wants_write()) {
+    const size_t size = std::min<uint64_t>(started_ * message_bytes_ - sent_bytes_, BytePattern::run_max);
+    const ssize_t sent = send(fd_, pattern_->bytes_at(number_, sent_bytes_), size, MSG_NOSIGNAL);
+    if (sent < 0) return errno == EAGAIN || errno == EINTR ? IoResult::ok : IoResult::system_error;
+    sent_bytes_ += static_cast<uint64_t>(sent);
+  }
+  return IoResult::ok;
+}
+
+IoResult LoadConnection::receive_some(std::vector<char>& buffer) {
+  const ssize_t received = recv(fd_, buffer.data(), std::min(buffer.size(), BytePattern::run_max), 0);
+  if (received == 0) return IoResult::peer_closed;
+  if (received < 0) return errno == EAGAIN || errno == EINTR ? IoResult::ok : IoResult::system_error;
+  const auto size = static_cast<size_t>(received);
+  // More bytes than were sent are wrong too, whatever they hold.
+  if (received_bytes_ + size > sent_bytes_ || !pattern_->matches(number_, received_bytes_, buffer.data(), size)) {
+    report_wrong_byte(buffer.data(), size);
+    return IoResult::wrong_byte;
+  }
+  received_bytes_ += size;
+  return IoResult::ok;
+}
+
+void LoadConnection::report_wrong_byte(const char* data, size_t size) const {
+  const char* expected = pattern_->bytes_at(number_, received_bytes_);
+  const auto offset = static_cast<size_t>(std::mismatch(data, data + size, expected).first - data);
+  std::fprintf(stderr, "echo_client: connection %zu: wrong byte at position %llu (%llu bytes were sent)\n", number_,
+               static_cast<unsigned long long>(received_bytes_ + offset), static_cast<unsigned long long>(sent_bytes_));
+}
+
+}  // namespace cxxloop::benchmarks
