@@ -31,7 +31,9 @@ enum class OpKind : uint8_t {
 enum class OpState : uint8_t { idle, armed, cancelling };
 
 // poll_*, recv and accept go on completing until they are cancelled ("multishot"); send completes once.
-// recv also ends by itself after a result <= 0. Level-triggered: what was not consumed completes again.
+// Level-triggered: what was not consumed completes again. recv also ends by itself after a result <= 0, and every op
+// does when its descriptor was closed behind the backend's back: one last completion, of 0 for polls and -EBADF for the
+// others. An op that has ended is idle already when on_complete is called.
 struct Op {
   using CompleteFn = void (*)(Op&, int32_t result) noexcept;
 

@@ -1,0 +1,553 @@
+// SPDX-License-Identifier: MIT
+//
+// Read with libev's ev.c and ev_epoll.c (4.33) at hand. What its behaviour means for us:
+// - ev_io_stop() makes no system call; an event nobody wants is unregistered when it comes.
+// - ev_io_set() before a start registers with the kernel again. Needed whenever a descriptor gets its first op: the
+//   number may have been closed and reused in between, and the kernel has then forgotten it.
+// - A library built with assertions (Debian's is) aborts the process when epoll_ctl() meets a closed descriptor, so
+//   those are sorted out before every such call (verify_changed(), on_reregister()).
+// - Errors found while registering are queued as events that do not shorten the sleep (on_before_sleep()).
+#include "io/ev_backend.h"
+
+#include <ev.h>
+#ifdef __linux__
+#include <sys/timerfd.h>
+#endif
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <limits>
+#include <new>
+#include <utility>
+
+#include "base/fork_generation.h"
+#include "io/op_batch.h"
+#include "io/socket.h"
+#include "io/wakeup.h"
+
+namespace cxxloop::io {
+namespace {
+
+#ifdef __linux__
+constexpr unsigned poller_flag = EVBACKEND_EPOLL;
+constexpr const char* poller_name = "epoll";
+#else
+constexpr unsigned poller_flag = EVBACKEND_KQUEUE;
+constexpr const char* poller_name = "kqueue";
+#endif
+
+// What libev's callback for failed system calls left for the wait() that runs on this thread.
+thread_local Errno wait_error = Errno::ok;
+void on_system_error(const char*) noexcept { wait_error = last_errno(); }
+
+// All there is about one descriptor number. It never moves and is never freed before the backend: libev points at it.
+struct FdEntry {
+  ev_io watcher;
+  Op* reader;
+  Op* writer;
+  FdEntry* next_changed;  // in the list of those to verify before the next wait
+  bool is_changed;        // True exactly when it is in that list.
+  bool known_good;        // True exactly when fd was checked and its owner will call forget() before closing it.
+  Errno failure;          // why libev has given the descriptor up; ok: it has not
+
+  [[nodiscard]] int wanted_events() const noexcept {
+    return (reader != nullptr ? EV_READ : 0) | (writer != nullptr ? EV_WRITE : 0);
+  }
+};
+
+// FdEntry by descriptor number.
+class FdTable {
+ public:
+  FdTable() noexcept = default;
+  FdTable(const FdTable&) = delete;
+  FdTable& operator=(const FdTable&) = delete;
+  ~FdTable() {
+    for (size_t i = 0; i < chunk_count_; ++i) std::free(chunks_[i]);
+    std::free(chunks_);
+  }
+
+  // nullptr: never used.
+  [[nodiscard]] FdEntry* find(int fd) const noexcept {
+    const size_t index = static_cast<size_t>(fd) / chunk_size;
+    if (fd < 0 || index >= chunk_count_ || chunks_[index] == nullptr) return nullptr;
+    return &chunks_[index][static_cast<size_t>(fd) % chunk_size];
+  }
+
+  // nullptr: out of memory.
+  [[nodiscard]] FdEntry* find_or_make(int fd) noexcept {
+    if (FdEntry* const entry = find(fd); entry != nullptr) [[likely]] return entry;
+    const size_t index = static_cast<size_t>(fd) / chunk_size;
+    if (index >= chunk_count_ && !grow(std::max(index + 1, chunk_count_ * 2))) return nullptr;
+    chunks_[index] = static_cast<FdEntry*>(std::calloc(chunk_size, sizeof(FdEntry)));
+    return find(fd);
+  }
+
+  template <class F>
+  void for_each(F&& visit) noexcept {
+    for (size_t i = 0; i < chunk_count_; ++i) {
+      for (size_t k = 0; chunks_[i] != nullptr && k < chunk_size; ++k) visit(chunks_[i][k]);
+    }
+  }
+
+ private:
+  static constexpr size_t chunk_size = 256;
+
+  bool grow(size_t count) noexcept {
+    auto* const chunks = static_cast<FdEntry**>(std::realloc(chunks_, count * sizeof(FdEntry*)));
+    if (chunks == nullptr) return false;
+    std::fill(chunks + chunk_count_, chunks + count, nullptr);
+    chunks_ = chunks;
+    chunk_count_ = count;
+    return true;
+  }
+
+  FdEntry** chunks_ = nullptr;
+  size_t chunk_count_ = 0;
+};
+
+// Ends a sleep at a deadline. A timerfd, because libev's timers count in epoll's milliseconds; elsewhere its own timer.
+// A deadline later than the one that is set costs no system call: the earlier one fires in vain and is set again.
+class SleepTimer {
+ public:
+  [[nodiscard]] Errno open(struct ev_loop* loop) noexcept;
+  void close(struct ev_loop* loop) noexcept;
+
+  // Make ev_run() return at `deadline_ns` or earlier.
+  void set(struct ev_loop* loop, int64_t deadline_ns) noexcept;
+  // There is no deadline: nothing that has fired may end the sleep.
+  void clear() noexcept;
+
+  [[nodiscard]] int64_t arms() const noexcept { return arms_; }
+  // True: it has fired since it was last set.
+  [[nodiscard]] bool fired() const noexcept { return state_ == State::fired; }
+
+ private:
+  enum class State : uint8_t { unset, set, fired };  // unset -> set -> fired -> set or unset
+
+#ifdef __linux__
+  using Watcher = ev_io;
+#else
+  using Watcher = ev_timer;
+#endif
+  static void on_fired(struct ev_loop*, Watcher* watcher, int) noexcept {
+    static_cast<SleepTimer*>(watcher->data)->state_ = State::fired;
+  }
+
+  Watcher watcher_{};
+  UniqueFd fd_;
+  State state_ = State::unset;
+  int64_t deadline_ns_ = 0;
+  int64_t arms_ = 0;
+};
+
+#ifdef __linux__
+
+Errno SleepTimer::open(struct ev_loop* loop) noexcept {
+  fd_.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
+  if (!fd_.valid()) return last_errno();
+  ev_io_init(&watcher_, on_fired, fd_.get(), EV_READ);
+  watcher_.data = this;
+  ev_io_start(loop, &watcher_);
+  state_ = State::unset;
+  return Errno::ok;
+}
+
+void SleepTimer::close(struct ev_loop* loop) noexcept {
+  ev_io_stop(loop, &watcher_);
+  fd_.reset();
+}
+
+void SleepTimer::set(struct ev_loop*, int64_t deadline_ns) noexcept {
+  if (state_ == State::set && deadline_ns_ <= deadline_ns) return;
+  itimerspec when{};
+  when.it_value.tv_sec = static_cast<time_t>(deadline_ns / ns_per_second);
+  when.it_value.tv_nsec = static_cast<long>(deadline_ns % ns_per_second);
+  // Also takes back the readiness of a timer that has fired, so that it need not be read.
+  CXL_CHECK(::timerfd_settime(fd_.get(), TFD_TIMER_ABSTIME, &when, nullptr) == 0);
+  state_ = State::set;
+  deadline_ns_ = deadline_ns;
+  ++arms_;
+}
+
+void SleepTimer::clear() noexcept {
+  if (state_ != State::fired) return;
+  uint64_t expirations;
+  [[maybe_unused]] const ssize_t size = ::read(fd_.get(), &expirations, sizeof(expirations));
+  state_ = State::unset;
+}
+
+#else
+
+Errno SleepTimer::open(struct ev_loop*) noexcept {
+  ev_init(&watcher_, on_fired);
+  watcher_.data = this;
+  return Errno::ok;
+}
+
+void SleepTimer::close(struct ev_loop* loop) noexcept { ev_timer_stop(loop, &watcher_); }
+
+void SleepTimer::set(struct ev_loop* loop, int64_t deadline_ns) noexcept {
+  if (state_ == State::set && deadline_ns_ <= deadline_ns) return;
+  ev_timer_stop(loop, &watcher_);
+  ev_now_update(loop);
+  ev_timer_set(&watcher_, static_cast<double>(deadline_ns - monotonic_ns()) / ns_per_second, 0.);
+  ev_timer_start(loop, &watcher_);
+  state_ = State::set;
+  deadline_ns_ = deadline_ns;
+  ++arms_;
+}
+
+void SleepTimer::clear() noexcept {
+  if (state_ == State::fired) state_ = State::unset;
+}
+
+#endif
+
+class EvBackend final : public Backend {
+ public:
+  EvBackend() noexcept = default;
+  ~EvBackend() override;
+  [[nodiscard]] Errno open() noexcept;
+
+  [[nodiscard]] const char* name() const noexcept override { return "libev"; }
+  [[nodiscard]] Errno submit(Op& op) noexcept override;
+  [[nodiscard]] bool cancel(Op& op) noexcept override;
+  [[nodiscard]] Result<size_t> try_send(int fd, std::span<const iovec> iov) noexcept override {
+    return send_vector(fd, iov);
+  }
+  [[nodiscard]] Errno shutdown_write(int fd) noexcept override { return io::shutdown_write(fd); }
+  void forget(int fd) noexcept override;
+  [[nodiscard]] Errno wait(Deadline deadline) noexcept override;
+  [[nodiscard]] size_t collected() const noexcept override { return batch_.size(); }
+  bool dispatch_one() noexcept override;
+  void wake() noexcept override { wakeup_.notify(); }
+  [[nodiscard]] size_t ops_count() const noexcept override { return ops_count_; }
+  [[nodiscard]] BackendCounters counters() const noexcept override;
+
+ private:
+  static EvBackend& of(struct ev_loop* loop) noexcept { return *static_cast<EvBackend*>(ev_userdata(loop)); }
+  static void on_fd_event(struct ev_loop* loop, ev_io* watcher, int events) noexcept;
+  static void on_wakeup(struct ev_loop* loop, ev_io*, int) noexcept;
+  static void on_reregister(struct ev_loop* loop, ev_fork*, int) noexcept;
+  static void on_before_sleep(struct ev_loop* loop) noexcept;
+
+  [[nodiscard]] Errno open_wakers() noexcept;
+  [[nodiscard]] Errno reopen_after_fork() noexcept;
+  void sync_interest(int fd, FdEntry& entry) noexcept;
+  void mark_changed(FdEntry& entry) noexcept;
+  void verify_changed() noexcept;
+  void kill_if_closed(FdEntry& entry) noexcept;
+  void collect(FdEntry& entry, int events) noexcept;
+  void detach(Op& op) noexcept;
+  [[nodiscard]] bool prepare_sleep(Deadline deadline) noexcept;
+
+  void complete_last(Op& op, int32_t result) noexcept;
+  void dispatch_recv(RecvOp& op) noexcept;
+  void dispatch_accept(AcceptOp& op) noexcept;
+  void dispatch_send(SendOp& op) noexcept;
+
+  static constexpr size_t shared_buffer_size = 256 * 1024;
+
+  struct ev_loop* loop_ = nullptr;
+  uint64_t generation_ = fork_generation();
+  FdTable fds_;
+  OpBatch batch_;
+  size_t ops_count_ = 0;
+  FdEntry* first_changed_ = nullptr;
+  Op* accepting_ = nullptr;  // the op whose callback runs inside dispatch_accept(); detach() clears it
+  std::byte* shared_buffer_ = nullptr;
+  Wakeup wakeup_;
+  bool woken_ = false;  // True exactly when wake() ended the current wait.
+  ev_io wakeup_watcher_{};
+  ev_fork reregister_watcher_{};
+  SleepTimer timer_;
+  BackendCounters counters_;
+};
+
+EvBackend::~EvBackend() {
+  CXL_ASSERT(ops_count_ == 0);
+  // In a forked child this only closes the child's copies: ev_loop_destroy() makes no epoll_ctl(), which would edit the
+  // set that the parent goes on using.
+  if (loop_ != nullptr) ev_loop_destroy(loop_);
+  std::free(shared_buffer_);
+}
+
+Errno EvBackend::open() noexcept {
+  ev_set_syserr_cb(on_system_error);  // The default aborts the process.
+  loop_ = ev_loop_new(poller_flag | EVFLAG_NOENV);
+  if (loop_ == nullptr) {
+    const Errno error = last_errno();
+    return error != Errno::ok ? error : Errno::no_memory;
+  }
+  ev_set_userdata(loop_, this);
+  ev_set_loop_release_cb(loop_, on_before_sleep, nullptr);
+  ev_fork_init(&reregister_watcher_, on_reregister);
+  ev_fork_start(loop_, &reregister_watcher_);
+  return open_wakers();
+}
+
+Errno EvBackend::open_wakers() noexcept {
+  if (const Errno error = wakeup_.open(); error != Errno::ok) return error;
+  ev_io_init(&wakeup_watcher_, on_wakeup, wakeup_.fd(), EV_READ);
+  ev_io_start(loop_, &wakeup_watcher_);
+  return timer_.open(loop_);
+}
+
+// A child that goes on with its parent's loop gets a poller of its own with the same descriptors in it.
+Errno EvBackend::reopen_after_fork() noexcept {
+  generation_ = fork_generation();
+  ev_loop_fork(loop_);
+  ev_io_stop(loop_, &wakeup_watcher_);
+  timer_.close(loop_);
+  return open_wakers();
+}
+
+BackendCounters EvBackend::counters() const noexcept {
+  BackendCounters counters = counters_;
+  counters.wake_writes = wakeup_.writes();
+  counters.timer_arms = timer_.arms();
+  return counters;
+}
+
+Errno EvBackend::submit(Op& op) noexcept {
+  CXL_ASSERT(!op.in_kernel());
+  if (op.fd < 0) return Errno::bad_fd;
+  FdEntry* const entry = fds_.find_or_make(op.fd);
+  if (entry == nullptr || !batch_.reserve(ops_count_ + 1)) return Errno::no_memory;
+  Op*& place = op.reads() ? entry->reader : entry->writer;
+  if (place != nullptr) return Errno::exists;
+  const bool owner_forgets = op.kind != OpKind::poll_read && op.kind != OpKind::poll_write;
+  if (entry->wanted_events() == 0 && !(owner_forgets && entry->known_good)) {
+    if (const Errno error = check_pollable(op.fd); error != Errno::ok) return error;
+    entry->known_good = owner_forgets;
+  }
+  place = &op;
+  op.state = OpState::armed;
+  ++ops_count_;
+  entry->failure = Errno::ok;
+  sync_interest(op.fd, *entry);
+  return Errno::ok;
+}
+
+bool EvBackend::cancel(Op& op) noexcept {
+  if (op.in_kernel()) detach(op);
+  return true;
+}
+
+void EvBackend::forget(int fd) noexcept {
+  FdEntry* const entry = fds_.find(fd);
+  if (entry == nullptr) return;
+  CXL_ASSERT(entry->wanted_events() == 0);
+  entry->known_good = false;
+}
+
+// Tells libev what the ops of `fd` wait for. Makes no system call: libev does, once, in the next ev_run().
+void EvBackend::sync_interest(int fd, FdEntry& entry) noexcept {
+  ev_io* const watcher = &entry.watcher;
+  const int wanted = entry.wanted_events();
+  const int started = ev_is_active(watcher) ? watcher->events & (EV_READ | EV_WRITE) : 0;
+  if (wanted == started) return;
+  if (started != 0) ev_io_stop(loop_, watcher);
+  if (wanted == 0) return;
+  if (started != 0) {
+    ev_io_modify(watcher, wanted);
+  } else {
+    ev_io_init(watcher, on_fd_event, fd, wanted);
+    watcher->data = &entry;
+  }
+  ev_io_start(loop_, watcher);
+  mark_changed(entry);
+}
+
+void EvBackend::detach(Op& op) noexcept {
+  FdEntry& entry = *fds_.find(op.fd);
+  Op*& place = op.reads() ? entry.reader : entry.writer;
+  CXL_ASSERT(place == &op);
+  place = nullptr;
+  op.state = OpState::idle;
+  --ops_count_;
+  batch_.remove(op);
+  if (accepting_ == &op) accepting_ = nullptr;
+  // A descriptor that was given up is not registered again for the op that is left: that one will complete too.
+  if (entry.failure == Errno::ok) sync_interest(op.fd, entry);
+}
+
+// One fcntl() (0.1 us) for each registration with the kernel: closing a descriptor that is still watched is a mistake
+// user code makes, and it must not abort the process.
+void EvBackend::mark_changed(FdEntry& entry) noexcept {
+  if (std::exchange(entry.is_changed, true)) return;
+  entry.next_changed = std::exchange(first_changed_, &entry);
+}
+
+void EvBackend::verify_changed() noexcept {
+  while (first_changed_ != nullptr) {
+    FdEntry& entry = *std::exchange(first_changed_, first_changed_->next_changed);
+    entry.is_changed = false;
+    kill_if_closed(entry);
+  }
+}
+
+void EvBackend::kill_if_closed(FdEntry& entry) noexcept {
+  if (!ev_is_active(&entry.watcher) || is_open(entry.watcher.fd)) return;
+  ev_io_stop(loop_, &entry.watcher);
+  entry.failure = Errno::bad_fd;
+  collect(entry, EV_READ | EV_WRITE);
+}
+
+// The writer first: the batch is filled from the back, and asyncio calls the reader first.
+void EvBackend::collect(FdEntry& entry, int events) noexcept {
+  if ((events & EV_WRITE) != 0 && entry.writer != nullptr) batch_.push_front(*entry.writer);
+  if ((events & EV_READ) != 0 && entry.reader != nullptr) batch_.push_front(*entry.reader);
+}
+
+void EvBackend::on_fd_event(struct ev_loop* loop, ev_io* watcher, int events) noexcept {
+  auto& entry = *static_cast<FdEntry*>(watcher->data);
+  if ((events & EV_ERROR) != 0) {
+    // epoll_ctl() failed and libev has stopped the watcher: closed by another thread a moment ago, or a limit reached.
+    entry.failure = is_open(watcher->fd) ? Errno::no_memory : Errno::bad_fd;
+  }
+  of(loop).collect(entry, events);
+}
+
+void EvBackend::on_wakeup(struct ev_loop* loop, ev_io*, int) noexcept {
+  of(loop).wakeup_.drain();
+  of(loop).woken_ = true;
+}
+
+// libev is about to register every descriptor again, after a fork or an event for one that was closed long ago.
+void EvBackend::on_reregister(struct ev_loop* loop, ev_fork*, int) noexcept {
+  EvBackend& self = of(loop);
+  self.fds_.for_each([&self](FdEntry& entry) noexcept { self.kill_if_closed(entry); });
+}
+
+// The last moment before the kernel may put us to sleep: what is already collected, or failed to register, must not
+// wait for the next event.
+void EvBackend::on_before_sleep(struct ev_loop* loop) noexcept {
+  EvBackend& self = of(loop);
+  if (!self.batch_.empty() || ev_pending_count(loop) != 0) self.wakeup_.notify();
+}
+
+// True: sleeping is allowed, and the timer will end it in time.
+bool EvBackend::prepare_sleep(Deadline deadline) noexcept {
+  if (deadline == Deadline::immediate() || !batch_.empty()) return false;
+  if (deadline == Deadline::never()) {
+    timer_.clear();
+    return true;
+  }
+  if (deadline.at_ns <= monotonic_ns()) return false;
+  timer_.set(loop_, deadline.at_ns);
+  return true;
+}
+
+Errno EvBackend::wait(Deadline deadline) noexcept {
+  CXL_ASSERT(batch_.empty());
+  ++counters_.waits;
+  if (generation_ != fork_generation()) [[unlikely]] {
+    if (const Errno error = reopen_after_fork(); error != Errno::ok) return error;
+  }
+  verify_changed();
+  wait_error = Errno::ok;
+  woken_ = false;
+  bool may_sleep = prepare_sleep(deadline);
+  if (may_sleep) ++counters_.blocking_waits;
+  for (;;) {
+    ev_run(loop_, may_sleep ? EVRUN_ONCE : EVRUN_NOWAIT);
+    // Only a timer that was set for an earlier deadline is a reason to go on: everything else is for the caller.
+    const bool in_vain = may_sleep && timer_.fired() && !woken_ && batch_.empty() && wait_error == Errno::ok;
+    if (!in_vain) return wait_error;
+    may_sleep = prepare_sleep(deadline);
+    if (!may_sleep) return wait_error;
+  }
+}
+
+bool EvBackend::dispatch_one() noexcept {
+  Op* const op = batch_.pop_front();
+  if (op == nullptr) return false;
+  if (const Errno failure = fds_.find(op->fd)->failure; failure != Errno::ok) [[unlikely]] {
+    const bool polls = op->kind == OpKind::poll_read || op->kind == OpKind::poll_write;
+    complete_last(*op, polls ? 0 : -static_cast<int32_t>(failure));
+    return true;
+  }
+  switch (op->kind) {
+    case OpKind::poll_read:
+    case OpKind::poll_write:
+      op->on_complete(*op, 0);
+      break;
+    case OpKind::recv:
+      dispatch_recv(static_cast<RecvOp&>(*op));
+      break;
+    case OpKind::accept:
+      dispatch_accept(static_cast<AcceptOp&>(*op));
+      break;
+    case OpKind::send:
+      dispatch_send(static_cast<SendOp&>(*op));
+      break;
+  }
+  return true;
+}
+
+void EvBackend::complete_last(Op& op, int32_t result) noexcept {
+  detach(op);
+  op.on_complete(op, result);
+}
+
+void EvBackend::dispatch_recv(RecvOp& op) noexcept {
+  std::optional<std::span<std::byte>> target = op.read_target(op);
+  if (!target.has_value()) return;  // The op may be gone.
+  if (target->empty()) {
+    // One buffer for the whole loop: its pages stay mapped and warm, where a fresh one of this size would cost
+    // mmap, page faults and munmap for every read.
+    if (shared_buffer_ == nullptr) shared_buffer_ = static_cast<std::byte*>(std::malloc(shared_buffer_size));
+    if (shared_buffer_ == nullptr) return complete_last(op, -ENOMEM);
+    target = std::span(shared_buffer_, shared_buffer_size);
+  }
+  const size_t size_max = std::min<size_t>(target->size(), std::numeric_limits<int32_t>::max());
+  Result<size_t> received = receive(op.fd, target->first(size_max));
+  if (!received.ok()) {
+    if (received.error() == Errno::again) return;
+    return complete_last(op, -static_cast<int32_t>(received.error()));
+  }
+  if (received.value() == 0) return complete_last(op, 0);
+  op.data = target->data();
+  op.on_complete(op, static_cast<int32_t>(received.value()));
+}
+
+void EvBackend::dispatch_accept(AcceptOp& op) noexcept {
+  CXL_ASSERT(accepting_ == nullptr);
+  accepting_ = &op;
+  const uint32_t accepts_max = op.accepts_max;
+  for (uint32_t i = 0; i < accepts_max && accepting_ == &op; ++i) {
+    Result<int> accepted = accept_connection(op.fd, &op.peer, &op.peer_size);
+    if (accepted.ok()) {
+      op.on_complete(op, accepted.value());
+      continue;
+    }
+    if (accepted.error() == Errno::conn_aborted) continue;  // The client left while it was queued.
+    if (accepted.error() != Errno::again) op.on_complete(op, -static_cast<int32_t>(accepted.error()));
+    break;
+  }
+  accepting_ = nullptr;
+}
+
+void EvBackend::dispatch_send(SendOp& op) noexcept {
+  Result<size_t> sent = send_vector(op.fd, std::span(op.iov.data(), op.iov_count));
+  if (sent.ok()) return complete_last(op, static_cast<int32_t>(sent.value()));
+  if (sent.error() == Errno::again) return;
+  complete_last(op, -static_cast<int32_t>(sent.error()));
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> make_ev_backend(Errno* why) noexcept {
+  std::unique_ptr<EvBackend> backend(new (std::nothrow) EvBackend);
+  *why = backend == nullptr ? Errno::no_memory : backend->open();
+  if (*why != Errno::ok) return nullptr;
+  return backend;
+}
+
+EvVersion ev_version() noexcept {
+  return {.major = ev_version_major(), .minor = ev_version_minor(), .poller = poller_name};
+}
+
+}  // namespace cxxloop::io

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+#include "io/socket.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#ifdef __linux__
+#include <sys/epoll.h>
+#endif
+
+#include <algorithm>
+
+namespace cxxloop::io {
+namespace {
+
+#ifdef MSG_NOSIGNAL
+constexpr int send_flags = MSG_NOSIGNAL;
+#else
+constexpr int send_flags = 0;  // The socket has SO_NOSIGPIPE, or the process ignores SIGPIPE as Python's does.
+#endif
+
+// Repeats `call` until it was not interrupted.
+template <class Call>
+auto without_eintr(Call&& call) noexcept {
+  for (;;) {
+    const auto result = call();
+    if (result >= 0 || last_errno() != Errno::interrupted) return result;
+  }
+}
+
+Result<size_t> size_or_error(ssize_t result) noexcept {
+  if (result < 0) return last_errno();
+  return static_cast<size_t>(result);
+}
+
+#ifdef __linux__
+// Asks epoll itself: fstat() cannot tell, a pidfd looks like a regular file since Linux 6.9.
+Errno probe_with_epoll(int fd) noexcept {
+  const UniqueFd scratch(epoll_create1(EPOLL_CLOEXEC));
+  if (!scratch.valid()) return last_errno();
+  epoll_event event{};
+  return epoll_ctl(scratch.get(), EPOLL_CTL_ADD, fd, &event) == 0 ? Errno::ok : last_errno();
+}
+#endif
+
+}  // namespace
+
+Result<size_t> receive(int fd, std::span<std::byte> into) noexcept {
+  return size_or_error(without_eintr([&] { return ::recv(fd, into.data(), into.size(), 0); }));
+}
+
+Result<size_t> send(int fd, std::span<const std::byte> bytes) noexcept {
+  return size_or_error(without_eintr([&] { return ::send(fd, bytes.data(), bytes.size(), send_flags); }));
+}
+
+Result<size_t> send_vector(int fd, std::span<const iovec> iov) noexcept {
+  if (iov.size() == 1) return send(fd, {static_cast<const std::byte*>(iov[0].iov_base), iov[0].iov_len});
+  msghdr message{};
+  message.msg_iov = const_cast<iovec*>(iov.data());  // sendmsg() only reads it; POSIX left the const out.
+  message.msg_iovlen = static_cast<decltype(message.msg_iovlen)>(std::min<size_t>(iov.size(), IOV_MAX));
+  return size_or_error(without_eintr([&] { return ::sendmsg(fd, &message, send_flags); }));
+}
+
+Result<int> accept_connection(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept {
+  auto* const address = reinterpret_cast<sockaddr*>(peer);
+  const int fd = without_eintr([&] {
+    *peer_size = sizeof(*peer);
+#ifdef SOCK_NONBLOCK
+    return ::accept4(listener, address, peer_size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+#else
+    return ::accept(listener, address, peer_size);
+#endif
+  });
+  if (fd < 0) return last_errno();
+#ifndef SOCK_NONBLOCK
+  if (const Errno error = set_nonblocking_cloexec(fd); error != Errno::ok) {
+    ::close(fd);
+    return error;
+  }
+#endif
+#ifdef SO_NOSIGPIPE
+  const int on = 1;
+  static_cast<void>(::setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof(on)));
+#endif
+  return fd;
+}
+
+Errno shutdown_write(int fd) noexcept {
+  if (::shutdown(fd, SHUT_WR) == 0 || errno == ENOTCONN) return Errno::ok;
+  return last_errno();
+}
+
+Errno check_pollable(int fd) noexcept {
+  struct stat status;
+  if (::fstat(fd, &status) != 0) return last_errno();
+  if (S_ISSOCK(status.st_mode) || S_ISFIFO(status.st_mode)) return Errno::ok;
+#ifdef __linux__
+  return probe_with_epoll(fd);
+#else
+  return S_ISDIR(status.st_mode) ? Errno::not_permitted : Errno::ok;
+#endif
+}
+
+bool is_open(int fd) noexcept { return ::fcntl(fd, F_GETFD) != -1; }
+
+Errno set_nonblocking_cloexec(int fd) noexcept {
+  const int flags = ::fcntl(fd, F_GETFL);
+  if (flags == -1 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) == -1 || ::fcntl(fd, F_SETFD, FD_CLOEXEC) == -1) {
+    return last_errno();
+  }
+  return Errno::ok;
+}
+
+}  // namespace cxxloop::io
