@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 
@@ -205,6 +206,31 @@ def socket_pair():
             return left, right
 
         yield socket_pair
+
+
+@pytest.fixture
+def pipe():
+    """A non-blocking pipe: its read end and its write end."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    os.set_blocking(write_end, False)
+    yield read_end, write_end
+    for fd in (read_end, write_end):
+        with contextlib.suppress(OSError):
+            os.close(fd)
+
+
+@pytest.fixture
+def cpu_time_of_sleep(loop):
+    """Lets the loop wait for a timer; returns the seconds of CPU this thread burnt meanwhile."""
+
+    def cpu_time_of_sleep(seconds):
+        before = time.thread_time()
+        loop.call_later(seconds, loop.stop)
+        loop.run_forever()
+        return time.thread_time() - before
+
+    return cpu_time_of_sleep
 
 
 @pytest.fixture
