@@ -234,6 +234,16 @@ def cpu_time_of_sleep(loop):
 
 
 @pytest.fixture
+def listener():
+    """A listening TCP socket on the loopback address, non-blocking."""
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        yield sock
+
+
+@pytest.fixture
 def script(loop_name, tmp_path):
     """Starts a Python script in its own process; `new_loop` in it makes a loop of the kind under test."""
     with contextlib.ExitStack() as stack:
