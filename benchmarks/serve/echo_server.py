@@ -6,6 +6,7 @@ Prints {"port": N} and serves until its stdin closes or SIGTERM comes, so it can
 
 import argparse
 import asyncio
+import contextlib
 import json
 import pkgutil
 import socket
@@ -192,11 +193,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1024, help="bytes of a message, for streams-exactly")
     arguments = parser.parse_args()
     factory = pkgutil.resolve_name(f"{arguments.loop}:new_event_loop")
-    with asyncio.Runner(loop_factory=factory) as runner:
-        try:
-            runner.run(serve(arguments.mode, arguments.size))
-        except asyncio.CancelledError:
-            pass
+    with asyncio.Runner(loop_factory=factory) as runner, contextlib.suppress(asyncio.CancelledError):
+        runner.run(serve(arguments.mode, arguments.size))
 
 
 if __name__ == "__main__":

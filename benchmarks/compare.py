@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: MIT
+"""Compare event loops: one runner for servers, latency, scheduling and HTTP. The method is in README.md.
+
+compare.py echo       server CPU per message; client and server share a core
+compare.py latency    round-trip percentiles; client and server on a core each
+compare.py micro      cost of scheduling, timer lateness, threads
+compare.py http       requests per server-CPU-second of uvicorn
+"""
+
+import argparse
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from _contest import Contestant, MeasurementFailed, Table, contestants_of, turns
+from _cpu import Cores, separate_cores, shared_core, tree_cpu_ns
+from _machine import gather_facts
+from _report import print_facts, print_rows, write_record
+from _servers import SchedulingWorker, build_load_client, echo_server, run_load_client, run_wrk, uvicorn_server
+from micro.scheduling import WORKLOADS
+
+LOOPS = ["cxxloop", "uvloop", "asyncio", "rloop", "rsloop", "zuvloop"]
+MICRO_ROUNDS = 5
+WRK_CONNECTIONS = 64
+
+
+@dataclass(frozen=True)
+class EchoCase:
+    mode: str
+    size: int
+    connections: int
+
+
+ECHO_CASES = {
+    "protocol-1k-100": EchoCase("protocol", 1024, 100),
+    "protocol-1k-1": EchoCase("protocol", 1024, 1),
+    "protocol-10k-100": EchoCase("protocol", 10 * 1024, 100),
+    "protocol-100k-20": EchoCase("protocol", 100 * 1024, 20),
+    "buffered-100k-20": EchoCase("buffered", 100 * 1024, 20),
+    "streams-1k-100": EchoCase("streams", 1024, 100),
+    "streams-exactly-1k-100": EchoCase("streams-exactly", 1024, 100),
+    "sock-1k-100": EchoCase("sock", 1024, 100),
+    "reader-1k-100": EchoCase("reader", 1024, 100),
+}
+
+
+class Steps:
+    """Counts measurements on the screen; redrawn between them only, so that drawing costs none of them anything."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+        self.progress = Progress(*columns, console=console, auto_refresh=False, transient=True)
+        self.task = self.progress.add_task("", total=total)
+
+    def start(self, description: str) -> None:
+        self.progress.update(self.task, description=description, refresh=True)
+
+    def finish(self) -> None:
+        self.progress.update(self.task, advance=1, refresh=True)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything the commands share."""
+
+    arguments: argparse.Namespace
+    console: Console
+    contestants: list[Contestant]
+
+    def steps(self, cases: list[str]) -> Iterator[tuple[str, Contestant]]:
+        """Every case in turn of every contestant, shown as progress."""
+        rounds: int = self.arguments.rounds
+        steps = Steps(self.console, len(cases) * rounds * len(self.contestants))
+        with steps.progress:
+            for case in cases:
+                for contestant in turns(self.contestants, rounds):
+                    steps.start(f"{case} {contestant.label}")
+                    yield case, contestant
+                    steps.finish()
+
+
+def measure_echo(run: Run, client: Path, name: str, loop: str, cores: Cores) -> dict[str, float]:
+    """Server CPU in us per message, and the percentiles of latency in us."""
+    case = ECHO_CASES[name]
+    load = {
+        "size": case.size,
+        "connections": case.connections,
+        "depth": run.arguments.depth,
+        "warmup": run.arguments.warmup,
+        "duration": run.arguments.duration,
+    }
+    with echo_server(run.arguments.python, loop, case.mode, case.size, cores) as server:
+        result = run_load_client(client, server, cores, load)
+    return {"cpu": result["server_cpu_ns"] / result["messages"] / 1e3, **result["latency_us"]}
+
+
+def echo_table(run: Run, cores: Cores, quantities: dict[str, str]) -> Table:
+    """One row per case and quantity; `quantities` maps a result of measure_echo to its name in the table."""
+    table = Table()
+    with tempfile.TemporaryDirectory() as folder:
+        client = run.arguments.client or build_load_client(Path(folder))
+        for case, contestant in run.steps(run.arguments.cases):
+            rows = {quantity: table.row(f"{case} {name}".strip(), "us") for quantity, name in quantities.items()}
+            try:
+                result = measure_echo(run, client, case, contestant.loop, cores)
+            except MeasurementFailed as failure:
+                for row in rows.values():
+                    row.failures[contestant.label] = str(failure)
+                continue
+            for quantity, row in rows.items():
+                row.add(contestant.label, result[quantity])
+    return table
+
+
+def echo(run: Run) -> Table:
+    return echo_table(run, shared_core(), {"cpu": ""})
+
+
+def latency(run: Run) -> Table:
+    return echo_table(run, separate_cores(), {quantile: quantile for quantile in ("p50", "p99", "p99.9")})
+
+
+def micro(run: Run) -> Table:
+    table = Table()
+    with ExitStack() as stack:
+        workers = {
+            contestant.label: stack.enter_context(closing(SchedulingWorker(run.arguments.python, contestant.loop)))
+            for contestant in run.contestants
+        }
+        for workload, contestant in run.steps(run.arguments.cases):
+            try:
+                measurements = workers[contestant.label].measure(workload)
+            except MeasurementFailed as failure:
+                table.row(workload, "").failures[contestant.label] = str(failure)
+                continue
+            for found in measurements:
+                row = table.row(found["row"], found["unit"], found["best"], found["better"])
+                row.add(contestant.label, found["value"])
+    return table
+
+
+def measure_http(run: Run, loop: str, cores: Cores) -> float:
+    """Thousands of requests per second of server CPU."""
+    with uvicorn_server(run.arguments.python, loop, cores) as server:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/", timeout=10) as response:
+            if response.read() != b"0123456789":
+                raise MeasurementFailed("the body differs")
+        run_wrk(server, cores, WRK_CONNECTIONS, 1)
+        before_ns = tree_cpu_ns(server.pid)
+        requests = run_wrk(server, cores, WRK_CONNECTIONS, max(1, round(run.arguments.duration)))
+        return requests / (tree_cpu_ns(server.pid) - before_ns) * 1e6
+
+
+def http(run: Run) -> Table:
+    table = Table()
+    cores = separate_cores()
+    for case, contestant in run.steps(["uvicorn httptools GET 10 B"]):
+        row = table.row(case, "k requests/CPU s", better="more")
+        try:
+            row.add(contestant.label, measure_http(run, contestant.loop, cores))
+        except (MeasurementFailed, OSError) as failure:
+            row.failures[contestant.label] = str(failure)
+    return table
+
+
+COMMANDS: dict[str, tuple[Callable[[Run], Table], str]] = {
+    "echo": (echo, "Server CPU per message, one core"),
+    "latency": (latency, "Round trip, two cores"),
+    "micro": (micro, "Scheduling"),
+    "http": (http, "HTTP, server and client on a core each"),
+}
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, (_, title) in COMMANDS.items():
+        command = commands.add_parser(name, help=title, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        command.add_argument("--python", default=sys.executable, help="the interpreter that has the loops installed")
+        command.add_argument("--loops", nargs="+", default=LOOPS, help="modules; the first present one runs twice")
+        command.add_argument("--rounds", type=int, default=MICRO_ROUNDS if name == "micro" else 3)
+        command.add_argument("--out", type=Path, help="JSON file of the results; default: a new one in results/")
+        if name == "micro":
+            command.add_argument("--cases", nargs="+", default=list(WORKLOADS), choices=WORKLOADS)
+        else:
+            command.add_argument("--duration", type=float, default=2.0 if name == "http" else 1.0, help="seconds")
+        if name in ("echo", "latency"):
+            command.add_argument("--cases", nargs="+", default=list(ECHO_CASES), choices=ECHO_CASES)
+            command.add_argument("--warmup", type=float, default=0.3, help="seconds before the measured window")
+            command.add_argument("--depth", type=int, default=1, help="messages in flight per connection")
+            command.add_argument("--client", type=Path, help="a built echo_client; default: compile it now")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    console = Console()
+    facts = gather_facts(arguments.python, arguments.loops)
+    print_facts(console, facts)
+    if not facts.versions:
+        raise SystemExit("None of the loops is installed.")
+    measure, title = COMMANDS[arguments.command]
+    run = Run(arguments, console, contestants_of(list(facts.versions)))
+    rows = list(measure(run).rows.values())
+    print_rows(console, title, rows, run.contestants)
+    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
+    console.print(f"Written: {write_record(arguments.out, arguments.command, settings, facts, rows, run.contestants)}")
+    if any(row.failures for row in rows):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
