@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: MIT
+"""Loops are made, closed, forgotten, and many at once; nothing stays behind."""
+
+import asyncio
+import gc
+import os
+import socket
+import threading
+import warnings
+import weakref
+
+import pytest
+
+
+def test_a_new_loop(loop):
+    assert isinstance(loop, asyncio.AbstractEventLoop)
+    assert isinstance(loop, asyncio.BaseEventLoop)
+    assert not loop.is_running()
+    assert not loop.is_closed()
+    assert loop.get_exception_handler() is None
+    assert loop.slow_callback_duration == 0.1
+    assert hash(loop) == hash(loop) and loop == loop  # noqa: PLR0124
+
+
+def test_repr(loop, turn):
+    name = type(loop).__name__
+    assert repr(loop) == f"<{name} running=False closed=False debug=False>"
+    seen = []
+    loop.call_soon(lambda: seen.append(repr(loop)))
+    turn()
+    assert seen == [f"<{name} running=True closed=False debug=False>"]
+    loop.close()
+    assert repr(loop) == f"<{name} running=False closed=True debug=False>"
+
+
+def test_close_twice(loop):
+    assert loop.close() is None
+    assert loop.is_closed()
+    loop.close()
+    assert loop.is_closed()
+
+
+def test_close_drops_what_waits(loop):
+    seen = []
+    loop.call_soon(seen.append, 1)
+    loop.call_later(0, seen.append, 2)
+    loop.call_soon_threadsafe(seen.append, 3)
+    loop.close()
+    assert seen == []
+
+
+def test_destructors_that_run_during_close_may_use_the_loop(loop):
+    texts = []
+
+    class Payload:
+        def __del__(self):
+            try:
+                loop.call_soon(int)
+            except RuntimeError as exc:
+                texts.append(str(exc))
+
+    loop.call_soon(print, Payload())
+    loop.call_later(100, print, Payload())
+    loop.close()
+    gc.collect()
+    assert texts == ["Event loop is closed"] * 2
+
+
+def test_stop_of_a_closed_loop_is_harmless(loop):
+    loop.close()
+    loop.stop()
+    assert not loop.is_running()
+
+
+def test_an_unclosed_loop_warns(loop_factory):
+    loop = loop_factory()
+    text = repr(loop)
+    with pytest.warns(ResourceWarning) as caught:
+        del loop
+        gc.collect()
+    assert f"unclosed event loop {text}" in [str(warning.message) for warning in caught]
+
+
+def test_a_closed_loop_does_not_warn(loop_factory):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loop = loop_factory()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        del loop
+        gc.collect()
+
+
+def test_a_loop_dies_after_close(loop_factory):
+    loop = loop_factory()
+    loop.call_later(100, int)
+    loop.run_until_complete(asyncio.sleep(0))
+    ref = weakref.ref(loop)
+    loop.close()
+    del loop
+    gc.collect()
+    assert ref() is None
+
+
+def test_an_unclosed_loop_in_a_cycle_with_its_callbacks_dies(loop_factory, open_fds):
+    before = open_fds()
+    loop = loop_factory()
+    left, right = socket.socketpair()
+    loop.add_reader(left, loop.stop)
+    loop.call_later(100, loop.stop)
+    loop.call_soon(loop.stop)
+    loop.call_soon_threadsafe(loop.stop)
+    loop.itself = loop
+    ref = weakref.ref(loop)
+    del loop
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    assert ref() is None
+    left.close()
+    right.close()
+    assert open_fds() == before
+
+
+def test_descriptors_are_returned(loop_factory, open_fds):
+    def cycle():
+        loop = loop_factory()
+        left, right = socket.socketpair()
+        left.setblocking(False)
+        loop.add_reader(left, int)
+        loop.add_writer(left, int)
+        loop.call_later(100, int)
+        loop.call_soon_threadsafe(int)
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        left.close()
+        right.close()
+
+    cycle()
+    before = open_fds()
+    for _ in range(100):
+        cycle()
+    assert open_fds() == before
+
+
+def test_descriptors_are_not_inherited(loop_factory, open_fds):
+    before = open_fds()
+    loop = loop_factory()
+    loop.run_until_complete(asyncio.sleep(0))
+    for fd in open_fds() - before:
+        assert not os.get_inheritable(fd)
+    loop.close()
+    assert open_fds() == before
+
+
+def test_making_a_loop_without_descriptors_left_is_an_os_error(run_script):
+    result = run_script(
+        """
+        import os, resource
+        new_loop().close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        blockers = []
+        try:
+            while True:
+                blockers.append(os.open("/dev/null", os.O_RDONLY))
+        except OSError:
+            pass
+        refused = 0
+        for _ in range(4):
+            for _ in range(3):
+                try:
+                    new_loop().close()
+                except OSError as exc:
+                    refused += 1
+            os.close(blockers.pop())
+        while blockers:
+            os.close(blockers.pop())
+        assert refused >= 3, refused
+        loop = new_loop()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        """,
+        options=("-W", "ignore::ResourceWarning"),
+    )
+    assert result.stdout == ""
+
+
+def test_many_loops_at_once(loop_factory):
+    loops = [loop_factory() for _ in range(100)]
+    for _ in range(2):
+        for number, loop in enumerate(loops):
+            assert loop.run_until_complete(asyncio.sleep(0, number)) == number
+    for loop in loops[::2] + loops[1::2]:
+        loop.close()
+
+
+def test_loops_in_threads(loop_factory):
+    errors, finished = [], []
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        left, right = socket.socketpair()
+        with left, right:
+            left.setblocking(False)
+            right.setblocking(False)
+            for _ in range(20):
+                loop.call_later(0.0005, right.send, b"x")
+                assert await loop.sock_recv(left, 1) == b"x"
+        finished.append(loop)
+
+    def body():
+        try:
+            for _ in range(3):
+                with asyncio.Runner(loop_factory=loop_factory) as runner:
+                    runner.run(main())
+        except BaseException as exc:
+            errors.append(exc)
+
+    threads = [threading.Thread(target=body) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert len(finished) == 24
+
+
+def test_a_loop_may_be_made_in_one_thread_and_closed_in_another(loop_factory):
+    loop = loop_factory()
+    loop.run_until_complete(asyncio.sleep(0))
+    thread = threading.Thread(target=loop.close)
+    thread.start()
+    thread.join()
+    assert loop.is_closed()
+
+
+def test_running_leaves_no_objects_behind(loop, turn):
+    def work():
+        for _ in range(200):
+            loop.call_soon(int)
+            loop.call_later(0, int)
+            loop.call_later(100, int).cancel()
+            loop.call_soon_threadsafe(int)
+        loop.run_until_complete(asyncio.sleep(0.001))
+        turn()
+
+    for _ in range(3):
+        work()
+    gc.collect()
+    before = len(gc.get_objects())
+    for _ in range(10):
+        work()
+    gc.collect()
+    assert len(gc.get_objects()) - before < 100
+
+
+def test_attributes_and_subclasses(loop_factory):
+    plain = loop_factory()
+    plain.anything = 1
+    assert plain.anything == 1
+    plain.close()
+
+    class Mine(type(plain)):
+        def __init__(self):
+            super().__init__()
+            self.calls = []
+
+        def call_soon(self, callback, *args, context=None):
+            self.calls.append(callback)
+            return super().call_soon(callback, *args, context=context)
+
+    loop = Mine()
+    loop.call_soon(int)
+    loop.run_until_complete(asyncio.sleep(0))
+    assert loop.calls[0] is int
+    loop.close()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "loop = new_loop()\n",
+        "loop = new_loop()\nloop.call_later(100, int)\nloop.call_soon(int)\n",
+        "loop = new_loop()\nloop.run_until_complete(asyncio.sleep(0))\n",
+        "import threading, time\n"
+        "loop = new_loop()\n"
+        "threading.Thread(target=loop.run_forever, daemon=True).start()\n"
+        "while not loop.is_running(): time.sleep(0.001)\n",
+        "import sys\nsys.modules['kept'] = new_loop()\n",
+        "loop = new_loop()\nasync def main(): raise SystemExit(0)\nloop.run_until_complete(main())\n",
+        "import signal\nloop = new_loop()\nloop.add_signal_handler(signal.SIGUSR1, int)\n",
+    ],
+)
+def test_the_process_ends_well_with_an_unclosed_loop(run_script, source):
+    run_script(source)
