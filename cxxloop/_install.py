@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""install() and uninstall(): make every event loop of the process a cxxloop one, and take it back."""
+
+import asyncio
+import sys
+import warnings
+from asyncio import events
+from collections.abc import Callable
+
+# What uninstall() has to do. None exactly when cxxloop is not installed.
+_undo: Callable[[], None] | None = None
+
+
+def install() -> None:
+    """Make asyncio's new event loops cxxloop ones. Deprecated: cxxloop.run() says the same where it matters."""
+    warnings.warn(
+        "cxxloop.install() is deprecated in favor of cxxloop.run()",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    activate()
+
+
+def uninstall() -> None:
+    """Restore what install() replaced. Whatever was set over it since then stays."""
+    global _undo
+    undo, _undo = _undo, None
+    if undo is not None:
+        undo()
+
+
+def activate() -> None:
+    """install() without the warning."""
+    global _undo
+    if _undo is None:
+        _undo = _replace_functions() if sys.version_info >= (3, 16) else _replace_policy()
+
+
+def _replace_policy() -> Callable[[], None]:
+    from ._policy import Policy
+
+    # The variable, not get_event_loop_policy(): that would create a default policy, and it warns since 3.14.
+    previous = getattr(events, "_event_loop_policy")  # noqa: B009
+    set_policy = getattr(events, "_set_event_loop_policy", None) or events.set_event_loop_policy
+    ours = Policy()
+    set_policy(ours)
+
+    def undo() -> None:
+        if getattr(events, "_event_loop_policy") is ours:  # noqa: B009
+            set_policy(previous)
+
+    return undo
+
+
+def _replace_functions() -> Callable[[], None]:
+    from ._runner import new_event_loop
+
+    replaced = [(module, module.new_event_loop) for module in (asyncio, events)]
+    for module, _ in replaced:
+        setattr(module, "new_event_loop", new_event_loop)  # noqa: B010
+
+    def undo() -> None:
+        for module, previous in replaced:
+            if module.new_event_loop is new_event_loop:
+                setattr(module, "new_event_loop", previous)  # noqa: B010
+
+    return undo
