@@ -43,7 +43,7 @@ def best_label(row: Row, labels: list[str]) -> str | None:
 def cell(row: Row, label: str, best: str | None) -> str:
     value = row.value(label)
     if value is None:
-        return "[red]failed[/]"
+        return "[red]failed[/]" if label in row.failures else "-"
     text = significant(value) + ("[red]*[/]" if label in row.failures else "")
     return f"[bold green]{text}[/]" if label == best else text
 
@@ -79,7 +79,7 @@ def ratios_table(rows: list[Row], contestants: list[Contestant]) -> RichTable | 
         if not any(ratios):
             continue
         table.add_row(row.case, *("-" if ratio is None else f"{ratio:.2f}" for ratio in ratios))
-    return table
+    return table if table.row_count else None
 
 
 def print_facts(console: Console, facts: Facts) -> None:

@@ -43,7 +43,7 @@ def stop(process: subprocess.Popen[str]) -> None:
 def last_line(stderr: Any) -> str:
     stderr.seek(0)
     lines = [line for line in stderr.read().splitlines() if line.strip()]
-    return lines[-1] if lines else "no message"
+    return lines[-1] if lines else "none"
 
 
 @contextmanager
@@ -64,10 +64,12 @@ def echo_server(python: str, loop: str, mode: str, size: int, cores: Cores) -> I
         try:
             announcement = process.stdout.readline()
             if not announcement:
-                raise MeasurementFailed(f"the server did not start: {last_line(stderr)}")
+                raise MeasurementFailed("the server did not start")
             yield Server(process.pid, json.loads(announcement)["port"])
-            if process.poll() is not None:
-                raise MeasurementFailed(f"the server died: {last_line(stderr)}")
+        except MeasurementFailed as failure:
+            stop(process)
+            # What the client saw may be only a consequence of what the server has to say.
+            raise MeasurementFailed(f"{failure}; the server's last words: {last_line(stderr)}") from None
         finally:
             stop(process)
 
