@@ -8,9 +8,9 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import pkgutil
 import socket
-import sys
 import threading
 from collections.abc import Awaitable, Callable
 
@@ -173,7 +173,9 @@ MODES: dict[str, Callable[[int], Awaitable[None]]] = {
 
 def cancel_when_stdin_closes(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
     def wait() -> None:
-        sys.stdin.buffer.read()
+        # Not sys.stdin: its lock, held by this thread, would abort an interpreter that ends for another reason.
+        while os.read(0, 4096):
+            pass
         loop.call_soon_threadsafe(task.cancel)
 
     threading.Thread(target=wait, daemon=True).start()
