@@ -442,8 +442,9 @@ def test_client_callbacks_run_in_the_context_of_the_connect(loop, run):
             current.set("closer")
             transport.close()
             await protocol.until_event("connection_lost")
-        # asyncio: the close of a connection runs in the context of whoever called close().
-        assert seen == [("connection_made", "connect"), ("data_received", "connect"), ("connection_lost", "closer")]
+        # Up to 3.14 the end of a connection runs in the context of whoever called close().
+        last = "connect" if sys.version_info >= (3, 15) else "closer"
+        assert seen == [("connection_made", "connect"), ("data_received", "connect"), ("connection_lost", last)]
 
     run(main())
 

@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: MIT
+"""What goes wrong on a TCP transport: protocols that raise, peers that reset, exits that leave run_forever."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import socket
+import sys
+import weakref
+
+import pytest
+from recorder import BufferedRecorder, Recorder, attached, fill, receive, receive_all, reset, tcp_pair
+
+
+def failing(error):
+    def react(_):
+        raise error
+
+    return react
+
+
+FATAL = {
+    "data_received": (Recorder, "Fatal error: protocol.data_received() call failed."),
+    "eof_received": (Recorder, "Fatal error: protocol.eof_received() call failed."),
+    "get_buffer": (BufferedRecorder, "Fatal error: protocol.get_buffer() call failed."),
+    "buffer_updated": (BufferedRecorder, "Fatal error: protocol.buffer_updated() call failed."),
+}
+
+
+def provoke(callback, peer):
+    if callback == "eof_received":
+        peer.shutdown(socket.SHUT_WR)
+    else:
+        peer.sendall(b"x")
+
+
+@pytest.mark.parametrize("callback", FATAL)
+def test_protocol_that_raises_loses_its_connection(run, reported, callback):
+    kind, message = FATAL[callback]
+    error = ZeroDivisionError("protocol bug")
+
+    async def main():
+        async with attached(kind(**{callback: failing(error)})) as (transport, protocol, peer):
+            provoke(callback, peer)
+            await protocol.until_event("connection_lost")
+            assert protocol.lost_with is error
+            assert protocol.events.count(callback) == 1
+            with contextlib.suppress(ConnectionResetError):  # What was not read makes the close a reset.
+                assert await receive_all(peer) == b""
+            [context] = reported
+            assert set(context) == {"message", "exception", "transport", "protocol"}
+            assert context["message"] == message
+            assert context["exception"] is error
+            assert context["transport"] is transport
+            assert context["protocol"] is protocol
+
+    run(main())
+
+
+@pytest.mark.parametrize("callback", ["data_received", "eof_received"])
+def test_os_error_of_a_protocol_is_not_reported(run, reported, callback):
+    """asyncio takes any OSError for one of the connection."""
+    error = PermissionError("a file of the protocol")
+
+    async def main():
+        async with attached(Recorder(**{callback: failing(error)})) as (_, protocol, peer):
+            provoke(callback, peer)
+            await protocol.until_event("connection_lost")
+            assert protocol.lost_with is error
+            assert reported == []
+
+    run(main())
+
+
+def test_protocol_that_raises_after_close(run, reported):
+    error = ZeroDivisionError("after close")
+
+    def close_and_fail(protocol):
+        protocol.transport.close()
+        raise error
+
+    async def main():
+        async with attached(Recorder(data_received=close_and_fail)) as (_, protocol, peer):
+            peer.sendall(b"x")
+            await protocol.until_event("connection_lost")
+            await asyncio.sleep(0)
+            assert protocol.lost_with is None
+            assert protocol.events.count("connection_lost") == 1
+            assert [c["exception"] for c in reported] == [error]
+
+    run(main())
+
+
+def test_connection_made_that_raises_is_reported_and_the_connection_lives(run, reported):
+    error = ZeroDivisionError("made")
+
+    async def main():
+        async with attached(Recorder(connection_made=failing(error))) as (transport, protocol, peer):
+            [context] = reported
+            assert context["exception"] is error
+            assert context["message"].startswith("Exception in callback ")
+            assert "connection_made" in context["message"]
+            assert isinstance(context["handle"], asyncio.Handle)
+            transport.write(b"alive")
+            assert await receive(peer, 5) == b"alive"
+            peer.sendall(b"too")
+            await protocol.until_bytes(3)
+
+    run(main())
+
+
+def test_connection_lost_that_raises_is_reported(loop, run, reported, open_fds):
+    error = ZeroDivisionError("lost")
+
+    async def main():
+        async with attached(Recorder(connection_lost=failing(error))) as (transport, protocol, _):
+            fd = transport.get_extra_info("socket").fileno()
+            transport.close()
+            await protocol.until_event("connection_lost")
+            await asyncio.sleep(0)
+            assert fd not in open_fds()
+            [context] = reported
+            assert context["exception"] is error
+            assert context["message"].startswith("Exception in callback ")
+
+    run(main())
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("callback", ["data_received", "eof_received", "connection_lost", "connection_made"])
+def test_exits_leave_run_forever_and_the_loop_works_on(loop, reported, raised, callback):
+    later = []
+
+    def leave(protocol):
+        del protocol.reactions[callback]  # asyncio tells of the end of a stream again after an exit
+        loop.call_soon(later.append, "kept")
+        raise raised("out")
+
+    with tcp_pair() as (left, right):
+        protocol = Recorder()
+        protocol.reactions[callback] = leave
+        if callback == "connection_made":
+            connect = loop.create_task(loop.create_connection(lambda: protocol, sock=left))
+        else:
+            loop.run_until_complete(loop.create_connection(lambda: protocol, sock=left))
+        if callback == "connection_lost":
+            protocol.transport.close()
+        elif callback != "connection_made":
+            provoke(callback, right)
+        with pytest.raises(raised, match="out"):
+            loop.run_forever()
+        assert not loop.is_running()
+        assert protocol.events[-1] == callback
+        loop.run_until_complete(asyncio.sleep(0))
+        assert later == ["kept"]
+        if callback == "connection_made":
+            loop.run_until_complete(connect)
+        if not protocol.is_lost:
+            protocol.transport.abort()
+            loop.run_until_complete(protocol.until_event("connection_lost"))
+    assert reported == []
+
+
+@pytest.mark.parametrize("kind", [Recorder, BufferedRecorder])
+def test_reset_by_the_peer(run, reported, kind):
+    async def main():
+        async with attached(kind()) as (_, protocol, peer):
+            reset(peer)
+            await protocol.until_event("connection_lost")
+            assert type(protocol.lost_with) is ConnectionResetError
+            assert protocol.lost_with.errno == 104
+            assert "eof_received" not in protocol.events
+            assert reported == []
+
+    run(main())
+
+
+def test_reset_while_a_write_waits(run, reported):
+    async def main():
+        async with attached() as (transport, protocol, peer):
+            fill(transport)
+            reset(peer)
+            await protocol.until_event("connection_lost")
+            assert isinstance(protocol.lost_with, (ConnectionResetError, BrokenPipeError))
+            assert transport.get_write_buffer_size() == 0
+            assert "resume_writing" not in protocol.events
+            assert reported == []
+
+    run(main())
+
+
+def test_write_to_a_closed_peer_breaks_the_connection(run, reported):
+    async def main():
+        async with attached(Recorder(eof_received=lambda p: True)) as (transport, protocol, peer):
+            peer.close()
+            await protocol.until_event("eof_received")
+            while not transport.is_closing():
+                transport.write(b"x")
+                await asyncio.sleep(0)
+            await protocol.until_event("connection_lost")
+            assert isinstance(protocol.lost_with, (BrokenPipeError, ConnectionResetError))
+            assert reported == []
+
+    run(main())
+
+
+def test_reset_is_logged_in_debug_only(loop, run, asyncio_records):
+    async def main():
+        for debug in (False, True):
+            loop.set_debug(debug)
+            asyncio_records.records.clear()
+            async with attached() as (_, protocol, peer):
+                reset(peer)
+                await protocol.until_event("connection_lost")
+                texts = asyncio_records.texts(logging.DEBUG)
+                told = [t for t in texts if t.endswith(": Fatal read error on socket transport")]
+                assert len(told) == (1 if debug else 0)
+
+    run(main())
+
+
+def test_debug_log_of_reading(loop, run, asyncio_records):
+    async def main():
+        loop.set_debug(True)
+        async with attached() as (transport, protocol, peer):
+            transport.pause_reading()
+            transport.resume_reading()
+            peer.close()
+            await protocol.until_event("connection_lost")
+            texts = asyncio_records.texts(logging.DEBUG)
+            for end in (" pauses reading", " resumes reading", " received EOF"):
+                assert sum(t.endswith(end) for t in texts) == 1, end
+
+    run(main())
+
+
+def test_error_reports_name_the_transport_in_the_log(run, logged_errors):
+    async def main():
+        async with attached(Recorder(data_received=failing(ZeroDivisionError("bug")))) as (_, protocol, peer):
+            peer.sendall(b"x")
+            await protocol.until_event("connection_lost")
+            [text] = logged_errors()
+            lines = text.splitlines()
+            assert lines[0] == "Fatal error: protocol.data_received() call failed."
+            assert lines[1].startswith("protocol: <recorder.Recorder object")
+            assert lines[2].startswith("transport: <")
+
+    run(main())
+
+
+def test_protocol_freed_after_its_error(loop, run, reported):
+    async def main():
+        async with attached(Recorder(data_received=failing(ZeroDivisionError()))) as (transport, protocol, peer):
+            peer.sendall(b"x")
+            await protocol.until_event("connection_lost")
+            await asyncio.sleep(0)
+            return weakref.ref(protocol), weakref.ref(transport)
+
+    references = run(main())
+    reported.clear()
+    gc.collect()
+    assert [r() for r in references] == [None, None]
+
+
+def test_last_reference_dropped_inside_a_callback(loop, run):
+    async def main():
+        holders = []
+
+        def forget(protocol):
+            holders.clear()
+            transport, protocol.transport = protocol.transport, None
+            transport.abort()
+            del transport
+            gc.collect()
+
+        with tcp_pair() as (left, right):
+            lost = loop.create_future()
+            protocol = Recorder(data_received=forget, connection_lost=lambda _: lost.set_result(None))
+            holders.append(await loop.create_connection(lambda: protocol, sock=left))
+            del protocol
+            right.sendall(b"x")
+            await lost
+            assert await loop.sock_recv(right, 1) == b""
+
+    run(main())
+
+
+def test_one_that_raises_does_not_stop_the_others(loop, run, reported):
+    async def main():
+        async with (
+            attached(Recorder(data_received=failing(ZeroDivisionError()))) as (_, broken, peer),
+            attached() as (_, sound, other),
+        ):
+            peer.sendall(b"x")
+            other.sendall(b"y")
+            await sound.until_bytes(1)
+            await broken.until_event("connection_lost")
+            other.sendall(b"z")
+            await sound.until_bytes(2)
+            assert len(reported) == 1
+
+    run(main())
+
+
+def test_loop_closed_with_an_open_transport(loop_factory, recwarn):
+    loop = loop_factory()
+    with tcp_pair() as (left, _):
+        fd = left.fileno()
+        transport, protocol = loop.run_until_complete(loop.create_connection(Recorder, sock=left))
+        loop.close()
+        assert protocol.events == ["connection_made"]
+        assert f"fd={fd}" in repr(transport)
+        del transport, protocol, loop
+        gc.collect()
+        left.detach()
+    texts = [str(w.message) for w in recwarn.list if w.category is ResourceWarning]
+    assert any(t.startswith("unclosed transport ") for t in texts)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio 3.11 takes a second transport on one descriptor")
+def test_second_transport_on_one_socket_is_refused(loop, run):
+    async def main():
+        async with attached() as (transport, _, _peer):
+            sock = transport.get_extra_info("socket")._sock
+            with pytest.raises(RuntimeError, match=r"File descriptor .* is used by transport <"):
+                await loop.create_connection(Recorder, sock=sock)
+
+    run(main())
