@@ -1,0 +1,533 @@
+// SPDX-License-Identifier: MIT
+//
+// What io/backend.h and io/op.h promise, on every backend.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "worlds.h"
+
+namespace cxxloop::io {
+namespace {
+
+template <class W>
+class BackendContract : public testing::Test {
+ protected:
+  // A pair that is closed with the test.
+  FdPair pair() {
+    const FdPair fds = world.make_pair();
+    opened.push_back(fds.near);
+    opened.push_back(fds.far);
+    return fds;
+  }
+  void close(int fd) {
+    std::erase(opened, fd);
+    world.forget_and_close(fd);
+  }
+  // Writes until nothing more fits.
+  void fill(int fd) {
+    const std::string block(64 * 1024, 'x');
+    while (world.write(fd, block) > 0) {
+    }
+  }
+  void TearDown() override {
+    EXPECT_EQ(world.backend().ops_count(), 0U);
+    for (const int fd : opened) world.close(fd);
+  }
+
+  W world;
+  std::vector<int> opened;
+};
+
+struct WorldNames {
+  template <class W>
+  static std::string GetName(int) {
+    if (std::is_same_v<W, EvWorld>) return "Libev";
+    return std::is_same_v<W, SimWorld> ? "Simulator" : "SimulatorWithBenignFaults";
+  }
+};
+using AllWorlds = testing::Types<EvWorld, SimWorld, BenignSimWorld>;
+TYPED_TEST_SUITE(BackendContract, AllWorlds, WorldNames);
+
+TYPED_TEST(BackendContract, SubmitRefusesWhatIsNoDescriptor) {
+  PollProbe negative(this->world, OpKind::poll_read, -1);
+  EXPECT_EQ(negative.submit(), Errno::bad_fd);
+  const FdPair fds = this->pair();
+  this->close(fds.near);
+  for (const OpKind kind : {OpKind::poll_read, OpKind::poll_write}) {
+    PollProbe closed(this->world, kind, fds.near);
+    EXPECT_EQ(closed.submit(), Errno::bad_fd);
+  }
+  RecvProbe closed(this->world, fds.near);
+  EXPECT_EQ(closed.submit(), Errno::bad_fd);
+  EXPECT_FALSE(closed.op.in_kernel());
+}
+
+TYPED_TEST(BackendContract, OneOpPerDirection) {
+  const FdPair fds = this->pair();
+  PollProbe first(this->world, OpKind::poll_read, fds.near);
+  ASSERT_EQ(first.submit(), Errno::ok);
+  RecvProbe second(this->world, fds.near);
+  EXPECT_EQ(second.submit(), Errno::exists);
+  PollProbe other_direction(this->world, OpKind::poll_write, fds.near);
+  EXPECT_EQ(other_direction.submit(), Errno::ok);
+  EXPECT_EQ(this->world.backend().ops_count(), 2U);
+}
+
+TYPED_TEST(BackendContract, PollIsLevelTriggered) {
+  const FdPair fds = this->pair();
+  PollProbe probe(this->world, OpKind::poll_read, fds.near);
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  this->world.settle();
+  EXPECT_EQ(probe.completions, 0);
+  this->world.write(fds.far, "x");
+  EXPECT_TRUE(this->world.run_until([&] { return probe.completions >= 5; }));
+  EXPECT_TRUE(probe.op.in_kernel());
+  EXPECT_EQ(this->world.read(fds.near), "x");
+  this->world.settle();
+  const int before = probe.completions;
+  this->world.settle();
+  EXPECT_EQ(probe.completions, before);
+}
+
+TYPED_TEST(BackendContract, PollWriteTellsWhetherThereIsRoom) {
+  const FdPair fds = this->pair();
+  PollProbe probe(this->world, OpKind::poll_write, fds.near);
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  EXPECT_TRUE(this->world.run_until([&] { return probe.completions >= 2; }));
+  this->fill(fds.near);
+  probe.completions = 0;
+  this->world.settle();
+  EXPECT_EQ(probe.completions, 0);
+  this->world.read(fds.far);
+  EXPECT_TRUE(this->world.run_until([&] { return probe.completions > 0; }));
+}
+
+TYPED_TEST(BackendContract, CancelOfOneDirectionKeepsTheOther) {
+  const FdPair fds = this->pair();
+  PollProbe reader(this->world, OpKind::poll_read, fds.near);
+  PollProbe writer(this->world, OpKind::poll_write, fds.near);
+  ASSERT_EQ(reader.submit(), Errno::ok);
+  ASSERT_EQ(writer.submit(), Errno::ok);
+  EXPECT_TRUE(this->world.run_until([&] { return writer.completions > 0; }));
+  EXPECT_EQ(reader.completions, 0);
+  ASSERT_TRUE(this->world.backend().cancel(writer.op));
+  const int written = writer.completions;
+  this->world.write(fds.far, "x");
+  EXPECT_TRUE(this->world.run_until([&] { return reader.completions > 1; }));
+  EXPECT_EQ(writer.completions, written);
+}
+
+TYPED_TEST(BackendContract, CancelMakesIdleAndIsRepeatable) {
+  const FdPair fds = this->pair();
+  PollProbe probe(this->world, OpKind::poll_write, fds.near);
+  EXPECT_TRUE(this->world.backend().cancel(probe.op));
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_EQ(probe.submit(), Errno::ok);
+    EXPECT_TRUE(probe.op.in_kernel());
+    EXPECT_TRUE(this->world.backend().cancel(probe.op));
+    EXPECT_TRUE(this->world.backend().cancel(probe.op));
+    EXPECT_FALSE(probe.op.in_kernel());
+    EXPECT_EQ(this->world.backend().ops_count(), 0U);
+  }
+  this->world.settle();
+  EXPECT_EQ(probe.completions, 0);
+}
+
+TYPED_TEST(BackendContract, CancelDropsACollectedCompletion) {
+  std::vector<std::unique_ptr<PollProbe>> probes;
+  int called = 0;
+  for (int i = 0; i < 8; ++i) {
+    const FdPair fds = this->pair();
+    this->world.write(fds.far, "x");
+    probes.push_back(std::make_unique<PollProbe>(this->world, OpKind::poll_read, fds.near));
+    probes.back()->then = [&] {
+      ++called;
+      for (auto& probe : probes) EXPECT_TRUE(probe->backend.cancel(probe->op));
+    };
+    ASSERT_EQ(probes.back()->submit(), Errno::ok);
+  }
+  EXPECT_TRUE(this->world.run_until([&] { return called > 0; }));
+  this->world.settle();
+  EXPECT_EQ(called, 1);
+}
+
+TYPED_TEST(BackendContract, ACallbackMayDestroyItsOpAndOthers) {
+  std::vector<std::unique_ptr<PollProbe>> probes;
+  int called = 0;
+  for (int i = 0; i < 8; ++i) {
+    const FdPair fds = this->pair();
+    probes.push_back(std::make_unique<PollProbe>(this->world, OpKind::poll_write, fds.near));
+    probes.back()->then = [&] {
+      ++called;
+      probes.clear();
+    };
+    ASSERT_EQ(probes.back()->submit(), Errno::ok);
+  }
+  EXPECT_TRUE(this->world.run_until([&] { return called > 0; }));
+  this->world.settle();
+  EXPECT_EQ(called, 1);
+}
+
+TYPED_TEST(BackendContract, ACallbackMaySubmitManyOps) {
+  std::vector<std::unique_ptr<PollProbe>> probes;
+  const auto add = [&] {
+    probes.push_back(std::make_unique<PollProbe>(this->world, OpKind::poll_write, this->pair().near));
+    EXPECT_EQ(probes.back()->submit(), Errno::ok);
+  };
+  for (int i = 0; i < 60; ++i) add();
+  bool added = false;
+  probes[0]->then = [&] {
+    if (std::exchange(added, true)) return;
+    for (int i = 0; i < 150; ++i) add();
+  };
+  const auto all_called = [&] {
+    for (auto& probe : probes) {
+      if (probe->completions == 0) return false;
+    }
+    return added;
+  };
+  EXPECT_TRUE(this->world.run_until(all_called));
+}
+
+TYPED_TEST(BackendContract, RecvDeliversAllBytesInOrder) {
+  const FdPair fds = this->pair();
+  RecvProbe probe(this->world, fds.near);
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  std::string sent;
+  for (int i = 0; i < 200; ++i) {
+    const std::string part = std::to_string(i) + ";";
+    ASSERT_EQ(this->world.write(fds.far, part), part.size());
+    sent += part;
+    if (i % 10 == 0) this->world.turn(Deadline::immediate());
+  }
+  EXPECT_TRUE(this->world.run_until([&] { return probe.bytes.size() >= sent.size(); }));
+  EXPECT_EQ(probe.bytes, sent);
+  EXPECT_TRUE(probe.op.in_kernel());
+}
+
+TYPED_TEST(BackendContract, RecvFillsTheOwnersBuffer) {
+  const FdPair fds = this->pair();
+  RecvProbe probe(this->world, fds.near);
+  std::array<std::byte, 3> buffer;
+  probe.choose_target = [&] { return std::span<std::byte>(buffer); };
+  probe.then = [&] { EXPECT_EQ(probe.op.data, buffer.data()); };
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  this->world.write(fds.far, "abcdefgh");
+  EXPECT_TRUE(this->world.run_until([&] { return probe.bytes.size() == 8; }));
+  EXPECT_EQ(probe.bytes, "abcdefgh");
+}
+
+TYPED_TEST(BackendContract, RecvReadsNothingWithoutATarget) {
+  const FdPair fds = this->pair();
+  RecvProbe probe(this->world, fds.near);
+  int asked = 0;
+  probe.choose_target = [&]() -> std::optional<std::span<std::byte>> {
+    if (++asked < 3) return std::nullopt;
+    return std::span<std::byte>();
+  };
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  this->world.write(fds.far, "kept");
+  EXPECT_TRUE(this->world.run_until([&] { return asked >= 2; }));
+  EXPECT_EQ(probe.bytes, "");
+  EXPECT_TRUE(this->world.run_until([&] { return probe.bytes == "kept"; }));
+}
+
+TYPED_TEST(BackendContract, TheTargetCallbackMayDestroyTheOp) {
+  const FdPair fds = this->pair();
+  auto probe = std::make_unique<RecvProbe>(this->world, fds.near);
+  probe->choose_target = [&]() -> std::optional<std::span<std::byte>> {
+    probe.reset();
+    return std::nullopt;
+  };
+  ASSERT_EQ(probe->submit(), Errno::ok);
+  this->world.write(fds.far, "x");
+  EXPECT_TRUE(this->world.run_until([&] { return probe == nullptr; }));
+  this->world.settle();
+}
+
+TYPED_TEST(BackendContract, RecvEndsAtEndOfFile) {
+  const FdPair fds = this->pair();
+  RecvProbe probe(this->world, fds.near);
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  this->world.write(fds.far, "last");
+  this->close(fds.far);
+  EXPECT_TRUE(this->world.run_until([&] { return probe.endings > 0; }));
+  EXPECT_EQ(probe.bytes, "last");
+  EXPECT_EQ(probe.last_result, 0);
+  this->world.settle();
+  EXPECT_EQ(probe.endings, 1);
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  EXPECT_TRUE(this->world.run_until([&] { return probe.endings == 2; }));
+}
+
+TYPED_TEST(BackendContract, ARecvCallbackMayDestroyItsOp) {
+  const FdPair fds = this->pair();
+  auto probe = std::make_unique<RecvProbe>(this->world, fds.near);
+  probe->then = [&] { probe.reset(); };
+  ASSERT_EQ(probe->submit(), Errno::ok);
+  this->world.write(fds.far, "x");
+  EXPECT_TRUE(this->world.run_until([&] { return probe == nullptr; }));
+  this->world.settle();
+}
+
+TYPED_TEST(BackendContract, SendCompletesOncePerSubmit) {
+  const FdPair fds = this->pair();
+  const std::string text = "a vectored message";
+  SendProbe probe(this->world, fds.near, text);
+  while (!probe.rest.empty()) {
+    const int before = probe.completions;
+    ASSERT_EQ(probe.submit(), Errno::ok);
+    ASSERT_TRUE(this->world.run_until([&] { return probe.completions > before; }));
+    ASSERT_GT(probe.last_result, 0);
+    this->world.settle();
+    ASSERT_EQ(probe.completions, before + 1);
+  }
+  EXPECT_EQ(this->world.read(fds.far), text);
+}
+
+TYPED_TEST(BackendContract, SendGathersItsVector) {
+  const FdPair fds = this->pair();
+  SendProbe probe(this->world, fds.near, "head body tail");
+  probe.op.iov[0] = {const_cast<char*>(probe.rest.data()), 5};
+  probe.op.iov[1] = {const_cast<char*>(probe.rest.data()) + 5, 5};
+  probe.op.iov[2] = {const_cast<char*>(probe.rest.data()) + 10, 4};
+  probe.op.iov_count = 3;
+  ASSERT_EQ(this->world.backend().submit(probe.op), Errno::ok);
+  ASSERT_TRUE(this->world.run_until([&] { return probe.completions == 1; }));
+  const std::string all = "head body tail";
+  EXPECT_EQ(this->world.read(fds.far), all.substr(0, static_cast<size_t>(probe.last_result)));
+}
+
+TYPED_TEST(BackendContract, SendWaitsForRoom) {
+  const FdPair fds = this->pair();
+  this->fill(fds.near);
+  SendProbe probe(this->world, fds.near, "behind all that");
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  this->world.settle();
+  EXPECT_EQ(probe.completions, 0);
+  this->world.read(fds.far);
+  EXPECT_TRUE(this->world.run_until([&] { return probe.completions == 1; }));
+  EXPECT_GT(probe.last_result, 0);
+}
+
+TYPED_TEST(BackendContract, ASendCallbackMaySubmitAgainOrDestroyItsOp) {
+  const FdPair fds = this->pair();
+  auto probe = std::make_unique<SendProbe>(this->world, fds.near, "0123456789");
+  int completions = 0;
+  probe->then = [&] {
+    if (++completions < 3 && !probe->rest.empty()) {
+      EXPECT_EQ(probe->submit(), Errno::ok);
+    } else {
+      probe.reset();
+    }
+  };
+  ASSERT_EQ(probe->submit(), Errno::ok);
+  EXPECT_TRUE(this->world.run_until([&] { return probe == nullptr; }));
+  this->world.settle();
+}
+
+TYPED_TEST(BackendContract, SendToAPeerThatIsGoneFails) {
+  const FdPair fds = this->pair();
+  this->close(fds.far);
+  SendProbe probe(this->world, fds.near, "nobody hears this");
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  EXPECT_TRUE(this->world.run_until([&] { return probe.completions == 1; }));
+  EXPECT_EQ(errno_of(probe.last_result), Errno::pipe);
+}
+
+TYPED_TEST(BackendContract, TrySendSendsOrSaysAgain) {
+  const FdPair fds = this->pair();
+  std::string text = "hello";
+  for (int i = 0; i < 1000 && !text.empty(); ++i) {
+    const iovec iov{text.data(), text.size()};
+    Result<size_t> sent = this->world.backend().try_send(fds.near, {&iov, 1});
+    if (!sent.ok()) {
+      ASSERT_EQ(sent.error(), Errno::again);
+      continue;
+    }
+    EXPECT_EQ(this->world.read(fds.far), text.substr(0, sent.value()));
+    text.erase(0, sent.value());
+  }
+  EXPECT_EQ(text, "");
+  this->fill(fds.near);
+  const iovec iov{text.data(), 1};
+  Result<size_t> refused = this->world.backend().try_send(fds.near, {&iov, 1});
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error(), Errno::again);
+}
+
+TYPED_TEST(BackendContract, ShutdownOfWritesIsEndOfFileForThePeer) {
+  const FdPair fds = this->pair();
+  EXPECT_EQ(this->world.backend().shutdown_write(fds.near), Errno::ok);
+  EXPECT_TRUE(this->world.at_eof(fds.far));
+  RecvProbe probe(this->world, fds.near);
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  this->world.write(fds.far, "still open this way");
+  EXPECT_TRUE(this->world.run_until([&] { return probe.bytes == "still open this way"; }));
+}
+
+TYPED_TEST(BackendContract, HangUpWakesReaderAndWriter) {
+  const FdPair fds = this->pair();
+  this->fill(fds.near);
+  PollProbe reader(this->world, OpKind::poll_read, fds.near);
+  PollProbe writer(this->world, OpKind::poll_write, fds.near);
+  ASSERT_EQ(reader.submit(), Errno::ok);
+  ASSERT_EQ(writer.submit(), Errno::ok);
+  this->world.settle();
+  EXPECT_EQ(reader.completions + writer.completions, 0);
+  this->close(fds.far);
+  EXPECT_TRUE(this->world.run_until([&] { return reader.completions > 0 && writer.completions > 0; }));
+}
+
+TYPED_TEST(BackendContract, AcceptTakesEveryConnection) {
+  const int listener = this->world.make_listener();
+  this->opened.push_back(listener);
+  AcceptProbe probe(this->world, listener, 2);
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  for (int i = 0; i < 5; ++i) this->opened.push_back(this->world.connect(listener));
+  EXPECT_TRUE(this->world.run_until([&] { return probe.accepted.size() == 5; }));
+  EXPECT_TRUE(probe.op.in_kernel());
+  EXPECT_TRUE(probe.errors.empty());
+}
+
+TYPED_TEST(BackendContract, AcceptTakesNoMoreThanItsLimitPerReadiness) {
+  const int listener = this->world.make_listener();
+  this->opened.push_back(listener);
+  for (int i = 0; i < 6; ++i) this->opened.push_back(this->world.connect(listener));
+  AcceptProbe probe(this->world, listener, 4);
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  while (probe.accepted.empty()) {
+    ASSERT_EQ(this->world.backend().wait(Deadline{this->world.now_ns() + 1'000'000}), Errno::ok);
+    this->world.backend().dispatch_one();
+  }
+  EXPECT_EQ(probe.accepted.size(), 4U);
+  EXPECT_TRUE(this->world.run_until([&] { return probe.accepted.size() == 6; }));
+}
+
+TYPED_TEST(BackendContract, AcceptStopsWhenItsCallbackCancels) {
+  const int listener = this->world.make_listener();
+  this->opened.push_back(listener);
+  for (int i = 0; i < 3; ++i) this->opened.push_back(this->world.connect(listener));
+  AcceptProbe first(this->world, listener, 100);
+  first.then = [&] { EXPECT_TRUE(this->world.backend().cancel(first.op)); };
+  ASSERT_EQ(first.submit(), Errno::ok);
+  EXPECT_TRUE(this->world.run_until([&] { return !first.accepted.empty(); }));
+  this->world.settle();
+  EXPECT_EQ(first.accepted.size(), 1U);
+  AcceptProbe second(this->world, listener, 100);
+  ASSERT_EQ(second.submit(), Errno::ok);
+  EXPECT_TRUE(this->world.run_until([&] { return second.accepted.size() == 2; }));
+}
+
+TYPED_TEST(BackendContract, AnAcceptCallbackMayDestroyItsOp) {
+  const int listener = this->world.make_listener();
+  this->opened.push_back(listener);
+  for (int i = 0; i < 3; ++i) this->opened.push_back(this->world.connect(listener));
+  auto probe = std::make_unique<AcceptProbe>(this->world, listener, 100);
+  probe->then = [&] { probe.reset(); };
+  ASSERT_EQ(probe->submit(), Errno::ok);
+  EXPECT_TRUE(this->world.run_until([&] { return probe == nullptr; }));
+  this->world.settle();
+}
+
+TYPED_TEST(BackendContract, AReusedNumberIsADifferentDescriptor) {
+  for (const bool turns_between : {false, true}) {
+    SCOPED_TRACE(turns_between);
+    const FdPair old = this->pair();
+    auto old_probe = std::make_unique<RecvProbe>(this->world, old.near);
+    ASSERT_EQ(old_probe->submit(), Errno::ok);
+    this->world.write(old.far, "for the old one");
+    EXPECT_TRUE(this->world.run_until([&] { return old_probe->bytes == "for the old one"; }));
+    old_probe.reset();
+    if (turns_between) this->world.settle();
+    this->close(old.near);
+    const FdPair fresh = this->pair();
+    ASSERT_EQ(fresh.near, old.near);
+    RecvProbe probe(this->world, fresh.near);
+    ASSERT_EQ(probe.submit(), Errno::ok);
+    this->world.write(old.far, "too late");
+    this->world.settle();
+    EXPECT_EQ(probe.bytes, "");
+    EXPECT_EQ(probe.endings, 0);
+    this->world.write(fresh.far, "for the new one");
+    EXPECT_TRUE(this->world.run_until([&] { return probe.bytes == "for the new one"; }));
+  }
+}
+
+TYPED_TEST(BackendContract, ACollectedCompletionDoesNotReachTheNextOwnerOfTheNumber) {
+  const FdPair victim = this->pair();
+  const FdPair killer = this->pair();
+  PollProbe old_probe(this->world, OpKind::poll_read, victim.near);
+  std::unique_ptr<PollProbe> fresh_probe;
+  PollProbe killer_probe(this->world, OpKind::poll_read, killer.near);
+  bool swapped = false;
+  killer_probe.then = [&] {
+    if (std::exchange(swapped, true)) return;
+    EXPECT_TRUE(this->world.backend().cancel(old_probe.op));
+    this->close(victim.near);
+    const FdPair fresh = this->pair();
+    EXPECT_EQ(fresh.near, victim.near);
+    fresh_probe = std::make_unique<PollProbe>(this->world, OpKind::poll_read, fresh.near);
+    EXPECT_EQ(fresh_probe->submit(), Errno::ok);
+  };
+  ASSERT_EQ(killer_probe.submit(), Errno::ok);
+  ASSERT_EQ(old_probe.submit(), Errno::ok);
+  this->world.write(killer.far, "x");
+  this->world.write(victim.far, "x");
+  EXPECT_TRUE(this->world.run_until([&] { return swapped; }));
+  this->world.settle();
+  EXPECT_EQ(fresh_probe->completions, 0);
+}
+
+TYPED_TEST(BackendContract, WaitDoesNotEndBeforeItsDeadline) {
+  const int64_t deadline_ns = this->world.now_ns() + 3'000'000;
+  int turns = 0;
+  while (this->world.now_ns() < deadline_ns) {
+    this->world.turn(Deadline{deadline_ns});
+    ASSERT_LT(++turns, 50);
+  }
+}
+
+TYPED_TEST(BackendContract, ADeadlineInThePastDoesNotSleep) {
+  const int64_t start = this->world.now_ns();
+  for (int i = 0; i < 10; ++i) this->world.turn(Deadline{start - 1});
+  for (int i = 0; i < 10; ++i) this->world.turn(Deadline::immediate());
+  EXPECT_LT(this->world.now_ns() - start, ns_per_second);
+}
+
+TYPED_TEST(BackendContract, AnEarlierWakeEndsTheNextWait) {
+  for (int i = 0; i < 5; ++i) this->world.backend().wake();
+  this->world.turn(Deadline::never());
+  this->world.backend().wake();
+  this->world.turn(Deadline::never());
+}
+
+TYPED_TEST(BackendContract, ReadinessEndsAnEndlessWait) {
+  const FdPair fds = this->pair();
+  PollProbe probe(this->world, OpKind::poll_read, fds.near);
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  this->world.write(fds.far, "x");
+  while (probe.completions == 0) this->world.turn(Deadline::never());
+}
+
+TYPED_TEST(BackendContract, CollectedCountsDown) {
+  std::vector<std::unique_ptr<PollProbe>> probes;
+  for (int i = 0; i < 4; ++i) {
+    probes.push_back(std::make_unique<PollProbe>(this->world, OpKind::poll_write, this->pair().near));
+    ASSERT_EQ(probes.back()->submit(), Errno::ok);
+  }
+  Backend& backend = this->world.backend();
+  while (backend.collected() == 0) ASSERT_EQ(backend.wait(Deadline::never()), Errno::ok);
+  for (size_t left = backend.collected(); left > 0; --left) {
+    EXPECT_EQ(backend.collected(), left);
+    EXPECT_TRUE(backend.dispatch_one());
+  }
+  EXPECT_FALSE(backend.dispatch_one());
+}
+
+}  // namespace
+}  // namespace cxxloop::io

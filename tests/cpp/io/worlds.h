@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: MIT
+//
+// io/worlds.h: a backend together with the other ends of its connections, the same for real and simulated sockets.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "io/backend.h"
+#include "sim/sim_backend.h"
+
+namespace cxxloop::io {
+
+struct FdPair {
+  int near;
+  int far;
+};
+
+class World {
+ public:
+  virtual ~World() = default;
+  [[nodiscard]] virtual Backend& backend() = 0;
+  [[nodiscard]] virtual FdPair make_pair() = 0;
+  [[nodiscard]] virtual int make_listener() = 0;
+  [[nodiscard]] virtual int connect(int listener) = 0;  // the client's end
+  virtual size_t write(int fd, std::string_view bytes) = 0;  // what fits
+  virtual std::string read(int fd) = 0;                      // what is there
+  virtual bool at_eof(int fd) = 0;
+  virtual void close(int fd) = 0;
+  [[nodiscard]] virtual int64_t now_ns() = 0;
+
+  // One wait and everything it collected.
+  void turn(Deadline deadline) {
+    ASSERT_EQ(backend().wait(deadline), Errno::ok);
+    while (backend().dispatch_one()) {
+    }
+    ASSERT_EQ(backend().collected(), 0U);
+  }
+  // Turns until `done`, or until something that works would long have happened.
+  template <class Done>
+  bool run_until(Done&& done) {
+    for (int i = 0; i < 2000 && !done(); ++i) turn(Deadline{now_ns() + 1'000'000});
+    return done();
+  }
+  // Long enough for anything to happen that is due.
+  void settle() {
+    for (int i = 0; i < 40; ++i) turn(Deadline::immediate());
+  }
+  // The owner's way to get rid of a descriptor.
+  void forget_and_close(int fd) {
+    backend().forget(fd);
+    close(fd);
+  }
+};
+
+class EvWorld : public World {
+ public:
+  EvWorld();
+  Backend& backend() override { return *backend_; }
+  FdPair make_pair() override;
+  int make_listener() override;
+  int connect(int listener) override;
+  size_t write(int fd, std::string_view bytes) override;
+  std::string read(int fd) override;
+  bool at_eof(int fd) override;
+  void close(int fd) override;
+  int64_t now_ns() override { return monotonic_ns(); }
+
+ private:
+  std::unique_ptr<Backend> backend_;
+};
+
+class SimWorld : public World {
+ public:
+  explicit SimWorld(sim::Faults faults = sim::Faults::none())
+      : backend_(static_cast<uint64_t>(testing::UnitTest::GetInstance()->random_seed()) + 1, faults) {}
+  Backend& backend() override { return backend_; }
+  FdPair make_pair() override {
+    const auto [near, far] = backend_.make_pair();
+    return {near, far};
+  }
+  int make_listener() override { return backend_.make_listener(); }
+  int connect(int listener) override { return backend_.connect(listener); }
+  size_t write(int fd, std::string_view bytes) override;
+  std::string read(int fd) override;
+  bool at_eof(int fd) override;
+  void close(int fd) override { backend_.close(fd); }
+  int64_t now_ns() override { return backend_.now_ns(); }
+
+ private:
+  sim::SimBackend backend_;
+};
+
+class BenignSimWorld : public SimWorld {
+ public:
+  BenignSimWorld() : SimWorld(sim::Faults::benign()) {}
+};
+
+// An op that counts its completions. Cancelled when it goes.
+struct PollProbe {
+  PollProbe(World& world, OpKind kind, int fd) : backend(world.backend()), op(kind, this, on_complete) { op.fd = fd; }
+  ~PollProbe() { EXPECT_TRUE(backend.cancel(op)); }
+  Errno submit() { return backend.submit(op); }
+
+  static void on_complete(Op& op, int32_t result) noexcept {
+    auto& self = *static_cast<PollProbe*>(op.owner);
+    EXPECT_EQ(result, 0);
+    ++self.completions;
+    if (const auto then = self.then) then();
+  }
+
+  Backend& backend;
+  Op op;
+  int completions = 0;
+  std::function<void()> then;
+};
+
+struct RecvProbe {
+  RecvProbe(World& world, int fd) : backend(world.backend()), op(this, on_complete, target) { op.fd = fd; }
+  ~RecvProbe() { EXPECT_TRUE(backend.cancel(op)); }
+  Errno submit() { return backend.submit(op); }
+
+  static std::optional<std::span<std::byte>> target(RecvOp& op) noexcept {
+    auto& self = *static_cast<RecvProbe*>(op.owner);
+    if (const auto choose = self.choose_target) return choose();
+    return std::span<std::byte>();
+  }
+  static void on_complete(Op& op, int32_t result) noexcept {
+    auto& self = *static_cast<RecvProbe*>(op.owner);
+    if (result > 0) {
+      self.bytes.append(reinterpret_cast<const char*>(static_cast<RecvOp&>(op).data), static_cast<size_t>(result));
+    } else {
+      EXPECT_FALSE(op.in_kernel());
+      ++self.endings;
+      self.last_result = result;
+    }
+    if (const auto then = self.then) then();
+  }
+
+  Backend& backend;
+  RecvOp op;
+  std::string bytes;
+  int endings = 0;
+  int32_t last_result = 0;
+  std::function<std::optional<std::span<std::byte>>()> choose_target;
+  std::function<void()> then;
+};
+
+struct SendProbe {
+  SendProbe(World& world, int fd, std::string_view text) : backend(world.backend()), op(this, on_complete), rest(text) {
+    op.fd = fd;
+  }
+  ~SendProbe() { EXPECT_TRUE(backend.cancel(op)); }
+  Errno submit() {
+    op.iov[0] = {const_cast<char*>(rest.data()), rest.size()};
+    op.iov_count = 1;
+    return backend.submit(op);
+  }
+
+  static void on_complete(Op& op, int32_t result) noexcept {
+    auto& self = *static_cast<SendProbe*>(op.owner);
+    EXPECT_FALSE(op.in_kernel());
+    ++self.completions;
+    self.last_result = result;
+    if (result > 0) self.rest.remove_prefix(static_cast<size_t>(result));
+    if (const auto then = self.then) then();
+  }
+
+  Backend& backend;
+  SendOp op;
+  std::string_view rest;
+  int completions = 0;
+  int32_t last_result = 0;
+  std::function<void()> then;
+};
+
+struct AcceptProbe {
+  AcceptProbe(World& in_world, int fd, uint32_t accepts_max) : world(in_world), op(this, on_complete) {
+    op.fd = fd;
+    op.accepts_max = accepts_max;
+  }
+  ~AcceptProbe() {
+    EXPECT_TRUE(world.backend().cancel(op));
+    for (const int fd : accepted) world.close(fd);
+  }
+  Errno submit() { return world.backend().submit(op); }
+
+  static void on_complete(Op& op, int32_t result) noexcept {
+    auto& self = *static_cast<AcceptProbe*>(op.owner);
+    if (result >= 0) {
+      self.accepted.push_back(result);
+      EXPECT_GT(static_cast<AcceptOp&>(op).peer_size, 0U);
+    } else {
+      self.errors.push_back(result);
+    }
+    if (const auto then = self.then) then();
+  }
+
+  World& world;
+  AcceptOp op;
+  std::vector<int> accepted;
+  std::vector<int32_t> errors;
+  std::function<void()> then;
+};
+
+}  // namespace cxxloop::io

@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: MIT
+#include "sim/sim_backend.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace cxxloop::sim {
+
+using io::Op;
+using io::OpKind;
+using io::OpState;
+
+Faults Faults::benign() {
+  return {.delays = 300,
+          .reordering = 300,
+          .short_reads = 200,
+          .short_writes = 200,
+          .try_send_again = 200,
+          .late_wakes = 100,
+          .early_wakes = 100};
+}
+
+Faults Faults::harsh() {
+  Faults faults = benign();
+  faults.late_cancels = 300;
+  faults.resets = 5;
+  faults.accept_errors = 50;
+  faults.submit_errors = 2;
+  return faults;
+}
+
+SimBackend::SimBackend(uint64_t seed, Faults faults) : random_(seed), faults_(faults) {}
+
+SimBackend::~SimBackend() { CXL_CHECK(ops_count_ == 0); }
+
+// The world
+
+SimBackend::Socket* SimBackend::find(int fd) noexcept {
+  const auto found = sockets_.find(fd);
+  return found == sockets_.end() ? nullptr : found->second.get();
+}
+
+// The lowest free number, as a kernel gives: a number that is reused at once is the hardest case.
+int SimBackend::add_socket() {
+  int fd = first_fd;
+  while (sockets_.contains(fd)) ++fd;
+  sockets_.emplace(fd, std::make_unique<Socket>());
+  return fd;
+}
+
+void SimBackend::link(int a, int b) {
+  find(a)->peer = b;
+  find(b)->peer = a;
+}
+
+SimBackend::Pair SimBackend::make_pair() {
+  const int near = add_socket();
+  const int far = add_socket();
+  link(near, far);
+  return {near, far};
+}
+
+int SimBackend::make_listener() {
+  const int fd = add_socket();
+  find(fd)->listens = true;
+  return fd;
+}
+
+int SimBackend::connect(int listener) {
+  const Pair pair = make_pair();
+  find(listener)->backlog.push_back(pair.far);
+  return pair.near;
+}
+
+Result<size_t> SimBackend::write(int fd, std::string_view bytes) {
+  Socket* const socket = find(fd);
+  if (socket == nullptr) return Errno::bad_fd;
+  const iovec iov{const_cast<char*>(bytes.data()), bytes.size()};
+  return send_bytes(*socket, {&iov, 1}, false);
+}
+
+Result<size_t> SimBackend::read(int fd, std::span<std::byte> into) {
+  Socket* const socket = find(fd);
+  if (socket == nullptr) return Errno::bad_fd;
+  return receive_bytes(*socket, into, false);
+}
+
+void SimBackend::close(int fd) noexcept {
+  Socket* const socket = find(fd);
+  if (socket == nullptr) return;
+  CXL_CHECK(socket->reader == nullptr && socket->writer == nullptr);
+  for (const int waiting : std::exchange(socket->backlog, {})) close(waiting);
+  if (Socket* const peer = find(socket->peer); peer != nullptr) {
+    peer->peer = -1;
+    peer->read_ended = true;
+    if (!socket->incoming.empty()) peer->broken = true;
+  }
+  sockets_.erase(fd);
+}
+
+void SimBackend::reset(int fd) {
+  Socket* const socket = find(fd);
+  CXL_CHECK(socket != nullptr);
+  Socket* const peer = find(std::exchange(socket->peer, -1));
+  for (Socket* const end : {socket, peer}) {
+    if (end == nullptr) continue;
+    end->peer = -1;
+    end->broken = true;
+    end->read_ended = true;
+    end->incoming.clear();
+  }
+}
+
+void SimBackend::schedule(int64_t delay_ns, std::function<void()> event) {
+  events_.emplace(now_ns_ + delay_ns, std::move(event));
+}
+
+bool SimBackend::readable(const Socket& socket) const noexcept {
+  if (socket.listens) return !socket.backlog.empty();
+  return socket.broken || socket.read_ended || !socket.incoming.empty();
+}
+
+size_t SimBackend::room_towards_peer(const Socket& socket) noexcept {
+  const Socket* const peer = find(socket.peer);
+  if (peer == nullptr) return 0;
+  return pipe_capacity_ - std::min(pipe_capacity_, peer->incoming.size());
+}
+
+bool SimBackend::writable(const Socket& socket) noexcept {
+  if (socket.listens) return false;
+  return socket.broken || socket.peer < 0 || socket.write_ended || room_towards_peer(socket) > 0;
+}
+
+Result<size_t> SimBackend::send_bytes(Socket& socket, std::span<const iovec> iov, bool with_faults) {
+  if (std::exchange(socket.broken, false)) return Errno::conn_reset;
+  Socket* const peer = find(socket.peer);
+  if (peer == nullptr || socket.write_ended) return Errno::pipe;
+  size_t room = room_towards_peer(socket);
+  if (room == 0) return Errno::again;
+  if (with_faults && random_.chance(faults_.short_writes)) room = random_.between(1, room);
+  size_t sent = 0;
+  for (const iovec& part : iov) {
+    const auto* const bytes = static_cast<const std::byte*>(part.iov_base);
+    const size_t size = std::min(part.iov_len, room - sent);
+    peer->incoming.insert(peer->incoming.end(), bytes, bytes + size);
+    sent += size;
+  }
+  return sent;
+}
+
+Result<size_t> SimBackend::receive_bytes(Socket& socket, std::span<std::byte> into, bool with_faults) {
+  if (std::exchange(socket.broken, false)) return Errno::conn_reset;
+  if (socket.incoming.empty()) {
+    if (socket.read_ended) return size_t{0};
+    return Errno::again;
+  }
+  size_t size = std::min(into.size(), socket.incoming.size());
+  if (with_faults && random_.chance(faults_.short_reads)) size = random_.between(1, size);
+  const auto end = socket.incoming.begin() + static_cast<std::ptrdiff_t>(size);
+  std::copy(socket.incoming.begin(), end, into.begin());
+  socket.incoming.erase(socket.incoming.begin(), end);
+  return size;
+}
+
+// io::Backend
+
+Errno SimBackend::submit(Op& op) noexcept {
+  CXL_CHECK(!op.in_kernel());
+  Socket* const socket = find(op.fd);
+  if (socket == nullptr) return Errno::bad_fd;
+  Op*& place = op.reads() ? socket->reader : socket->writer;
+  if (place != nullptr) return Errno::exists;
+  if (random_.chance(faults_.submit_errors)) return Errno::no_memory;
+  place = &op;
+  op.state = OpState::armed;
+  ++ops_count_;
+  return Errno::ok;
+}
+
+bool SimBackend::cancel(Op& op) noexcept {
+  if (op.state == OpState::idle) return true;
+  drop_from_batch(op);
+  if (accepting_ == &op) accepting_ = nullptr;
+  if (op.state == OpState::cancelling) return false;
+  if (random_.chance(faults_.late_cancels)) {
+    op.state = OpState::cancelling;
+    return false;
+  }
+  release(op);
+  return true;
+}
+
+void SimBackend::drop_from_batch(Op& op) noexcept {
+  if (op.batch_index < 0) return;
+  batch_[static_cast<size_t>(op.batch_index)] = nullptr;
+  op.batch_index = -1;
+}
+
+void SimBackend::release(Op& op) noexcept {
+  Socket& socket = *find(op.fd);
+  (op.reads() ? socket.reader : socket.writer) = nullptr;
+  op.state = OpState::idle;
+  --ops_count_;
+  drop_from_batch(op);
+  if (accepting_ == &op) accepting_ = nullptr;
+}
+
+Result<size_t> SimBackend::try_send(int fd, std::span<const iovec> iov) noexcept {
+  Socket* const socket = find(fd);
+  if (socket == nullptr) return Errno::bad_fd;
+  if (random_.chance(faults_.try_send_again)) return Errno::again;
+  if (random_.chance(faults_.resets)) reset(fd);
+  return send_bytes(*socket, iov, true);
+}
+
+Errno SimBackend::shutdown_write(int fd) noexcept {
+  Socket* const socket = find(fd);
+  if (socket == nullptr) return Errno::bad_fd;
+  socket->write_ended = true;
+  if (Socket* const peer = find(socket->peer); peer != nullptr) peer->read_ended = true;
+  return Errno::ok;
+}
+
+Errno SimBackend::wait(Deadline deadline) noexcept {
+  CXL_CHECK(collected() == 0);
+  ++counters_.waits;
+  if (deadline != Deadline::immediate()) ++counters_.blocking_waits;
+  batch_.clear();
+  next_in_batch_ = 0;
+  stalled_ = false;
+  now_ns_ += 1 + static_cast<int64_t>(random_.below(1000));
+  run_due_events();
+  bool with_delays = true;
+  for (;;) {
+    collect(with_delays);
+    if (woken_.exchange(false) || !batch_.empty() || deadline.at_ns <= now_ns_) break;
+    if (random_.chance(faults_.early_wakes)) break;
+    // Asleep: what was delayed comes now, or the next thing in time.
+    if (std::exchange(with_delays, false)) continue;
+    const int64_t event_at = events_.empty() ? Deadline::never().at_ns : events_.begin()->first;
+    if (deadline == Deadline::never() && events_.empty()) {
+      stalled_ = true;
+      break;
+    }
+    now_ns_ = std::max(now_ns_, std::min(deadline.at_ns, event_at));
+    if (random_.chance(faults_.late_wakes)) now_ns_ += static_cast<int64_t>(random_.below(5'000'000));
+    run_due_events();
+  }
+  if (random_.chance(faults_.reordering)) shuffle_batch();
+  return Errno::ok;
+}
+
+void SimBackend::run_due_events() {
+  while (!events_.empty() && events_.begin()->first <= now_ns_) {
+    const auto event = std::move(events_.begin()->second);
+    events_.erase(events_.begin());
+    event();
+  }
+}
+
+void SimBackend::collect(bool with_delays) {
+  for (const auto& [fd, socket] : sockets_) {
+    collect_op(socket->reader, readable(*socket), with_delays);
+    collect_op(socket->writer, writable(*socket), with_delays);
+  }
+}
+
+void SimBackend::collect_op(Op* op, bool ready, bool with_delays) {
+  if (op == nullptr || (!ready && op->state != OpState::cancelling)) return;
+  if (with_delays && random_.chance(faults_.delays)) return;
+  op->batch_index = static_cast<int32_t>(batch_.size());
+  batch_.push_back(op);
+}
+
+void SimBackend::shuffle_batch() {
+  for (size_t i = batch_.size(); i > 1; --i) std::swap(batch_[i - 1], batch_[random_.below(i)]);
+  for (size_t i = 0; i < batch_.size(); ++i) batch_[i]->batch_index = static_cast<int32_t>(i);
+}
+
+bool SimBackend::dispatch_one() noexcept {
+  Op* op = nullptr;
+  while (op == nullptr && next_in_batch_ < batch_.size()) op = batch_[next_in_batch_++];
+  if (op == nullptr) return false;
+  op->batch_index = -1;
+  if (op->state == OpState::cancelling) {
+    complete_cancelled(*op);
+    return true;
+  }
+  switch (op->kind) {
+    case OpKind::poll_read:
+    case OpKind::poll_write:
+      op->on_complete(*op, 0);
+      break;
+    case OpKind::recv:
+      dispatch_recv(static_cast<io::RecvOp&>(*op));
+      break;
+    case OpKind::accept:
+      dispatch_accept(static_cast<io::AcceptOp&>(*op));
+      break;
+    case OpKind::send:
+      dispatch_send(static_cast<io::SendOp&>(*op));
+      break;
+  }
+  return true;
+}
+
+void SimBackend::complete_last(Op& op, int32_t result) noexcept {
+  release(op);
+  op.on_complete(op, result);
+}
+
+// The kernel was faster than the cancel, or was not. Bytes that it had received already come in the backend's buffer.
+void SimBackend::complete_cancelled(Op& op) noexcept {
+  Socket& socket = *find(op.fd);
+  Result<size_t> result = Errno::canceled;
+  if (random_.chance(500)) {
+    if (op.kind == OpKind::send && writable(socket)) {
+      const auto& send = static_cast<io::SendOp&>(op);
+      result = send_bytes(socket, std::span(send.iov.data(), send.iov_count), true);
+    } else if (op.kind == OpKind::recv && readable(socket)) {
+      result = receive_bytes(socket, shared_buffer_, true);
+      static_cast<io::RecvOp&>(op).data = shared_buffer_.data();
+    }
+  }
+  complete_last(op, result.ok() ? static_cast<int32_t>(result.value()) : -static_cast<int32_t>(result.error()));
+}
+
+void SimBackend::dispatch_recv(io::RecvOp& op) noexcept {
+  std::optional<std::span<std::byte>> target = op.read_target(op);
+  if (!target.has_value()) return;
+  if (target->empty()) target = shared_buffer_;
+  if (random_.chance(faults_.resets)) reset(op.fd);
+  Result<size_t> received = receive_bytes(*find(op.fd), *target, true);
+  if (!received.ok()) {
+    if (received.error() != Errno::again) complete_last(op, -static_cast<int32_t>(received.error()));
+    return;
+  }
+  if (received.value() == 0) return complete_last(op, 0);
+  op.data = target->data();
+  op.on_complete(op, static_cast<int32_t>(received.value()));
+}
+
+void SimBackend::dispatch_accept(io::AcceptOp& op) noexcept {
+  accepting_ = &op;
+  const uint32_t accepts_max = op.accepts_max;
+  for (uint32_t i = 0; i < accepts_max && accepting_ == &op; ++i) {
+    Socket& listener = *find(op.fd);
+    if (listener.backlog.empty()) break;
+    if (random_.chance(faults_.accept_errors)) {
+      op.on_complete(op, random_.chance(500) ? -EMFILE : -ENOBUFS);
+      break;
+    }
+    const int fd = listener.backlog.front();
+    listener.backlog.pop_front();
+    op.peer = {};
+    op.peer.ss_family = AF_UNIX;
+    op.peer_size = sizeof(sa_family_t);
+    op.on_complete(op, fd);
+  }
+  accepting_ = nullptr;
+}
+
+void SimBackend::dispatch_send(io::SendOp& op) noexcept {
+  if (random_.chance(faults_.resets)) reset(op.fd);
+  Result<size_t> sent = send_bytes(*find(op.fd), std::span(op.iov.data(), op.iov_count), true);
+  if (sent.ok()) return complete_last(op, static_cast<int32_t>(sent.value()));
+  if (sent.error() != Errno::again) complete_last(op, -static_cast<int32_t>(sent.error()));
+}
+
+}  // namespace cxxloop::sim

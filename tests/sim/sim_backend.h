@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: MIT
+//
+// sim/sim_backend.h: a backend without a kernel: sockets, time and misfortune all come from one seed.
+//
+// Time is virtual: wait() moves it to the next scheduled event or to its deadline and returns at once. Descriptor
+// numbers begin above what a process can have, so that a real close() of one fails and harms nothing; forget() is what
+// closes a descriptor here, because its owner calls it right before close().
+// Thread: one, except wake().
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "io/backend.h"
+#include "sim/random.h"
+
+namespace cxxloop::sim {
+
+// How often things go wrong, in thousandths of the occasions.
+struct Faults {
+  uint32_t delays = 0;         // readiness is reported by a later wait()
+  uint32_t reordering = 0;     // the completions of a wait() come in another order
+  uint32_t short_reads = 0;    // fewer bytes than there are
+  uint32_t short_writes = 0;   // fewer bytes than there is room for
+  uint32_t try_send_again = 0; // try_send() answers again although there is room
+  uint32_t late_wakes = 0;     // a deadline is overslept
+  uint32_t early_wakes = 0;    // wait() returns before its deadline with nothing
+  uint32_t late_cancels = 0;   // cancel() answers false
+  uint32_t resets = 0;         // a connection breaks on a send or receive
+  uint32_t accept_errors = 0;  // EMFILE or ENOBUFS instead of a connection
+  uint32_t submit_errors = 0;  // submit() answers no_memory
+
+  static Faults none() { return {}; }
+  // What a correct kernel may do at any time.
+  static Faults benign();
+  // That, and everything that breaks.
+  static Faults harsh();
+};
+
+class SimBackend final : public io::Backend {
+ public:
+  static constexpr int first_fd = 1 << 20;
+
+  explicit SimBackend(uint64_t seed, Faults faults = Faults::none());
+  ~SimBackend() override;
+
+  // io::Backend
+  [[nodiscard]] const char* name() const noexcept override { return "simulator"; }
+  [[nodiscard]] Errno submit(io::Op& op) noexcept override;
+  [[nodiscard]] bool cancel(io::Op& op) noexcept override;
+  [[nodiscard]] Result<size_t> try_send(int fd, std::span<const iovec> iov) noexcept override;
+  [[nodiscard]] Errno shutdown_write(int fd) noexcept override;
+  void forget(int fd) noexcept override { close(fd); }
+  [[nodiscard]] Errno wait(Deadline deadline) noexcept override;
+  [[nodiscard]] size_t collected() const noexcept override { return batch_.size() - next_in_batch_; }
+  bool dispatch_one() noexcept override;
+  void wake() noexcept override { woken_.store(true); }
+  [[nodiscard]] size_t ops_count() const noexcept override { return ops_count_; }
+  [[nodiscard]] io::BackendCounters counters() const noexcept override { return counters_; }
+
+  // The world. Every descriptor works both as an op's fd and with the calls of a peer below.
+  struct Pair {
+    int near;
+    int far;
+  };
+  [[nodiscard]] Pair make_pair();
+  [[nodiscard]] int make_listener();
+  // The client's end of a connection that waits to be accepted.
+  [[nodiscard]] int connect(int listener);
+
+  // What a peer does; again when it would block. Peers suffer no faults.
+  [[nodiscard]] Result<size_t> write(int fd, std::string_view bytes);
+  [[nodiscard]] Result<size_t> read(int fd, std::span<std::byte> into);
+  // Ends the connection; a reset one if bytes are left unread, as TCP does. REQUIRES: no op on it.
+  void close(int fd) noexcept;
+  // Breaks the connection: ECONNRESET for both ends.
+  void reset(int fd);
+  [[nodiscard]] bool is_open(int fd) const noexcept { return sockets_.contains(fd); }
+
+  // Bytes that one direction of a connection holds before a sender has to wait.
+  void set_pipe_capacity(size_t bytes) { pipe_capacity_ = bytes; }
+
+  [[nodiscard]] int64_t now_ns() const noexcept { return now_ns_; }
+  // Runs `event` inside the wait() that reaches the time.
+  void schedule(int64_t delay_ns, std::function<void()> event);
+  // True exactly when the last wait() was without a deadline and nothing could have ended it: a real one would hang.
+  [[nodiscard]] bool stalled() const noexcept { return stalled_; }
+  [[nodiscard]] Random& random() noexcept { return random_; }
+
+ private:
+  struct Socket {
+    bool listens = false;
+    int peer = -1;                   // -1: gone
+    std::deque<std::byte> incoming;
+    bool read_ended = false;         // the peer has closed or shut down its side
+    bool write_ended = false;        // we have shut down ours
+    bool broken = false;             // reset; reported by the next operation
+    std::deque<int> backlog;         // accepted ends of connections, for a listener
+    io::Op* reader = nullptr;
+    io::Op* writer = nullptr;
+  };
+
+  [[nodiscard]] Socket* find(int fd) noexcept;
+  int add_socket();
+  void link(int a, int b);
+  [[nodiscard]] bool readable(const Socket& socket) const noexcept;
+  [[nodiscard]] bool writable(const Socket& socket) noexcept;
+  [[nodiscard]] size_t room_towards_peer(const Socket& socket) noexcept;
+  [[nodiscard]] Result<size_t> send_bytes(Socket& socket, std::span<const iovec> iov, bool with_faults);
+  [[nodiscard]] Result<size_t> receive_bytes(Socket& socket, std::span<std::byte> into, bool with_faults);
+
+  void collect(bool with_delays);
+  void collect_op(io::Op* op, bool ready, bool with_delays);
+  void shuffle_batch();
+  void run_due_events();
+  void drop_from_batch(io::Op& op) noexcept;
+  void release(io::Op& op) noexcept;
+  void complete_last(io::Op& op, int32_t result) noexcept;
+  void complete_cancelled(io::Op& op) noexcept;
+  void dispatch_recv(io::RecvOp& op) noexcept;
+  void dispatch_accept(io::AcceptOp& op) noexcept;
+  void dispatch_send(io::SendOp& op) noexcept;
+
+  Random random_;
+  Faults faults_;
+  std::map<int, std::unique_ptr<Socket>> sockets_;  // ordered: iteration must not depend on addresses
+  std::multimap<int64_t, std::function<void()>> events_;
+  std::vector<io::Op*> batch_;
+  size_t next_in_batch_ = 0;
+  size_t ops_count_ = 0;
+  size_t pipe_capacity_ = 64 * 1024;
+  int64_t now_ns_ = 1'000 * ns_per_second;
+  std::atomic<bool> woken_{false};
+  bool stalled_ = false;
+  io::Op* accepting_ = nullptr;  // the op whose callback runs; release() clears it
+  std::array<std::byte, 64 * 1024> shared_buffer_{};
+  io::BackendCounters counters_;
+};
+
+}  // namespace cxxloop::sim
