@@ -42,6 +42,10 @@ class RingQueue {
     CXL_ASSERT(index < size());
     return slots_[(head_ + index) & (capacity_ - 1)];
   }
+  [[nodiscard]] const T& operator[](size_t index) const noexcept {
+    CXL_ASSERT(index < size());
+    return slots_[(head_ + index) & (capacity_ - 1)];
+  }
   [[nodiscard]] T& front() noexcept { return (*this)[0]; }
 
   // False: out of memory, nothing has changed.

@@ -15,9 +15,9 @@ namespace cxxloop::io {
 namespace {
 
 #ifdef MSG_NOSIGNAL
-constexpr int send_flags = MSG_NOSIGNAL;
+constexpr int send_flags = MSG_NOSIGNAL | MSG_DONTWAIT;
 #else
-constexpr int send_flags = 0;  // The socket has SO_NOSIGPIPE, or the process ignores SIGPIPE as Python's does.
+constexpr int send_flags = MSG_DONTWAIT;  // The socket has SO_NOSIGPIPE, or the process ignores SIGPIPE as Python's does.
 #endif
 
 // Repeats `call` until it was not interrupted.
@@ -47,7 +47,7 @@ Errno probe_with_epoll(int fd) noexcept {
 }  // namespace
 
 Result<size_t> receive(int fd, std::span<std::byte> into) noexcept {
-  return size_or_error(without_eintr([&] { return ::recv(fd, into.data(), into.size(), 0); }));
+  return size_or_error(without_eintr([&] { return ::recv(fd, into.data(), into.size(), MSG_DONTWAIT); }));
 }
 
 Result<size_t> send(int fd, std::span<const std::byte> bytes) noexcept {

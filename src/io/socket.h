@@ -2,7 +2,7 @@
 //
 // io/socket.h: the system calls on descriptors, as functions that return their errors.
 //
-// EINTR never leaves this file: every call here is on a non-blocking descriptor or repeats without harm.
+// EINTR never leaves this file, and no call waits, whatever mode the descriptor is in.
 #pragma once
 
 #include <sys/socket.h>

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: MIT
+"""The loop: native where it runs per callback or per packet, the running Python's own asyncio everywhere else."""
+
+import asyncio
+import contextvars
+import errno
+import os
+import selectors
+import socket
+from asyncio import constants, sslproto, trsock
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from . import _core
+from ._signals import SignalWakeup
+
+_OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class _Poller(selectors.BaseSelector):
+    """What asyncio's transports ask a loop's selector when they describe themselves."""
+
+    def __init__(self, loop: "Loop") -> None:
+        self._loop = loop
+
+    def get_key(self, fileobj: Any) -> selectors.SelectorKey:
+        events = self._loop._watched_events(fileobj)
+        if not events:
+            raise KeyError(f"{fileobj!r} is not registered")
+        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        return selectors.SelectorKey(fileobj, fd, events, None)
+
+    def close(self) -> None:
+        pass
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return {}
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        raise NotImplementedError("use loop.add_reader() and loop.add_writer()")
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        raise NotImplementedError("use loop.remove_reader() and loop.remove_writer()")
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        raise NotImplementedError("the loop polls by itself")
+
+
+class Loop(_core.Loop, asyncio.SelectorEventLoop):
+    """An asyncio event loop whose scheduling, polling and stream transports are native.
+
+    Args:
+        backend: "auto" (the environment variable CXXLOOP_BACKEND, or the best one) or "libev".
+
+    Raises:
+        ValueError: the backend is unknown.
+        OSError: the kernel has no descriptors left for the poller.
+    """
+
+    def __init__(self, *, backend: str | None = None) -> None:
+        if backend is None:
+            backend = os.environ.get("CXXLOOP_BACKEND", "auto")
+        self._open(backend)
+        asyncio.SelectorEventLoop.__init__(self, _Poller(self))
+
+    # --- life -------------------------------------------------------------------------------------------------
+
+    def _make_self_pipe(self) -> None:
+        # Threads wake the poller directly; signals get a socket pair when the first handler is added.
+        self._ssock = self._csock = None
+        self._signal_wakeup = SignalWakeup(self)
+
+    def _close_self_pipe(self) -> None:
+        self._signal_wakeup.close()
+
+    def close(self) -> None:
+        """Close the loop; see asyncio.loop.close()."""
+        if self.is_running():
+            raise RuntimeError("Cannot close a running event loop")
+        if self.is_closed():
+            return
+        super().close()
+        self._close_core()
+
+    def __repr__(self) -> str:
+        return (
+            f"<{self.__class__.__name__} running={self.is_running()} "
+            f"closed={self.is_closed()} debug={self.get_debug()}>"
+        )
+
+    # --- signals ----------------------------------------------------------------------------------------------
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., Any], *args: Any) -> None:
+        """Call callback(*args) when the signal arrives; see asyncio.loop.add_signal_handler()."""
+        with self._signal_wakeup.adding():
+            super().add_signal_handler(sig, callback, *args)
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Remove the handler of a signal; see asyncio.loop.remove_signal_handler().
+
+        The wakeup descriptor that was set before the first handler is set again with the last one.
+        """
+        removed = super().remove_signal_handler(sig)
+        if removed and not self._signal_handlers:
+            self._signal_wakeup.restore()
+        return removed
+
+    # --- sockets ----------------------------------------------------------------------------------------------
+
+    def _native_socket(self, sock: Any) -> bool:
+        # A subclass may have replaced recv() or send(): asyncio's coroutine calls those.
+        if type(sock) is not socket.socket:
+            return False
+        if self.get_debug() and sock.gettimeout() != 0:
+            raise ValueError("the socket must be non-blocking")
+        return True
+
+    async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
+        """Receive up to n bytes; see asyncio.loop.sock_recv()."""
+        if not self._native_socket(sock):
+            return await super().sock_recv(sock, n)
+        result = self._sock_recv(sock, n)
+        if type(result) is bytes:
+            return result
+        try:
+            return cast(bytes, await result.future)
+        finally:
+            result.release()
+
+    async def sock_recv_into(self, sock: socket.socket, buf: Any) -> int:
+        """Receive into a writable buffer, return the number of bytes; see asyncio.loop.sock_recv_into()."""
+        if not self._native_socket(sock):
+            return await super().sock_recv_into(sock, buf)
+        result = self._sock_recv_into(sock, buf)
+        if type(result) is int:
+            return result
+        try:
+            return cast(int, await result.future)
+        finally:
+            result.release()
+
+    async def sock_sendall(self, sock: socket.socket, data: Any) -> None:
+        """Send all of data; see asyncio.loop.sock_sendall()."""
+        if not self._native_socket(sock):
+            return await super().sock_sendall(sock, data)
+        result = self._sock_sendall(sock, data)
+        if result is None:
+            return
+        try:
+            await result.future
+        finally:
+            result.release()
+
+    # --- transports -------------------------------------------------------------------------------------------
+
+    def _make_socket_transport(
+        self,
+        sock: socket.socket,
+        protocol: Any,
+        waiter: Any = None,
+        *,
+        extra: Any = None,
+        server: Any = None,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Transport:
+        return self._make_stream_transport(sock, protocol, waiter, extra, server, context)
+
+    def _make_ssl_transport(
+        self,
+        rawsock: socket.socket,
+        protocol: Any,
+        sslcontext: Any,
+        waiter: Any = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: Any = None,
+        server: Any = None,
+        context: contextvars.Context | None = None,
+        **timeouts: float | None,
+    ) -> asyncio.Transport:
+        ssl_protocol = sslproto.SSLProtocol(
+            self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
+        )
+        self._make_stream_transport(rawsock, ssl_protocol, None, extra, server, context)
+        return cast(asyncio.Transport, ssl_protocol._app_transport)
+
+    async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
+        if not isinstance(transp, _core.StreamTransport):
+            return cast(int, await super()._sendfile_native(transp, file, offset, count))
+        self._forget_transport(transp)
+        resume_reading = transp.is_reading()
+        transp.pause_reading()
+        await transp._make_empty_waiter()
+        try:
+            return await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
+        finally:
+            transp._reset_empty_waiter()
+            if resume_reading:
+                transp.resume_reading()
+            self._remember_transport(transp)
+
+    # --- servers ----------------------------------------------------------------------------------------------
+
+    def _start_serving(
+        self,
+        protocol_factory: Callable[[], Any],
+        sock: socket.socket,
+        sslcontext: Any = None,
+        server: Any = None,
+        backlog: int = 100,
+        *timeouts_and_context: Any,
+        **keywords: Any,
+    ) -> None:
+        if sslcontext is not None:
+            super()._start_serving(
+                protocol_factory, sock, sslcontext, server, backlog, *timeouts_and_context, **keywords
+            )
+            return
+        context = keywords.get("context", timeouts_and_context[2] if len(timeouts_and_context) > 2 else None)
+        self._start_listening(sock, protocol_factory, server, backlog, context)
+
+    def _stop_serving(self, sock: socket.socket) -> None:
+        if sock.fileno() >= 0:
+            self._stop_listening(sock)
+        super()._stop_serving(sock)
+
+    def _accept_failed(
+        self,
+        exc: OSError,
+        sock: socket.socket,
+        protocol_factory: Callable[[], Any],
+        server: Any,
+        context: contextvars.Context | None,
+    ) -> None:
+        """Out of resources: stop listening for a while, as asyncio does. Other errors are reported."""
+        if exc.errno not in _OUT_OF_RESOURCES:
+            self.call_exception_handler(
+                {
+                    "message": "Exception in callback BaseSelectorEventLoop._accept_connection()",
+                    "exception": exc,
+                    "socket": trsock.TransportSocket(sock),
+                }
+            )
+            return
+        self.call_exception_handler(
+            {
+                "message": "socket.accept() out of system resource",
+                "exception": exc,
+                "socket": trsock.TransportSocket(sock),
+            }
+        )
+        self._stop_listening(sock)
+        self.call_later(constants.ACCEPT_RETRY_DELAY, self._listen_again, sock, protocol_factory, server, context)
+
+    def _listen_again(
+        self,
+        sock: socket.socket,
+        protocol_factory: Callable[[], Any],
+        server: Any,
+        context: contextvars.Context | None,
+    ) -> None:
+        if sock.fileno() >= 0:  # the server may have been closed meanwhile
+            backlog = server._backlog if server is not None else 100
+            self._start_listening(sock, protocol_factory, server, backlog, context)

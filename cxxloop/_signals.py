@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""How a signal reaches a loop: a socket pair whose writing end is the process's signal wakeup descriptor."""
+
+import contextlib
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+
+class SignalWakeup:
+    """The wakeup descriptor of one loop, and the one that was set before it.
+
+    asyncio sets the descriptor with each handler and resets it to -1 with the last; this also gives it back to
+    whoever had set it before, so that a nested loop leaves the outer one's signals working.
+    """
+
+    def __init__(self, loop: Any) -> None:
+        self._loop = loop
+        self._previous_fd: int | None = None
+
+    @contextlib.contextmanager
+    def adding(self) -> Iterator[None]:
+        """Around asyncio's add_signal_handler(), which sets the descriptor of loop._csock."""
+        if self._loop._csock is None and not self._loop.is_closed():
+            self._open()
+        previous_fd = self._peek_wakeup_fd()
+        yield
+        if self._previous_fd is None and previous_fd is not None:
+            self._previous_fd = previous_fd
+
+    def restore(self) -> None:
+        """Give the wakeup descriptor back."""
+        previous_fd, self._previous_fd = self._previous_fd, None
+        if previous_fd is None or previous_fd == -1:
+            return
+        with contextlib.suppress(ValueError, OSError):  # it was closed meanwhile, or this is not the main thread
+            signal.set_wakeup_fd(previous_fd)
+
+    def close(self) -> None:
+        """Close the socket pair."""
+        loop = self._loop
+        if loop._ssock is None:
+            return
+        loop._remove_reader(loop._ssock.fileno())
+        loop._ssock.close()
+        loop._csock.close()
+        loop._ssock = loop._csock = None
+        loop._internal_fds -= 1
+
+    def _open(self) -> None:
+        loop = self._loop
+        loop._ssock, loop._csock = socket.socketpair()
+        loop._ssock.setblocking(False)
+        loop._csock.setblocking(False)
+        loop._internal_fds += 1
+        loop._add_reader(loop._ssock.fileno(), loop._read_from_self)
+
+    def _peek_wakeup_fd(self) -> int | None:
+        if threading.current_thread() is not threading.main_thread():
+            return None
+        current = signal.set_wakeup_fd(-1)
+        if current != -1:
+            signal.set_wakeup_fd(current, warn_on_full_buffer=False)
+        return None if self._loop._csock is not None and current == self._loop._csock.fileno() else current

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT
+#include "net/stream.h"
+
+#include <array>
+
+namespace cxxloop::net {
+
+Stream::Stream(io::Backend& backend, int fd, StreamHandler& handler, WriteQueue::ReleaseFn release_chunk) noexcept
+    : backend_(backend),
+      handler_(handler),
+      recv_(this, on_recv_complete, on_recv_target),
+      send_(this, on_send_complete),
+      queue_(release_chunk) {
+  recv_.fd = fd;
+  send_.fd = fd;
+}
+
+Stream::~Stream() {
+  CXL_ASSERT(!recv_.in_kernel() && !send_.in_kernel());
+}
+
+Errno Stream::start_reading() noexcept {
+  CXL_ASSERT(state_ == State::open);
+  wants_read_ = true;
+  if (recv_.in_kernel()) return Errno::ok;  // still on its way out: finish_recv() submits it again
+  const Errno error = backend_.submit(recv_);
+  wants_read_ = error == Errno::ok;
+  return error;
+}
+
+void Stream::stop_reading() noexcept {
+  wants_read_ = false;
+  if (recv_.state == io::OpState::armed) (void)backend_.cancel(recv_);  // false: finish_recv() sees that nobody reads
+}
+
+void Stream::flush() noexcept {
+  std::array<iovec, io::SendOp::iov_max> iov;
+  while (!queue_.empty() && !send_.in_kernel()) {
+    const size_t count = queue_.peek(iov);
+    const size_t queued_before = queue_.bytes();
+    Result<size_t> sent = backend_.try_send(recv_.fd, {iov.data(), count});
+    if (sent.ok()) {
+      const bool all_chunks = count == queue_.chunks();
+      queue_.consume(sent.value());
+      if (all_chunks && sent.value() < queued_before) return wait_writable();  // the kernel is full
+    } else if (sent.error() == Errno::again) {
+      return wait_writable();
+    } else {
+      return fail_writes(sent.error());
+    }
+  }
+}
+
+size_t Stream::flush_with(std::span<const std::byte> tail) noexcept {
+  std::array<iovec, io::SendOp::iov_max> iov;
+  if (send_.in_kernel() || queue_.chunks() >= iov.size()) return tail.size();
+  const size_t count = queue_.peek({iov.data(), iov.size() - 1});
+  iov[count] = {const_cast<std::byte*>(tail.data()), tail.size()};
+  Result<size_t> sent = backend_.try_send(recv_.fd, {iov.data(), count + 1});
+  if (!sent.ok()) return tail.size();  // flush() meets the same error and tells it
+  const size_t of_queue = sent.value() < queue_.bytes() ? sent.value() : queue_.bytes();
+  const size_t of_tail = sent.value() - of_queue;
+  queue_.consume(of_queue);
+  return tail.size() - of_tail;
+}
+
+void Stream::drop_writes() noexcept {
+  unlink();
+  if (send_.in_kernel() && (send_.state == io::OpState::cancelling || !backend_.cancel(send_))) {
+    discard_queue_ = true;
+    return;
+  }
+  queue_.clear();
+}
+
+bool Stream::release() noexcept {
+  CXL_ASSERT(state_ == State::open);
+  state_ = State::releasing;
+  stop_reading();
+  drop_writes();
+  if (recv_.in_kernel() || send_.in_kernel()) return false;
+  backend_.forget(recv_.fd);
+  state_ = State::released;
+  return true;
+}
+
+void Stream::on_recv_complete(io::Op& op, int32_t result) noexcept {
+  static_cast<Stream*>(op.owner)->finish_recv(result);
+}
+
+void Stream::on_send_complete(io::Op& op, int32_t result) noexcept {
+  static_cast<Stream*>(op.owner)->finish_send(result);
+}
+
+std::optional<std::span<std::byte>> Stream::on_recv_target(io::RecvOp& op) noexcept {
+  return static_cast<Stream*>(op.owner)->handler_.on_read_target();
+}
+
+void Stream::finish_recv(int32_t result) noexcept {
+  if (state_ != State::open) return released_if_idle();
+  if (result == -ECANCELED) {
+    if (!wants_read_) return;
+    const Errno error = backend_.submit(recv_);  // stopped and started again while the kernel had the op
+    if (error == Errno::ok) return;
+    result = -static_cast<int32_t>(error);
+  }
+  if (result > 0) return handler_.on_data({recv_.data, static_cast<size_t>(result)});
+  wants_read_ = false;
+  if (result == 0) return handler_.on_eof();
+  handler_.on_read_error(errno_of(result));
+}
+
+void Stream::finish_send(int32_t result) noexcept {
+  if (discard_queue_) {
+    discard_queue_ = false;
+    queue_.clear();
+  }
+  if (state_ != State::open) return released_if_idle();
+  if (result < 0 && result != -ECANCELED) return fail_writes(errno_of(result));
+  if (result > 0) queue_.consume(static_cast<size_t>(result));
+  if (!queue_.empty()) wait_writable();
+  if (result > 0 && state_ == State::open) handler_.on_sent();
+}
+
+void Stream::wait_writable() noexcept {
+  if (send_.in_kernel()) return;
+  send_.iov_count = queue_.peek(send_.iov);
+  const Errno error = backend_.submit(send_);
+  if (error != Errno::ok) return fail_writes(error);
+  handler_.on_send_waiting();
+}
+
+void Stream::fail_writes(Errno error) noexcept {
+  unlink();
+  queue_.clear();
+  handler_.on_write_error(error);
+}
+
+void Stream::released_if_idle() noexcept {
+  if (recv_.in_kernel() || send_.in_kernel()) return;
+  backend_.forget(recv_.fd);
+  state_ = State::released;
+  handler_.on_released();
+}
+
+}  // namespace cxxloop::net

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+//
+// net/stream.h: one connected byte stream: reading, a write queue, half-close, release.
+//
+// Decision: a write is appended and sent at the end of the callback that made it (net/cork.h), because a response is
+// usually two writes (head, body) and one vectored send costs half of two.
+// Thread: loop thread.  Python: none.  Owns: one RecvOp, one SendOp, the queued bytes; borrows the fd.
+// Dies: after release() returned true or on_released() was called, never earlier: the kernel may hold its buffers.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <span>
+
+#include "base/intrusive_list.h"
+#include "io/backend.h"
+#include "io/op.h"
+#include "net/write_queue.h"
+
+namespace cxxloop::net {
+
+// What a stream tells its owner. Every method may call any method of the stream, or destroy it as its last act.
+class StreamHandler {
+ public:
+  // Where the next bytes go. Empty: the shared buffer. Nothing: the owner cannot take any (it stopped reading).
+  virtual std::optional<std::span<std::byte>> on_read_target() noexcept = 0;
+  virtual void on_data(std::span<const std::byte> data) noexcept = 0;  // never empty
+  virtual void on_eof() noexcept = 0;                                   // reading has stopped by itself
+  virtual void on_read_error(Errno error) noexcept = 0;                 // reading has stopped by itself
+  virtual void on_send_waiting() noexcept = 0;             // the kernel is full: from now on the stream holds an op
+  virtual void on_sent() noexcept = 0;                     // a send that had to wait went through; see queued_bytes()
+  virtual void on_write_error(Errno error) noexcept = 0;   // the queue is empty now
+  virtual void on_released() noexcept = 0;                 // after release() == false: the kernel has let go
+
+ protected:
+  ~StreamHandler() = default;
+};
+
+class Stream : public ListNode {
+ public:
+  // open -> releasing (release(), an op is still in the kernel) -> released; open -> released.
+  enum class State : uint8_t { open, releasing, released };
+
+  Stream(io::Backend& backend, int fd, StreamHandler& handler, WriteQueue::ReleaseFn release_chunk) noexcept;
+  ~Stream();
+
+  [[nodiscard]] Errno start_reading() noexcept;
+  void stop_reading() noexcept;
+  [[nodiscard]] bool is_reading() const noexcept { return wants_read_; }
+
+  [[nodiscard]] size_t queued_bytes() const noexcept { return queue_.bytes(); }
+  [[nodiscard]] size_t queued_chunks() const noexcept { return queue_.chunks(); }
+  // True exactly when queued bytes wait for the kernel, not for flush().
+  [[nodiscard]] bool is_send_waiting() const noexcept { return send_.in_kernel(); }
+  // Queue bytes; takes chunk.owner unless it returns false (no memory).
+  [[nodiscard]] bool append(const WriteChunk& chunk) noexcept { return queue_.append(chunk); }
+  // Send everything queued as far as the kernel takes it; the rest is sent when the fd is writable.
+  // An error clears the queue and is told by on_write_error().
+  void flush() noexcept;
+  // As flush(), with `tail` behind the queue. Returns how many bytes of `tail` were not sent and must be append()ed
+  // by the caller, who then calls flush() once more to have them waited for.
+  [[nodiscard]] size_t flush_with(std::span<const std::byte> tail) noexcept;
+  // Forget what is queued. What the kernel already has may still be sent.
+  void drop_writes() noexcept;
+  [[nodiscard]] Errno shutdown_write() noexcept { return backend_.shutdown_write(recv_.fd); }
+
+  // Take every op back; no handler method but on_released() is called from now on.
+  // True: done, the fd may be closed. False: on_released() will tell.
+  [[nodiscard]] bool release() noexcept;
+  [[nodiscard]] State state() const noexcept { return state_; }
+
+ private:
+  static void on_recv_complete(io::Op& op, int32_t result) noexcept;
+  static void on_send_complete(io::Op& op, int32_t result) noexcept;
+  static std::optional<std::span<std::byte>> on_recv_target(io::RecvOp& op) noexcept;
+  void finish_recv(int32_t result) noexcept;
+  void finish_send(int32_t result) noexcept;
+  void wait_writable() noexcept;
+  void fail_writes(Errno error) noexcept;
+  void released_if_idle() noexcept;
+
+  io::Backend& backend_;
+  StreamHandler& handler_;
+  io::RecvOp recv_;
+  io::SendOp send_;
+  WriteQueue queue_;
+  State state_ = State::open;
+  bool wants_read_ = false;       // True exactly when the owner wants on_data()
+  bool discard_queue_ = false;    // True exactly when the queue is kept only because the kernel still reads it
+};
+
+}  // namespace cxxloop::net

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+//
+// net/watch_table.h: who wants to know that a descriptor is readable or writable (add_reader, add_writer, sock_*).
+//
+// Thread: loop thread.  Python: none; a watcher is an opaque token, handed back when it is replaced or removed.
+// Owns: two poll ops per descriptor ever watched. Dies: after clear() with a backend that cancels at once.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "io/backend.h"
+#include "io/op.h"
+
+namespace cxxloop::net {
+
+enum class Direction : uint8_t { read = 0, write = 1 };
+
+class WatchTable {
+ public:
+  // Called with the token while its descriptor is ready. May do anything to the table.
+  using ReadyFn = void (*)(void* context, void* token, int fd, Direction direction) noexcept;
+
+  WatchTable(io::Backend& backend, ReadyFn on_ready, void* context) noexcept
+      : backend_(backend), on_ready_(on_ready), context_(context) {}
+
+  // Watch `fd`, or hand its watch over to `token`; *replaced is the former token or null. On an error nothing changed.
+  // REQUIRES: fd >= 0, token is not null.
+  [[nodiscard]] Errno watch(int fd, Direction direction, void* token, void** replaced) noexcept;
+  // Stop watching; returns the token, or null if nobody watched.
+  void* unwatch(int fd, Direction direction) noexcept;
+  [[nodiscard]] void* token(int fd, Direction direction) const noexcept;
+
+  // f(fd, direction, token) for every watch; f must not change the table.
+  template <class F>
+  void each(F&& f) const noexcept {
+    for (const auto& entry : entries_) {
+      if (!entry) continue;
+      for (size_t i = 0; i < 2; ++i) {
+        if (entry->tokens[i] != nullptr) f(entry->ops[i].fd, static_cast<Direction>(i), entry->tokens[i]);
+      }
+    }
+  }
+
+ private:
+  struct Entry {
+    Entry(WatchTable* table_of_entry, int fd) noexcept;
+    std::array<io::Op, 2> ops;
+    std::array<void*, 2> tokens{};
+    WatchTable* table;
+  };
+
+  static void on_complete(io::Op& op, int32_t result) noexcept;
+  [[nodiscard]] Entry* entry_for(int fd) noexcept;
+
+  io::Backend& backend_;
+  ReadyFn on_ready_;
+  void* context_;
+  std::vector<std::unique_ptr<Entry>> entries_;  // by descriptor; entries stay where they are
+};
+
+}  // namespace cxxloop::net

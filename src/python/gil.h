@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+//
+// python/gil.h: proof, in types, that the calling thread holds the GIL.
+//
+// A function that may touch Python takes a Gil; one without it must not. The token is empty and costs no register.
+// PyGILState_* is banned: once sub-interpreters exist it answers for the wrong one.
+#pragma once
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+namespace cxxloop::python {
+
+class Gil {
+ public:
+  // At the entry of a slot or method: CPython calls those with the GIL held.
+  static Gil in_slot() noexcept { return Gil(); }
+
+  // Run `f` without the GIL. f must not touch Python.
+  template <class F>
+  auto released(F&& f) const noexcept {
+    PyThreadState* const thread = PyEval_SaveThread();
+    auto result = f();
+    PyEval_RestoreThread(thread);
+    return result;
+  }
+
+ private:
+  Gil() = default;
+};
+
+}  // namespace cxxloop::python

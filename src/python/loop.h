@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT
+//
+// python/loop.h: the native half of cxxloop.Loop: queues, backend, watches, and the tables of what it serves.
+//
+// The Python half (cxxloop/_loop.py) derives from this type and from asyncio's own loop class: what runs per loop or
+// per connection is asyncio's code, what runs per callback or per packet is here.
+// Thread: loop thread, except what threadsafe_inbox.h names.  Owns: everything queued.
+#pragma once
+
+#include <array>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/ring_queue.h"
+#include "base/timer_heap.h"
+#include "io/backend.h"
+#include "net/cork.h"
+#include "net/watch_table.h"
+#include "python/module_state.h"
+#include "python/threadsafe_inbox.h"
+
+namespace cxxloop::python {
+
+struct StreamTransportObject;
+struct ListenerObject;
+
+// When to look at the kernel although there is work: at every turn, as asyncio does, until a run of polls has found
+// nothing; then only now and then, because an empty poll costs more than a callback.
+struct PollPacing {
+  static constexpr uint32_t empty_polls_before_skipping = 32;
+  static constexpr uint32_t turns_skipped_max = 32;
+  static constexpr int64_t skip_ns_max = 25'000;
+
+  uint32_t empty_polls = 0;
+  uint32_t turns_skipped = 0;
+  int64_t last_poll_ns = 0;
+};
+
+struct LoopCore {
+  explicit LoopCore(LoopObject& self_object, ModuleState& module_state) noexcept;
+
+  LoopObject& self;
+  ModuleState& state;
+  std::unique_ptr<io::Backend> backend;        // null until open() and after close()
+  std::unique_ptr<net::WatchTable> watches;    // tokens are owned references to handles or sock ops
+  std::vector<std::array<PyObject*, 2>> watched_files;  // by descriptor; owned: the file object given to add_reader()
+  net::Cork cork;
+  RingQueue<PyObject*> ready;                  // owned references to handles
+  size_t ready_before_io = 0;                  // entries of `ready` that run before the collected completions
+  TimerHeap timers;                            // nodes of owned TimerHandleObjects
+  ThreadsafeInbox inbox;
+  PollPacing pacing;
+  std::vector<StreamTransportObject*> transports;  // by descriptor; borrowed unless the transport is pinned
+  std::vector<ListenerObject*> listeners;          // owned references
+  std::unique_ptr<std::byte[]> sock_buffer;        // for sock_recv: bytes are copied out at their exact size
+  Ref task_factory;                            // null: asyncio.Task
+  Ref exit_exception;                          // a SystemExit/KeyboardInterrupt on its way out of run_forever()
+  unsigned long thread_id = 0;                 // of the thread in run_forever(), 0 outside
+  uint64_t fork_generation = 0;
+  bool debug = false;
+  bool closed = false;
+  bool stopping = false;
+  bool in_turn = false;          // True exactly when a callback of the loop may be on the stack
+  bool time_replaced = false;    // True exactly when loop.time is not the native method
+  // Other threads wait here for the callback of a thread-safe handle to end.
+  std::mutex running_mutex;
+  std::condition_variable running_ended;
+};
+
+struct LoopObject {
+  PyObject_HEAD
+  alignas(LoopCore) unsigned char core_storage[sizeof(LoopCore)];
+
+  LoopCore& core() noexcept { return *reinterpret_cast<LoopCore*>(core_storage); }
+};
+
+inline PyObject* as_object(LoopObject& loop) noexcept { return reinterpret_cast<PyObject*>(&loop); }
+inline LoopCore& core_of(PyObject* loop) noexcept { return reinterpret_cast<LoopObject*>(loop)->core(); }
+
+// --- checks: false means the indicator is set -----------------------------------------------------------------
+[[nodiscard]] bool check_closed(Gil gil, LoopCore& core) noexcept;
+// The loop belongs to the process that made it: its poller is shared with the parent after a fork.
+[[nodiscard]] bool check_forked(Gil gil, LoopCore& core) noexcept;
+
+// --- scheduling (loop_schedule.cc) ----------------------------------------------------------------------------
+// Queue a handle; takes the reference. False: no memory, the indicator is set.
+[[nodiscard]] bool push_ready(Gil gil, LoopCore& core, Ref handle) noexcept;
+// loop.call_soon(callback, *args, context=context) without the handle.
+[[nodiscard]] bool schedule(Gil gil, LoopCore& core, PyObject* callback, PyObject* const* args, Py_ssize_t nargs,
+                            PyObject* context) noexcept;
+// Run a handle from the poller; in debug mode with asyncio's warning if it is slow. False: the indicator is set.
+[[nodiscard]] bool run_any_handle(Gil gil, LoopCore& core, PyObject* handle) noexcept;
+[[nodiscard]] bool run_timed(Gil gil, LoopCore& core, PyObject* handle) noexcept;
+// loop.time() in nanoseconds, the replacement's if there is one. False: the indicator is set.
+[[nodiscard]] bool loop_time_ns(Gil gil, LoopCore& core, int64_t* now_ns) noexcept;
+void clear_queues(Gil gil, LoopCore& core) noexcept;
+Ref make_future(Gil gil, LoopCore& core) noexcept;
+
+// --- a turn (loop_run.cc) -------------------------------------------------------------------------------------
+PyObject* run_turns(Gil gil, LoopCore& core) noexcept;
+// A callback of the backend failed with the indicator set: keep SystemExit and KeyboardInterrupt for run_turns().
+void leave_run_forever(Gil gil, LoopCore& core) noexcept;
+
+// --- readiness (loop_watch.cc) --------------------------------------------------------------------------------
+void on_watch_ready(void* core, void* token, int fd, net::Direction direction) noexcept;
+// The descriptor of a socket, a file or an int, as selectors takes it; -1 with the indicator set.
+int parse_fileobj(Gil gil, PyObject* fileobj) noexcept;
+// RuntimeError if an open transport serves the descriptor.
+[[nodiscard]] bool ensure_fd_no_transport(Gil gil, LoopCore& core, PyObject* fileobj) noexcept;
+// Hand the watch to `token` (a handle or a sock op; takes a reference) and cancel the former one.
+[[nodiscard]] bool watch_fd(Gil gil, LoopCore& core, int fd, net::Direction direction, PyObject* token) noexcept;
+// True exactly when there was a watch.
+bool unwatch_fd(Gil gil, LoopCore& core, int fd, net::Direction direction) noexcept;
+void release_watches(Gil gil, LoopCore& core) noexcept;
+
+// --- transports (loop_net.cc) ---------------------------------------------------------------------------------
+void register_transport(LoopCore& core, int fd, StreamTransportObject* transport) noexcept;
+void unregister_transport(LoopCore& core, int fd, StreamTransportObject* transport) noexcept;
+StreamTransportObject* transport_of_fd(LoopCore& core, int fd) noexcept;
+void release_net(Gil gil, LoopCore& core) noexcept;
+int visit_listener(ListenerObject* listener, visitproc visit, void* arg) noexcept;
+[[nodiscard]] bool add_listener_type(Gil gil, PyObject* module, ModuleState& state) noexcept;
+
+extern PyMethodDef schedule_methods[];
+extern PyMethodDef watch_methods[];
+extern PyMethodDef sock_methods[];
+void run_sock_op(Gil gil, LoopCore& core, PyObject* op) noexcept;
+void abandon_sock_op(Gil gil, PyObject* op) noexcept;
+[[nodiscard]] bool add_sock_op_type(Gil gil, PyObject* module, ModuleState& state) noexcept;
+extern PyMethodDef net_methods[];
+
+[[nodiscard]] bool add_loop_type(Gil gil, PyObject* module, ModuleState& state) noexcept;
+
+}  // namespace cxxloop::python

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT
+//
+// python/loop_run.cc: a turn of the loop. Read this file first.
+//
+// poll -> take what threads sent -> queue due timers -> run: what was ready before the poll, then the collected I/O,
+// then the timers. That is asyncio's order; what a callback schedules runs in the next turn.
+#include "python/error.h"
+#include "python/loop.h"
+
+namespace cxxloop::python {
+namespace {
+
+// Moves a bounded number of handles from other threads to the ready queue.
+bool drain_inbox(Gil gil, LoopCore& core) noexcept {
+  if (core.inbox.empty()) return true;
+  for (size_t moved = 0; moved < ThreadsafeInbox::batch_max; ++moved) {
+    HandleObject* const handle = core.inbox.pop();
+    if (handle == nullptr) break;
+    if (!push_ready(gil, core, Ref::steal(as_object(handle)))) return false;
+  }
+  return true;
+}
+
+// There is work: is it time to look at the kernel all the same?
+bool poll_is_due(PollPacing& pacing) noexcept {
+  if (pacing.empty_polls < PollPacing::empty_polls_before_skipping) return true;
+  if (++pacing.turns_skipped >= PollPacing::turns_skipped_max) return true;
+  return monotonic_ns() - pacing.last_poll_ns >= PollPacing::skip_ns_max;
+}
+
+void note_poll(PollPacing& pacing, bool found_something) noexcept {
+  pacing.turns_skipped = 0;
+  pacing.empty_polls = found_something ? 0 : pacing.empty_polls + 1;
+  if (pacing.empty_polls >= PollPacing::empty_polls_before_skipping) pacing.last_poll_ns = monotonic_ns();
+}
+
+// When the next timer is due, on the real clock even if the program replaced loop.time().
+bool next_deadline(Gil gil, LoopCore& core, Deadline* deadline) noexcept {
+  TimerNode* const next = core.timers.top();
+  *deadline = next != nullptr ? Deadline{next->deadline_ns} : Deadline::never();
+  if (next == nullptr || !core.time_replaced || next->deadline_ns == Deadline::never().at_ns) return true;
+  int64_t replaced_now_ns = 0;
+  if (!loop_time_ns(gil, core, &replaced_now_ns)) return false;
+  *deadline = next->deadline_ns <= replaced_now_ns
+                  ? Deadline::immediate()
+                  : Deadline{monotonic_ns() + (next->deadline_ns - replaced_now_ns)};
+  return true;
+}
+
+// The only place of a turn that gives the GIL away, and only for a wait that can sleep: a thread that computes would
+// otherwise keep it for its whole switch interval at every turn.
+Errno sleep_in_kernel(Gil gil, LoopCore& core, Deadline deadline) noexcept {
+  if (!core.inbox.try_park()) return core.backend->wait(Deadline::immediate());
+  const Errno error = gil.released([&core, deadline] { return core.backend->wait(deadline); });
+  core.inbox.unpark();
+  core.pacing.empty_polls = 0;
+  return error;
+}
+
+bool poll(Gil gil, LoopCore& core) noexcept {
+  Errno error = Errno::ok;
+  Deadline deadline = Deadline::immediate();
+  if (core.ready.empty() && !core.stopping && !next_deadline(gil, core, &deadline)) return false;
+  if (deadline == Deadline::immediate()) {
+    if (!poll_is_due(core.pacing)) return true;
+    error = core.backend->wait(deadline);
+    note_poll(core.pacing, core.backend->collected() > 0);
+  } else {
+    error = sleep_in_kernel(gil, core, deadline);
+  }
+  if (error != Errno::ok) return raise_errno(gil, error) != nullptr;
+  // Runs Python: signal handlers; one that raises ends run_forever(), as in asyncio.
+  return PyErr_CheckSignals() == 0;
+}
+
+bool queue_due_timers(Gil gil, LoopCore& core) noexcept {
+  if (core.timers.empty()) return true;
+  int64_t now_ns = 0;
+  if (!loop_time_ns(gil, core, &now_ns)) return false;
+  while (TimerNode* const node = core.timers.top()) {
+    if (node->deadline_ns > now_ns) break;
+    core.timers.pop();
+    if (!push_ready(gil, core, Ref::steal(as_object(TimerHandleObject::of_node(node))))) return false;
+  }
+  return true;
+}
+
+bool run_next_ready(Gil gil, LoopCore& core) noexcept {
+  PyObject* const handle = core.ready.pop_front();
+  const bool go_on = core.debug ? run_timed(gil, core, handle) : run_any_handle(gil, core, handle);
+  settle_handle(handle);
+  return go_on;
+}
+
+// Backend callbacks cannot return an error: what must leave run_forever() waits in exit_exception.
+bool take_exit(Gil gil, LoopCore& core) noexcept {
+  if (!core.exit_exception) return true;
+  set_exception(gil, core.exit_exception.take());
+  return false;
+}
+
+// One callback, then what it wrote.
+bool run_step(Gil gil, LoopCore& core, bool is_io) noexcept {
+  bool go_on = true;
+  if (is_io) {
+    core.backend->dispatch_one();
+  } else {
+    go_on = run_next_ready(gil, core);
+  }
+  Ref exception = go_on ? Ref() : take_exception(gil);
+  if (!core.cork.empty()) core.cork.pull();
+  if (exception) {
+    set_exception(gil, std::move(exception));
+    return false;
+  }
+  return take_exit(gil, core);
+}
+
+// The counters move before each callback: one that raises KeyboardInterrupt leaves the rest for the next run.
+bool run_batch(Gil gil, LoopCore& core) noexcept {
+  size_t to_run = core.ready.size();
+  for (;;) {
+    if (core.closed) return check_closed(gil, core);
+    const bool is_io = core.ready_before_io == 0 && core.backend->collected() > 0;
+    if (!is_io) {
+      if (to_run == 0 || core.ready.empty()) return true;
+      --to_run;
+      if (core.ready_before_io > 0) --core.ready_before_io;
+    }
+    if (!run_step(gil, core, is_io)) return false;
+  }
+}
+
+bool run_turn(Gil gil, LoopCore& core) noexcept {
+  const bool interrupted = core.backend->collected() > 0;  // the last turn was left by an exception
+  if (!interrupted) {
+    if (!drain_inbox(gil, core) || !poll(gil, core) || !drain_inbox(gil, core)) return false;
+    core.ready_before_io = core.ready.size();
+  }
+  return queue_due_timers(gil, core) && run_batch(gil, core);
+}
+
+// loop.time may have been replaced on the class (mock.patch, a subclass); on the instance the setter notices.
+bool notice_replaced_time(LoopCore& core) noexcept {
+  PyObject* const type = reinterpret_cast<PyObject*>(Py_TYPE(as_object(core.self)));
+  const Ref of_class = Ref::steal(PyObject_GetAttr(type, core.state.names.time));
+  const Ref native = Ref::steal(PyObject_GetAttr(reinterpret_cast<PyObject*>(core.state.loop_type), core.state.names.time));
+  if (!of_class || !native) return false;
+  if (of_class.get() != native.get()) core.time_replaced = true;
+  return true;
+}
+
+}  // namespace
+
+void leave_run_forever(Gil gil, LoopCore& core) noexcept {
+  Ref exception = take_exception(gil);
+  if (!core.exit_exception) core.exit_exception = std::move(exception);
+}
+
+PyObject* run_turns(Gil gil, LoopCore& core) noexcept {
+  if (!check_closed(gil, core) || !check_forked(gil, core) || !notice_replaced_time(core)) return nullptr;
+  const Ref pin = Ref::borrow(as_object(core.self));
+  core.in_turn = true;
+  bool go_on = true;
+  while (go_on) {
+    go_on = run_turn(gil, core);
+    if (core.stopping) break;
+  }
+  core.in_turn = false;
+  if (!go_on) return nullptr;
+  Py_RETURN_NONE;
+}
+
+}  // namespace cxxloop::python

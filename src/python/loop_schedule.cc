@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: MIT
+//
+// python/loop_schedule.cc: call_soon, call_later, call_at, call_soon_threadsafe, futures and tasks.
+#include <cmath>
+#include <limits>
+
+#include "base/fork_generation.h"
+#include "python/call_args.h"
+#include "python/error.h"
+#include "python/loop.h"
+
+namespace cxxloop::python {
+namespace {
+
+double seconds_of(int64_t ns) noexcept { return static_cast<double>(ns) / 1e9; }
+
+// The first nanosecond at which `seconds` has come: rounding down would fire early.
+int64_t deadline_of(double seconds) noexcept {
+  const double ns = std::ceil(seconds * 1e9);
+  if (std::isnan(ns)) return std::numeric_limits<int64_t>::min();  // asyncio runs those at once
+  if (ns >= 9.2e18) return Deadline::never().at_ns;
+  if (ns <= -9.2e18) return std::numeric_limits<int64_t>::min();
+  return static_cast<int64_t>(ns);
+}
+
+// asyncio's checks of debug mode. Runs Python: methods of the loop.
+bool check_debug(LoopCore& core, PyObject* callback, const char* method, bool check_thread) noexcept {
+  const Names& names = core.state.names;
+  PyObject* const loop = as_object(core.self);
+  if (check_thread && !Ref::steal(PyObject_CallMethodNoArgs(loop, names._check_thread))) return false;
+  const Ref method_name = Ref::steal(PyUnicode_FromString(method));
+  if (!method_name) return false;
+  PyObject* const args[] = {loop, callback, method_name.get()};
+  return static_cast<bool>(Ref::steal(PyObject_VectorcallMethod(names._check_callback, args, 3, nullptr)));
+}
+
+PyObject* schedule_soon(Gil gil, LoopCore& core, const HandleArgs& args) noexcept {
+  HandleObject* const handle = make_handle(gil, core.self, args);
+  if (handle == nullptr) return nullptr;
+  Ref result = Ref::steal(as_object(handle));
+  if (!push_ready(gil, core, Ref::borrow(as_object(handle)))) return nullptr;
+  return result.release();
+}
+
+PyObject* schedule_timer(Gil gil, LoopCore& core, const HandleArgs& args, PyObject* when) noexcept {
+  const double seconds = PyFloat_AsDouble(when);
+  if (seconds == -1.0 && PyErr_Occurred() != nullptr) return nullptr;
+  TimerHandleObject* const timer = make_timer_handle(gil, core.self, args, when);
+  if (timer == nullptr) return nullptr;
+  Ref result = Ref::steal(as_object(timer));
+  timer->node.deadline_ns = deadline_of(seconds);
+  if (!core.timers.push(&timer->node)) return PyErr_NoMemory();
+  Py_INCREF(timer);  // the heap's
+  return result.release();
+}
+
+PyObject* current_time(LoopCore& core) noexcept {
+  if (core.time_replaced) return PyObject_CallMethodNoArgs(as_object(core.self), core.state.names.time);
+  return PyFloat_FromDouble(seconds_of(monotonic_ns()));
+}
+
+// --- methods --------------------------------------------------------------------------------------------------
+
+PyObject* loop_call_soon(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  const Gil gil = Gil::in_slot();
+  LoopCore& core = core_of(self);
+  ScheduleArgs parsed;
+  if (!parse_schedule_args(gil, "call_soon", nullptr, args, nargs, kwnames, &parsed)) return nullptr;
+  if (!check_closed(gil, core)) return nullptr;
+  if (core.debug && !check_debug(core, parsed.handle.callback, "call_soon", true)) return nullptr;
+  return schedule_soon(gil, core, parsed.handle);
+}
+
+PyObject* loop_call_later(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  const Gil gil = Gil::in_slot();
+  LoopCore& core = core_of(self);
+  ScheduleArgs parsed;
+  if (!parse_schedule_args(gil, "call_later", "delay", args, nargs, kwnames, &parsed)) return nullptr;
+  if (parsed.leading == Py_None) {
+    PyErr_SetString(PyExc_TypeError, "delay must not be None");
+    return nullptr;
+  }
+  if (!check_closed(gil, core)) return nullptr;
+  const Ref now = Ref::steal(current_time(core));
+  if (!now) return nullptr;
+  const Ref when = Ref::steal(PyNumber_Add(now.get(), parsed.leading));
+  if (!when) return nullptr;
+  if (core.debug && !check_debug(core, parsed.handle.callback, "call_at", true)) return nullptr;
+  return schedule_timer(gil, core, parsed.handle, when.get());
+}
+
+PyObject* loop_call_at(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  const Gil gil = Gil::in_slot();
+  LoopCore& core = core_of(self);
+  ScheduleArgs parsed;
+  if (!parse_schedule_args(gil, "call_at", "when", args, nargs, kwnames, &parsed)) return nullptr;
+  if (parsed.leading == Py_None) {
+    PyErr_SetString(PyExc_TypeError, "when cannot be None");
+    return nullptr;
+  }
+  if (!check_closed(gil, core)) return nullptr;
+  if (core.debug && !check_debug(core, parsed.handle.callback, "call_at", true)) return nullptr;
+  return schedule_timer(gil, core, parsed.handle, parsed.leading);
+}
+
+PyObject* loop_call_soon_threadsafe(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  const Gil gil = Gil::in_slot();
+  LoopCore& core = core_of(self);
+  ScheduleArgs parsed;
+  if (!parse_schedule_args(gil, "call_soon_threadsafe", nullptr, args, nargs, kwnames, &parsed)) return nullptr;
+  if (!check_closed(gil, core) || !check_forked(gil, core)) return nullptr;
+  if (core.debug && !check_debug(core, parsed.handle.callback, "call_soon_threadsafe", false)) return nullptr;
+  HandleObject* const handle = make_threadsafe_handle(gil, core.self, parsed.handle);
+  if (handle == nullptr) return nullptr;
+  Ref result = Ref::steal(as_object(handle));
+  // A loop that does not run, or this thread's own, is not looking at its queue: keep the order with call_soon().
+  if (core.thread_id == 0 || core.thread_id == PyThread_get_thread_ident()) {
+    if (!push_ready(gil, core, Ref::borrow(as_object(handle)))) return nullptr;
+  } else {
+    Py_INCREF(handle);
+    core.inbox.push(handle, *core.backend);
+  }
+  return result.release();
+}
+
+// asyncio's own code (signals, futures of other loops) queues handles it made itself.
+PyObject* loop_add_callback(PyObject* self, PyObject* handle) {
+  const Gil gil = Gil::in_slot();
+  const Ref cancelled = Ref::steal(PyObject_GetAttr(handle, core_of(self).state.names._cancelled));
+  if (!cancelled) return nullptr;
+  const int is_cancelled = PyObject_IsTrue(cancelled.get());
+  if (is_cancelled < 0) return nullptr;
+  if (is_cancelled == 0 && !push_ready(gil, core_of(self), Ref::borrow(handle))) return nullptr;
+  Py_RETURN_NONE;
+}
+
+PyObject* loop_time(PyObject*, PyObject*) { return PyFloat_FromDouble(seconds_of(monotonic_ns())); }
+
+PyObject* loop_get_debug(PyObject* self, PyObject*) { return PyBool_FromLong(core_of(self).debug); }
+
+PyObject* loop_is_closed(PyObject* self, PyObject*) { return PyBool_FromLong(core_of(self).closed); }
+
+PyObject* loop_create_future(PyObject* self, PyObject*) { return make_future(Gil::in_slot(), core_of(self)).release(); }
+
+// With a task factory: asyncio's own create_task(), which knows what the running Python gives a factory.
+PyObject* create_task_by_factory(LoopCore& core, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) noexcept {
+  constexpr Py_ssize_t values_max = 16;
+  const Py_ssize_t count = nargs + (kwnames != nullptr ? PyTuple_GET_SIZE(kwnames) : 0);
+  if (count >= values_max) {
+    PyErr_SetString(PyExc_TypeError, "create_task() got too many arguments");
+    return nullptr;
+  }
+  PyObject* values[values_max] = {as_object(core.self)};
+  for (Py_ssize_t i = 0; i < count; ++i) values[1 + i] = args[i];
+  return PyObject_Vectorcall(core.state.imports.base_create_task, values, static_cast<size_t>(nargs) + 1, kwnames);
+}
+
+// Task(coro, loop=self, **keywords): the running Python's own keywords, checked by its own Task.
+PyObject* loop_create_task(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  const Gil gil = Gil::in_slot();
+  LoopCore& core = core_of(self);
+  if (!check_closed(gil, core)) return nullptr;
+  if (core.task_factory) return create_task_by_factory(core, args, nargs, kwnames);
+  const Py_ssize_t keywords_count = kwnames != nullptr ? PyTuple_GET_SIZE(kwnames) : 0;
+  constexpr Py_ssize_t keywords_max = 8;
+  if (nargs != 1 || keywords_count >= keywords_max) {
+    PyErr_Format(PyExc_TypeError, "create_task() takes 1 positional argument but %zd were given", nargs);
+    return nullptr;
+  }
+  PyObject* values[2 + keywords_max] = {args[0], self};
+  for (Py_ssize_t i = 0; i < keywords_count; ++i) values[2 + i] = args[1 + i];
+  Ref keywords = Ref::borrow(core.state.kwnames_loop);
+  if (keywords_count > 0) {
+    keywords = Ref::steal(PyTuple_New(1 + keywords_count));
+    if (!keywords) return nullptr;
+    PyTuple_SET_ITEM(keywords.get(), 0, Py_NewRef(core.state.names.loop));
+    for (Py_ssize_t i = 0; i < keywords_count; ++i) {
+      PyTuple_SET_ITEM(keywords.get(), 1 + i, Py_NewRef(PyTuple_GET_ITEM(kwnames, i)));
+    }
+  }
+  const Ref task_type = Ref::steal(PyObject_GetAttrString(core.state.imports.tasks_module, "Task"));
+  if (!task_type) return nullptr;
+  return PyObject_Vectorcall(task_type.get(), values, 1, keywords.get());
+}
+
+}  // namespace
+
+bool check_closed(Gil, LoopCore& core) noexcept {
+  if (!core.closed && core.backend != nullptr) return true;
+  PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
+  return false;
+}
+
+bool check_forked(Gil, LoopCore& core) noexcept {
+  if (core.fork_generation == fork_generation()) return true;
+  PyErr_SetString(PyExc_RuntimeError,
+                  "this event loop belongs to the process that created it, which was forked; "
+                  "create a new event loop in the child");
+  return false;
+}
+
+bool push_ready(Gil, LoopCore& core, Ref handle) noexcept {
+  if (!core.ready.push_back(handle.get())) {
+    PyErr_NoMemory();
+    return false;
+  }
+  (void)handle.release();
+  return true;
+}
+
+bool schedule(Gil gil, LoopCore& core, PyObject* callback, PyObject* const* args, Py_ssize_t nargs,
+              PyObject* context) noexcept {
+  HandleObject* const handle = make_handle(gil, core.self, {callback, args, nargs, context});
+  return handle != nullptr && push_ready(gil, core, Ref::steal(as_object(handle)));
+}
+
+bool loop_time_ns(Gil, LoopCore& core, int64_t* now_ns) noexcept {
+  if (!core.time_replaced) {
+    *now_ns = monotonic_ns();
+    return true;
+  }
+  // Runs Python: the user's clock.
+  const Ref now = Ref::steal(current_time(core));
+  if (!now) return false;
+  const double seconds = PyFloat_AsDouble(now.get());
+  if (seconds == -1.0 && PyErr_Occurred() != nullptr) return false;
+  *now_ns = deadline_of(seconds);
+  return true;
+}
+
+Ref make_future(Gil, LoopCore& core) noexcept {
+  const Ref future_type = Ref::steal(PyObject_GetAttrString(core.state.imports.futures_module, "Future"));
+  if (!future_type) return {};
+  PyObject* const values[] = {as_object(core.self)};
+  return Ref::steal(PyObject_Vectorcall(future_type.get(), values, 0, core.state.kwnames_loop));
+}
+
+void clear_queues(Gil, LoopCore& core) noexcept {
+  while (HandleObject* const handle = core.inbox.pop()) settle_handle(as_object(handle));
+  while (!core.ready.empty()) {
+    PyObject* const handle = core.ready[0];
+    core.ready.pop_front();
+    settle_handle(handle);
+  }
+  core.ready_before_io = 0;
+  while (TimerNode* const node = core.timers.top()) {
+    core.timers.pop();
+    settle_handle(as_object(TimerHandleObject::of_node(node)));
+  }
+}
+
+#if PY_VERSION_HEX >= 0x030E0000
+#define CXL_CREATE_TASK_SIGNATURE "create_task($self, coro, **kwargs)\n--\n\n"
+#elif PY_VERSION_HEX >= 0x030D0300
+#define CXL_CREATE_TASK_SIGNATURE "create_task($self, coro, *, name=None, context=None, **kwargs)\n--\n\n"
+#else
+#define CXL_CREATE_TASK_SIGNATURE "create_task($self, coro, *, name=None, context=None)\n--\n\n"
+#endif
+#define CXL_FASTCALL(function) reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function))
+
+PyMethodDef schedule_methods[] = {
+    {"call_soon", CXL_FASTCALL(loop_call_soon), METH_FASTCALL | METH_KEYWORDS,
+     "call_soon($self, callback, *args, context=None)\n--\n\n"
+     "Call callback(*args) in the next turn, in the order of the calls; see asyncio.loop.call_soon().\n\n"
+     "Returns an asyncio.Handle. Raises RuntimeError if the loop is closed."},
+    {"call_later", CXL_FASTCALL(loop_call_later), METH_FASTCALL | METH_KEYWORDS,
+     "call_later($self, delay, callback, *args, context=None)\n--\n\n"
+     "Call callback(*args) after delay seconds, never earlier; see asyncio.loop.call_later().\n\n"
+     "Returns an asyncio.TimerHandle. Raises RuntimeError if the loop is closed, TypeError if delay is no number."},
+    {"call_at", CXL_FASTCALL(loop_call_at), METH_FASTCALL | METH_KEYWORDS,
+     "call_at($self, when, callback, *args, context=None)\n--\n\n"
+     "Call callback(*args) when loop.time() has reached when, in seconds; see asyncio.loop.call_at()."},
+    {"call_soon_threadsafe", CXL_FASTCALL(loop_call_soon_threadsafe), METH_FASTCALL | METH_KEYWORDS,
+     "call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n"
+     "As call_soon(), from any thread; wakes the loop if it sleeps. Calls of one thread keep their order."},
+    {"_add_callback", loop_add_callback, METH_O, nullptr},
+    {"_add_callback_signalsafe", loop_add_callback, METH_O, nullptr},
+    {"time", loop_time, METH_NOARGS, "time($self, /)\n--\n\nReturn the loop's clock in seconds: time.monotonic()."},
+    {"get_debug", loop_get_debug, METH_NOARGS, "get_debug($self, /)\n--\n\nReturn True in debug mode."},
+    {"is_closed", loop_is_closed, METH_NOARGS, "is_closed($self, /)\n--\n\nReturn True if the loop was closed."},
+    {"create_future", loop_create_future, METH_NOARGS,
+     "create_future($self, /)\n--\n\nReturn a new asyncio.Future attached to the loop."},
+    {"create_task", CXL_FASTCALL(loop_create_task), METH_FASTCALL | METH_KEYWORDS,
+     CXL_CREATE_TASK_SIGNATURE
+     "Wrap a coroutine in an asyncio.Task and schedule it; see asyncio.loop.create_task().\n\n"
+     "Takes the keywords of the running Python's asyncio."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+}  // namespace cxxloop::python

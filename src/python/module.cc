@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+//
+// python/module.cc: the extension module cxxloop._core: its state, its types, once per interpreter.
+#include "python/bindings.h"
+#include "python/handle.h"
+#include "python/loop.h"
+#include "python/module_state.h"
+#include "python/stream_transport.h"
+
+namespace cxxloop::python {
+namespace {
+
+ModuleState& state_of(PyObject* module) noexcept { return *static_cast<ModuleState*>(PyModule_GetState(module)); }
+
+int module_exec(PyObject* module) {
+  const Gil gil = Gil::in_slot();
+  ModuleState& state = state_of(module);
+  const bool added = init_module_state(gil, state) && add_handle_types(gil, module, state) &&
+                     add_sock_op_type(gil, module, state) && add_listener_type(gil, module, state) &&
+                     add_stream_transport_type(gil, module, state) && add_loop_type(gil, module, state) &&
+                     add_bindings(gil, module);
+  return added ? 0 : -1;
+}
+
+int module_traverse(PyObject* module, visitproc visit, void* arg) {
+  return traverse_module_state(state_of(module), visit, arg);
+}
+
+int module_clear(PyObject* module) {
+  clear_module_state(state_of(module));
+  return 0;
+}
+
+void module_free(void* module) { module_clear(static_cast<PyObject*>(module)); }
+
+PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, reinterpret_cast<void*>(module_exec)},
+#if PY_VERSION_HEX >= 0x030C0000
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+    {0, nullptr},
+};
+
+}  // namespace
+
+PyModuleDef core_module = {
+    PyModuleDef_HEAD_INIT,
+    "cxxloop._core",
+    "The native half of cxxloop.",
+    sizeof(ModuleState),
+    nullptr,
+    module_slots,
+    module_traverse,
+    module_clear,
+    module_free,
+};
+
+}  // namespace cxxloop::python
+
+PyMODINIT_FUNC PyInit__core() { return PyModuleDef_Init(&cxxloop::python::core_module); }

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: MIT
+//
+// python/stream_transport_write.cc: write(), flow control, half-close.
+#include <algorithm>
+
+#include "python/error.h"
+#include "python/stream_transport.h"
+
+namespace cxxloop::python {
+namespace {
+
+bool is_bytes_like(PyObject* data) noexcept {
+  return PyBytes_Check(data) || PyByteArray_Check(data) || PyMemoryView_Check(data);
+}
+
+bool raise_not_bytes_like(PyObject* data) noexcept {
+  const Ref name = Ref::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(data)), "__name__"));
+  if (!name) return false;
+#if PY_VERSION_HEX >= 0x030F0000
+  PyErr_Format(PyExc_TypeError, "data argument must be a bytes, bytearray, or memoryview object, not %R", name.get());
+#else
+  PyErr_Format(PyExc_TypeError, "data argument must be a bytes-like object, not %R", name.get());
+#endif
+  return false;
+}
+
+}  // namespace
+
+// asyncio's checks before anything is queued. *drop: the connection is lost, the data goes nowhere.
+bool StreamTransport::check_writable(Gil gil, const char* method, bool* drop) noexcept {
+  *drop = false;
+  if (eof_written) {
+    PyErr_Format(PyExc_RuntimeError, "Cannot call %s() after write_eof()", method);
+    return false;
+  }
+  if (empty_waiter) {
+    PyErr_Format(PyExc_RuntimeError, "unable to %s; sendfile is in progress", method);
+    return false;
+  }
+  if (conn_lost == 0 && stream_is_open()) return true;
+  *drop = true;
+  return note_lost_write(gil);
+}
+
+bool StreamTransport::write(Gil gil, PyObject* data) noexcept {
+  if (!is_bytes_like(data)) return raise_not_bytes_like(data);
+  const Py_ssize_t length = PyBytes_CheckExact(data) ? PyBytes_GET_SIZE(data) : PyObject_Size(data);
+  if (length < 0) return false;
+  if (length == 0 && !eof_written && !empty_waiter) return true;
+  bool drop = false;
+  if (!check_writable(gil, "write", &drop)) return false;
+  if (drop || length == 0) return true;
+  return PyBytes_CheckExact(data) ? append_owned(gil, Ref::borrow(data)) && after_append(gil) : write_buffer(gil, data);
+}
+
+bool StreamTransport::note_lost_write(Gil) noexcept {
+  const Ref threshold =
+      Ref::steal(PyObject_GetAttrString(state_.imports.constants_module, "LOG_THRESHOLD_FOR_CONNLOST_WRITES"));
+  if (!threshold) return false;
+  const long limit = PyLong_AsLong(threshold.get());
+  if (limit == -1 && PyErr_Occurred() != nullptr) return false;
+  if (static_cast<long>(conn_lost) >= limit) {
+    const Ref text = Ref::steal(PyUnicode_FromString("socket.send() raised exception."));
+    PyObject* const args[] = {state_.imports.logger, text.get()};
+    if (!text || !Ref::steal(PyObject_VectorcallMethod(state_.names.warning, args, 2, nullptr))) return false;
+  }
+  ++conn_lost;
+  return true;
+}
+
+// Queues exact bytes by reference. Empty ones could never be sent.
+bool StreamTransport::append_owned(Gil, Ref bytes) noexcept {
+  const size_t size = static_cast<size_t>(PyBytes_GET_SIZE(bytes.get()));
+  if (size == 0) return true;
+  const std::byte* const data = reinterpret_cast<const std::byte*>(PyBytes_AS_STRING(bytes.get()));
+  if (!stream_.append({data, size, bytes.get()})) {
+    PyErr_NoMemory();
+    return false;
+  }
+  (void)bytes.release();
+  return true;
+}
+
+// Anything but bytes may change after write(): what the kernel does not take at once is copied.
+bool StreamTransport::write_buffer(Gil gil, PyObject* data) noexcept {
+  Py_buffer view;
+  if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
+    fail(gil, "Fatal write error on socket transport");  // asyncio's send() meets the same error
+    return true;
+  }
+  const std::span<const std::byte> bytes(static_cast<const std::byte*>(view.buf), static_cast<size_t>(view.len));
+  const size_t left = bytes.size() >= send_before_copy_bytes ? stream_.flush_with(bytes) : bytes.size();
+  Ref copy;
+  if (left > 0) {
+    const char* const rest = reinterpret_cast<const char*>(bytes.data() + bytes.size() - left);
+    copy = Ref::steal(PyBytes_FromStringAndSize(rest, static_cast<Py_ssize_t>(left)));
+  }
+  PyBuffer_Release(&view);
+  if (left > 0 && (!copy || !append_owned(gil, std::move(copy)))) return false;
+  return after_append(gil);
+}
+
+bool StreamTransport::write_lines(Gil gil, PyObject* list_of_data) noexcept {
+  bool drop = false;
+  if (eof_written || empty_waiter) return check_writable(gil, "writelines", &drop);
+  const Ref lines = Ref::steal(PySequence_List(list_of_data));
+  if (!lines) return false;
+  const Py_ssize_t count = PyList_GET_SIZE(lines.get());
+  for (Py_ssize_t i = 0; i < count; ++i) {  // all of them are taken, or none
+    PyObject* const line = PyList_GET_ITEM(lines.get(), i);
+    if (PyBytes_CheckExact(line)) continue;
+    PyObject* const copy = PyObject_CheckBuffer(line) ? PyBytes_FromObject(line) : PyMemoryView_FromObject(line);
+    if (copy == nullptr || PyList_SetItem(lines.get(), i, copy) < 0) return false;
+  }
+  if (count == 0) return true;
+  if (!check_writable(gil, "writelines", &drop)) return false;
+  if (drop) return true;
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    if (!append_owned(gil, Ref::borrow(PyList_GET_ITEM(lines.get(), i)))) return false;
+  }
+  return after_append(gil);
+}
+
+bool StreamTransport::may_cork() const noexcept {
+  return core_ != nullptr && core_->in_turn && core_->thread_id == PyThread_get_thread_ident();
+}
+
+// What was queued is sent when the callback ends, or now if that would keep much or the protocol must be paused.
+bool StreamTransport::after_append(Gil gil) noexcept {
+  const size_t queued = stream_.queued_bytes();
+  if (queued == 0) return true;
+  if (!stream_.is_send_waiting()) {
+    if (may_cork() && queued <= std::min(high_water, corked_bytes_max)) {
+      core_->cork.add(stream_);
+      return true;
+    }
+    stream_.flush();
+    update_pin();
+    LoopCore& core = core_of(loop.get());
+    if (core.exit_exception) return true;
+  }
+  return maybe_pause_protocol(gil);
+}
+
+void StreamTransport::flush_corked() noexcept {
+  if (!stream_.is_linked()) return;
+  stream_.unlink();
+  stream_.flush();
+}
+
+size_t StreamTransport::write_buffer_size(Gil) noexcept {
+  if (stream_is_open()) flush_corked();
+  update_pin();
+  return stream_.queued_bytes();
+}
+
+// --- flow control ---------------------------------------------------------------------------------------------
+
+bool StreamTransport::tell_flow(Gil gil, PyObject* method, const char* failure) noexcept {
+  // Runs Python: the protocol may write, close or abort.
+  if (Ref::steal(PyObject_CallMethodNoArgs(protocol.get(), method))) return true;
+  Ref exception = take_exception(gil);
+  if (is_exit(exception.get())) {
+    set_exception(gil, std::move(exception));
+    return false;
+  }
+  const Ref message = Ref::steal(PyUnicode_FromString(failure));
+  if (!message) return false;
+  const ReportField fields[] = {{state_.names.transport, self_object()}, {state_.names.protocol, protocol.get()}};
+  return report_to_loop(gil, state_, loop.get(), message.get(), exception.get(), fields, 2);
+}
+
+bool StreamTransport::maybe_pause_protocol(Gil gil) noexcept {
+  if (stream_.queued_bytes() <= high_water || protocol_paused) return true;
+  protocol_paused = true;
+  return tell_flow(gil, state_.names.pause_writing, "protocol.pause_writing() failed");
+}
+
+bool StreamTransport::maybe_resume_protocol(Gil gil) noexcept {
+  if (!protocol_paused || stream_.queued_bytes() > low_water) return true;
+  protocol_paused = false;
+  return tell_flow(gil, state_.names.resume_writing, "protocol.resume_writing() failed");
+}
+
+bool StreamTransport::set_write_limits(Gil gil, PyObject* high, PyObject* low) noexcept {
+  Ref high_number = high != Py_None ? Ref::borrow(high) : Ref();
+  Ref low_number = low != Py_None ? Ref::borrow(low) : Ref();
+  if (!high_number) {
+    const Ref four = Ref::steal(PyLong_FromLong(4));
+    high_number = low_number ? Ref::steal(PyNumber_Multiply(four.get(), low_number.get()))
+                             : Ref::steal(PyLong_FromLong(64 * 1024));
+    if (!high_number) return false;
+  }
+  if (!low_number) {
+    const Ref four = Ref::steal(PyLong_FromLong(4));
+    low_number = Ref::steal(PyNumber_FloorDivide(high_number.get(), four.get()));
+    if (!low_number) return false;
+  }
+  const double high_value = PyFloat_AsDouble(high_number.get());
+  const double low_value = PyFloat_AsDouble(low_number.get());
+  if (PyErr_Occurred() != nullptr) return false;
+  if (!(high_value >= low_value && low_value >= 0)) {
+    PyErr_Format(PyExc_ValueError, "high (%R) must be >= low (%R) must be >= 0", high_number.get(), low_number.get());
+    return false;
+  }
+  constexpr double size_max = 9e18;
+  high_water = static_cast<size_t>(std::min(high_value, size_max));
+  low_water = static_cast<size_t>(std::min(low_value, size_max));
+  (void)write_buffer_size(gil);
+  return maybe_pause_protocol(gil);
+}
+
+void StreamTransport::on_send_waiting() noexcept { update_pin(); }
+
+// A send that had to wait went through: asyncio's _write_ready().
+void StreamTransport::on_sent() noexcept {
+  const Gil gil = Gil::in_slot();
+  const Ref pin = Ref::borrow(self_object());
+  LoopCore& core = core_of(loop.get());
+  if (conn_lost == 0) {
+    const Ref context = Ref::borrow(read_context_.get());
+    const bool entered = context && PyContext_Enter(context.get()) == 0;
+    bool go_on = maybe_resume_protocol(gil);
+    if (go_on && conn_lost == 0 && stream_is_open() && stream_.queued_bytes() == 0) go_on = on_drained(gil);
+    Ref exception = go_on ? Ref() : take_exception(gil);
+    if (entered) (void)PyContext_Exit(context.get());
+    if (exception) {
+      set_exception(gil, std::move(exception));
+      leave_run_forever(gil, core);
+    }
+  }
+  update_pin();
+}
+
+bool StreamTransport::on_drained(Gil gil) noexcept {
+  if (empty_waiter) {
+    const Ref set = Ref::steal(PyObject_CallMethodOneArg(empty_waiter.get(), state_.names.set_result, Py_None));
+    if (!set) return false;
+  }
+  if (closing_) {
+    ++conn_lost;
+    if (call_connection_lost(gil, Py_None)) return true;
+    Ref exception = take_exception(gil);
+    if (is_exit(exception.get())) {
+      set_exception(gil, std::move(exception));
+      return false;
+    }
+    const Ref message = Ref::steal(PyUnicode_FromString("Exception in callback StreamTransport._call_connection_lost()"));
+    if (!message) return false;
+    const ReportField fields[] = {{state_.names.transport, self_object()}};
+    return report_to_loop(gil, state_, loop.get(), message.get(), exception.get(), fields, 1);
+  }
+  if (!eof_written) return true;
+  const Errno error = stream_.shutdown_write();
+  if (error != Errno::ok) raise_errno(gil, error);
+  return error == Errno::ok;
+}
+
+void StreamTransport::on_write_error(Errno error) noexcept {
+  const Gil gil = Gil::in_slot();
+  const Ref pin = Ref::borrow(self_object());
+  if (conn_lost > 0) return update_pin();
+  Ref exception = make_os_error(gil, error);
+  const Ref waiter = Ref::borrow(empty_waiter.get());
+  set_exception(gil, Ref::borrow(exception.get()));
+  fail(gil, "Fatal write error on socket transport");
+  if (waiter) {
+    empty_waiter.reset();
+    const Ref set = Ref::steal(PyObject_CallMethodOneArg(waiter.get(), state_.names.set_exception, exception.get()));
+    if (!set) PyErr_WriteUnraisable(self_object());
+  }
+  update_pin();
+}
+
+bool StreamTransport::write_eof(Gil gil) noexcept {
+  if (closing_ || eof_written) return true;
+  eof_written = true;
+  if (!stream_is_open()) return true;
+  flush_corked();
+  update_pin();
+  if (conn_lost > 0 || stream_.queued_bytes() > 0) return true;
+  const Errno error = stream_.shutdown_write();
+  if (error != Errno::ok) raise_errno(gil, error);
+  return error == Errno::ok;
+}
+
+PyObject* StreamTransport::make_empty_waiter(Gil gil) noexcept {
+  if (empty_waiter) {
+    PyErr_SetString(PyExc_RuntimeError, "Empty waiter is already set");
+    return nullptr;
+  }
+  const size_t queued = write_buffer_size(gil);
+  empty_waiter = make_future(gil, core_of(loop.get()));
+  if (!empty_waiter) return nullptr;
+  if (queued == 0) {
+    const Ref set = Ref::steal(PyObject_CallMethodOneArg(empty_waiter.get(), state_.names.set_result, Py_None));
+    if (!set) return nullptr;
+  }
+  return Py_NewRef(empty_waiter.get());
+}
+
+PyObject* StreamTransport::repr(Gil gil) noexcept {
+  const char* const state = !sock ? " closed" : closing_ ? " closing" : "";
+  const char* const name = Py_TYPE(self_object())->tp_name;
+  const char* const dot = strrchr(name, '.');
+  const char* const short_name = dot != nullptr ? dot + 1 : name;
+  if (core_ == nullptr || core_->closed) return PyUnicode_FromFormat("<%s%s fd=%d>", short_name, state, fd);
+  const size_t size = write_buffer_size(gil);
+  return PyUnicode_FromFormat("<%s%s fd=%d read=%s write=<%s, bufsize=%zu>>", short_name, state, fd,
+                              stream_is_open() && stream_.is_reading() ? "polling" : "idle",
+                              stream_is_open() && stream_.is_send_waiting() ? "polling" : "idle", size);
+}
+
+}  // namespace cxxloop::python
