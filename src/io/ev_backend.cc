@@ -445,6 +445,7 @@ Errno EvBackend::wait(Deadline deadline) noexcept {
   ++counters_.waits;
   if (generation_ != fork_generation()) [[unlikely]] {
     if (const Errno error = reopen_after_fork(); error != Errno::ok) return error;
+    wakeup_.notify();  // A wake() made in the child before this went to the parent's descriptor.
   }
   verify_changed();
   wait_error = Errno::ok;

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+#include "io/socket.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <string>
+#include <vector>
+
+namespace cxxloop::io {
+namespace {
+
+class SocketTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    int fds[2];
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+    near.reset(fds[0]);
+    far.reset(fds[1]);
+  }
+  static std::span<const std::byte> bytes_of(const std::string& text) { return std::as_bytes(std::span(text)); }
+
+  UniqueFd near;
+  UniqueFd far;
+};
+
+TEST_F(SocketTest, SendsAndReceives) {
+  Result<size_t> sent = send(near.get(), bytes_of("hello"));
+  ASSERT_TRUE(sent.ok());
+  EXPECT_EQ(sent.value(), 5U);
+  std::array<std::byte, 16> buffer;
+  Result<size_t> received = receive(far.get(), buffer);
+  ASSERT_TRUE(received.ok());
+  EXPECT_EQ(received.value(), 5U);
+  EXPECT_EQ(receive(far.get(), buffer).error(), Errno::again);
+}
+
+TEST_F(SocketTest, AVectorLongerThanTheKernelTakesIsSentInPart) {
+  std::string byte = "x";
+  const std::vector<iovec> iov(3000, iovec{byte.data(), 1});
+  Result<size_t> sent = send_vector(near.get(), iov);
+  ASSERT_TRUE(sent.ok());
+  EXPECT_GT(sent.value(), 0U);
+  EXPECT_LE(sent.value(), 3000U);
+}
+
+TEST_F(SocketTest, AClosedPeerIsAnErrorAndNoSignal) {
+  far.reset();
+  EXPECT_EQ(send(near.get(), bytes_of("x")).error(), Errno::pipe);
+}
+
+TEST_F(SocketTest, ShutdownOfAnUnconnectedSocketIsNoError) {
+  EXPECT_EQ(shutdown_write(near.get()), Errno::ok);
+  const UniqueFd lonely(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  EXPECT_EQ(shutdown_write(lonely.get()), Errno::ok);
+  EXPECT_EQ(shutdown_write(-1), Errno::bad_fd);
+}
+
+TEST_F(SocketTest, KnowsWhatCanBePolled) {
+  EXPECT_EQ(check_pollable(near.get()), Errno::ok);
+  int pipe_ends[2];
+  ASSERT_EQ(::pipe2(pipe_ends, O_CLOEXEC), 0);
+  const UniqueFd reader(pipe_ends[0]);
+  const UniqueFd writer(pipe_ends[1]);
+  EXPECT_EQ(check_pollable(reader.get()), Errno::ok);
+  const UniqueFd event(::eventfd(0, EFD_CLOEXEC));
+  EXPECT_EQ(check_pollable(event.get()), Errno::ok);
+  const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
+  if (process.valid()) {
+    EXPECT_EQ(check_pollable(process.get()), Errno::ok);
+  }
+  const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  EXPECT_EQ(check_pollable(null.get()), Errno::not_permitted);
+  const UniqueFd directory(::open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  EXPECT_EQ(check_pollable(directory.get()), Errno::not_permitted);
+  const UniqueFd file(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+  EXPECT_EQ(check_pollable(file.get()), Errno::not_permitted);
+  EXPECT_EQ(check_pollable(-1), Errno::bad_fd);
+}
+
+TEST_F(SocketTest, AcceptedConnectionsDoNotBlockAndAreNotInherited) {
+  const UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  sockaddr_storage address{};
+  address.ss_family = AF_UNIX;
+  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(sa_family_t)), 0);
+  ASSERT_EQ(::listen(listener.get(), 1), 0);
+  sockaddr_storage peer;
+  socklen_t size = 0;
+  EXPECT_EQ(accept_connection(listener.get(), &peer, &size).error(), Errno::again);
+  size = sizeof(address);
+  ASSERT_EQ(::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
+  const UniqueFd client(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(::connect(client.get(), reinterpret_cast<const sockaddr*>(&address), size), 0);
+  Result<int> accepted = accept_connection(listener.get(), &peer, &size);
+  ASSERT_TRUE(accepted.ok());
+  const UniqueFd connection(accepted.value());
+  EXPECT_NE(::fcntl(connection.get(), F_GETFL) & O_NONBLOCK, 0);
+  EXPECT_NE(::fcntl(connection.get(), F_GETFD) & FD_CLOEXEC, 0);
+}
+
+TEST_F(SocketTest, SetNonblockingCloexecSetsBoth) {
+  const UniqueFd plain(::socket(AF_UNIX, SOCK_STREAM, 0));
+  EXPECT_EQ(set_nonblocking_cloexec(plain.get()), Errno::ok);
+  EXPECT_NE(::fcntl(plain.get(), F_GETFL) & O_NONBLOCK, 0);
+  EXPECT_NE(::fcntl(plain.get(), F_GETFD) & FD_CLOEXEC, 0);
+  EXPECT_EQ(set_nonblocking_cloexec(-1), Errno::bad_fd);
+}
+
+}  // namespace
+}  // namespace cxxloop::io
