@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: MIT
+"""TLS connections: echo, big bodies, upgrades of a plain connection, and handshakes that fail."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+
+import pytest
+import trustme
+from recorder import LOOPBACK, Recorder
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def server_context(authority):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost", LOOPBACK).configure_cert(context)
+    return context
+
+
+@pytest.fixture(scope="module")
+def client_context(authority):
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+async def echo(reader, writer):
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
+
+
+@contextlib.asynccontextmanager
+async def serving(handler=echo, **options):
+    server = await asyncio.start_server(handler, LOOPBACK, 0, **options)
+    try:
+        yield server.sockets[0].getsockname()
+    finally:
+        server.close()
+        await asyncio.wait_for(server.wait_closed(), 5)
+
+
+async def finish(writer):
+    writer.close()
+    await writer.wait_closed()
+
+
+def test_echo(run, server_context, client_context):
+    async def main():
+        async with serving(ssl=server_context) as address:
+            reader, writer = await asyncio.open_connection(*address, ssl=client_context, server_hostname="localhost")
+            writer.write(b"hello\n")
+            assert await reader.readline() == b"hello\n"
+            await finish(writer)
+
+    run(main())
+
+
+def test_big_bodies_both_ways(run, server_context, client_context):
+    payload = bytes(range(256)) * 20_000
+
+    async def main():
+        async with serving(ssl=server_context) as address:
+            reader, writer = await asyncio.open_connection(*address, ssl=client_context)
+            writer.write(payload)
+            assert await reader.readexactly(len(payload)) == payload
+            await finish(writer)
+
+    run(main(), timeout=30)
+
+
+def test_many_clients(run, server_context, client_context):
+    async def client(address, number):
+        reader, writer = await asyncio.open_connection(*address, ssl=client_context)
+        line = b"client %d\n" % number
+        writer.write(line)
+        assert await reader.readline() == line
+        await finish(writer)
+
+    async def main():
+        async with serving(ssl=server_context) as address:
+            await asyncio.gather(*(client(address, n) for n in range(20)))
+
+    run(main(), timeout=30)
+
+
+def test_extra_info(run, server_context, client_context):
+    async def main():
+        async with serving(ssl=server_context) as address:
+            _, writer = await asyncio.open_connection(*address, ssl=client_context)
+            assert isinstance(writer.get_extra_info("ssl_object"), ssl.SSLObject)
+            assert writer.get_extra_info("sslcontext") is client_context
+            assert writer.get_extra_info("cipher")[1].startswith("TLS")
+            assert writer.get_extra_info("peercert")["version"] == 3
+            assert writer.get_extra_info("peername") == address
+            assert type(writer.get_extra_info("socket")) is asyncio.trsock.TransportSocket
+            assert isinstance(writer.transport, asyncio.Transport)
+            await finish(writer)
+
+    run(main())
+
+
+def test_protocol_callbacks(loop, run, server_context, client_context):
+    async def main():
+        served = Recorder()
+        server = await loop.create_server(lambda: served, LOOPBACK, 0, ssl=server_context)
+        transport, client = await loop.create_connection(
+            Recorder, *server.sockets[0].getsockname(), ssl=client_context, server_hostname="localhost"
+        )
+        assert client.events == ["connection_made"]
+        transport.write(b"one")
+        transport.writelines([b"two", b"three"])
+        await served.until_bytes(11)
+        assert bytes(served.data) == b"onetwothree"
+        transport.close()
+        await served.until_event("connection_lost")
+        await client.until_event("connection_lost")
+        assert served.events[0] == "connection_made" and served.events.count("connection_lost") == 1
+        assert served.events[-2:] == ["eof_received", "connection_lost"]
+        server.close()
+        await server.wait_closed()
+
+    run(main())
+
+
+@pytest.mark.parametrize("buffered_first", [False, True])
+def test_start_tls_of_a_writer(run, server_context, client_context, buffered_first):
+    async def upgrade(reader, writer):
+        assert await reader.readline() == b"STARTTLS\n"
+        writer.write(b"go\n")
+        await writer.drain()
+        await writer.start_tls(server_context)
+        writer.write(b"secret " + await reader.readline())
+        await writer.drain()
+        writer.close()
+
+    async def main():
+        async with serving(upgrade) as address:
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(b"STARTTLS\n")
+            assert await reader.readline() == b"go\n"
+            await writer.start_tls(client_context, server_hostname="localhost")
+            assert writer.get_extra_info("ssl_object") is not None
+            writer.write(b"word\n")
+            if buffered_first:
+                await writer.drain()
+            assert await reader.readline() == b"secret word\n"
+            await finish(writer)
+
+    run(main())
+
+
+def test_start_tls_of_a_transport(loop, run, server_context, client_context):
+    async def main():
+        async with serving(ssl=server_context) as address:
+            protocol = Recorder()
+            plain, _ = await loop.create_connection(lambda: protocol, *address)
+            secure = await loop.start_tls(plain, protocol, client_context, server_hostname="localhost")
+            assert secure is not plain
+            secure.write(b"echo")
+            await protocol.until_bytes(4)
+            assert bytes(protocol.data) == b"echo"
+            assert "connection_lost" not in protocol.events
+            secure.close()
+            await protocol.until_event("connection_lost")
+
+    run(main())
+
+
+def test_start_tls_refuses_what_it_cannot_take(loop, run, server_context, client_context):
+    async def main():
+        async with serving() as address:
+            transport, protocol = await loop.create_connection(Recorder, *address)
+            with pytest.raises(TypeError, match="sslcontext is expected to be an instance of ssl.SSLContext"):
+                await loop.start_tls(transport, protocol, None)
+            with pytest.raises(TypeError, match="is not supported by start_tls"):
+                await loop.start_tls(asyncio.Transport(), protocol, client_context)
+            transport.close()
+            await protocol.until_event("connection_lost")
+
+    run(main())
+
+
+def test_untrusted_certificate(run, server_context):
+    async def main():
+        async with serving(ssl=server_context) as address:
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await asyncio.open_connection(*address, ssl=ssl.create_default_context())
+
+    run(main())
+
+
+def test_wrong_name(run, server_context, client_context):
+    async def main():
+        async with serving(ssl=server_context) as address:
+            with pytest.raises(ssl.SSLCertVerificationError, match="(?i)hostname mismatch"):
+                await asyncio.open_connection(*address, ssl=client_context, server_hostname="other.test")
+
+    run(main())
+
+
+def test_plain_client_of_a_tls_server(loop, run, server_context, reported):
+    async def main():
+        async with serving(ssl=server_context) as address:
+            protocol = Recorder()
+            transport, _ = await loop.create_connection(lambda: protocol, *address)
+            transport.write(b"GET / HTTP/1.0\r\n\r\n")
+            await protocol.until_event("connection_lost")
+            assert reported == []
+
+    run(main())
+
+
+def test_handshake_timeout(loop, run, client_context, open_fds):
+    async def main():
+        with socket.create_server((LOOPBACK, 0)) as silent:
+            before = open_fds()
+            with pytest.raises(ConnectionAbortedError, match="SSL handshake is taking longer than 0.05 seconds"):
+                await loop.create_connection(
+                    Recorder, *silent.getsockname(), ssl=client_context, ssl_handshake_timeout=0.05
+                )
+            await asyncio.sleep(0)
+            assert open_fds() == before
+
+    run(main())
+
+
+def test_handshake_cancelled(loop, run, client_context, open_fds):
+    async def main():
+        with socket.create_server((LOOPBACK, 0)) as silent:
+            before = open_fds()
+            connect = loop.create_connection(Recorder, *silent.getsockname(), ssl=client_context)
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(connect, 0.05)
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert open_fds() == before
+
+    run(main())
+
+
+def test_peer_leaves_in_the_handshake(loop, run, client_context):
+    async def main():
+        async with serving(lambda reader, writer: writer.close()) as address:
+            with pytest.raises((ConnectionResetError, ssl.SSLError)):
+                await loop.create_connection(Recorder, *address, ssl=client_context)
+
+    run(main())
+
+
+def test_abort(loop, run, server_context, client_context):
+    async def main():
+        async with serving(ssl=server_context) as address:
+            transport, protocol = await loop.create_connection(Recorder, *address, ssl=client_context)
+            transport.write(bytes(1 << 20))
+            transport.abort()
+            await protocol.until_event("connection_lost")
+            assert protocol.events.count("connection_lost") == 1
+
+    run(main())
+
+
+def test_flow_control(loop, run, server_context, client_context):
+    async def main():
+        served = Recorder(connection_made=lambda p: p.transport.pause_reading())
+        server = await loop.create_server(lambda: served, LOOPBACK, 0, ssl=server_context)
+        transport, client = await loop.create_connection(
+            Recorder, *server.sockets[0].getsockname(), ssl=client_context
+        )
+        payload = bytes(16 << 20)
+        transport.write(payload[: len(payload) // 2])
+        transport.write(payload[len(payload) // 2 :])
+        assert "pause_writing" in client.events
+        served.transport.resume_reading()
+        await served.until_bytes(len(payload))
+        await client.until_event("resume_writing")
+        assert client.events.count("pause_writing") == client.events.count("resume_writing")
+        transport.close()
+        await served.until_event("connection_lost")
+        server.close()
+        await server.wait_closed()
+
+    run(main(), timeout=30)
