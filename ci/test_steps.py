@@ -16,6 +16,7 @@ REPORTS = ROOT / "build" / "reports"
 BIN = Path(sys.executable).parent
 COMMAND_SECONDS_MAX = 900  # A command that runs longer hangs.
 SIMULATED_SEEDS = 10_000
+STUBTEST_OPTIONS = ["--mypy-config-file=pyproject.toml", "--allowlist=ci/stubtest.allow", "--ignore-unused-allowlist"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def steps() -> dict[str, list[Command]]:
         "tidy": [Command("tidy", ["ci/tidy"]), pytest("ci", "tests/ci"), pytest("benchmarks", "tests/benchmarks")],
         "types": [
             Command("mypy", [str(BIN / "mypy"), "--strict", "cxxloop"]),
-            Command("stubtest", [str(BIN / "stubtest"), "cxxloop._core", "--mypy-config-file", "pyproject.toml"]),
+            Command("stubtest", [str(BIN / "stubtest"), "cxxloop._core", *STUBTEST_OPTIONS]),
         ],
     }
 
