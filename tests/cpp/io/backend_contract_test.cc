@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "worlds.h"
+#include "cpp/io/worlds.h"
 
 namespace cxxloop::io {
 namespace {

@@ -20,7 +20,7 @@
 
 #include "base/unique_fd.h"
 #include "io/backend_factory.h"
-#include "worlds.h"
+#include "cpp/io/worlds.h"
 
 namespace cxxloop::io {
 namespace {

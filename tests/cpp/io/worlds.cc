@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "worlds.h"
+#include "cpp/io/worlds.h"
 
 #include <netinet/in.h>
 #include <sys/socket.h>
