@@ -489,7 +489,7 @@ bool EvBackend::dispatch_one() noexcept {
 }
 
 void EvBackend::complete_last(Op& op, int32_t result) noexcept {
-  detach(op);
+  if (op.in_kernel()) detach(op);  // a recv may have been taken back by its own target function
   op.on_complete(op, result);
 }
 

@@ -44,6 +44,13 @@ bool is_exit(PyObject* exception) noexcept {
          PyErr_GivenExceptionMatches(exception, PyExc_KeyboardInterrupt) != 0;
 }
 
+ContextScope::~ContextScope() {
+  if (!entered_) return;
+  Ref exception = take_exception(gil_);
+  if (PyContext_Exit(context_.get()) < 0) PyErr_WriteUnraisable(context_.get());
+  if (exception) set_exception(gil_, std::move(exception));
+}
+
 bool report_to_loop(Gil, const ModuleState& state, PyObject* loop, PyObject* message, PyObject* exception,
                     const ReportField* fields, size_t fields_count) noexcept {
   const Ref context = Ref::steal(PyDict_New());

@@ -20,6 +20,24 @@ void set_exception(Gil gil, Ref exception) noexcept;
 // True exactly for SystemExit and KeyboardInterrupt: they leave run_forever(), everything else is reported.
 bool is_exit(PyObject* exception) noexcept;
 
+// Runs a scope in a contextvars.Context, whatever indicator the scope leaves behind.
+class ContextScope {
+ public:
+  ContextScope(Gil gil, PyObject* context) noexcept
+      : gil_(gil), context_(Ref::borrow(context)), entered_(PyContext_Enter(context) == 0) {}
+  ContextScope(const ContextScope&) = delete;
+  ContextScope& operator=(const ContextScope&) = delete;
+  ~ContextScope();
+
+  // False: it could not be entered, the indicator is set.
+  [[nodiscard]] bool entered() const noexcept { return entered_; }
+
+ private:
+  Gil gil_;
+  Ref context_;
+  bool entered_;
+};
+
 struct ReportField {
   PyObject* name;   // borrowed
   PyObject* value;  // borrowed; null: the field is left out

@@ -201,12 +201,12 @@ bool run_handle(Gil gil, HandleObject& handle) noexcept {
 
 bool cancel_handle(Gil, HandleObject& handle) noexcept {
   if (handle.cancelled) return true;
+  handle.cancelled = true;
   if (handle.loop != nullptr && handle.loop->core().debug) {
     // Kept for the warning "Executing <Handle ...> took ... seconds".
     handle.repr = PyObject_Repr(as_object(&handle));
     if (handle.repr == nullptr) return false;
   }
-  handle.cancelled = true;
   if (handle.running) {
     handle.clear_after_run = true;
   } else {

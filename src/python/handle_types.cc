@@ -17,7 +17,7 @@ TimerHandleObject& as_timer(PyObject* self) noexcept { return *reinterpret_cast<
 
 PyObject* or_none(PyObject* object) noexcept { return Py_NewRef(object != nullptr ? object : Py_None); }
 
-PyObject* get_callback(PyObject* self, void*) { return or_none(as_handle(self).cancelled ? nullptr : as_handle(self).callback); }
+PyObject* get_callback(PyObject* self, void*) { return or_none(as_handle(self).clear_after_run ? nullptr : as_handle(self).callback); }
 PyObject* get_loop(PyObject* self, void*) { return or_none(reinterpret_cast<PyObject*>(as_handle(self).loop)); }
 PyObject* get_context(PyObject* self, void*) { return or_none(as_handle(self).context); }
 PyObject* get_repr(PyObject* self, void*) { return or_none(as_handle(self).repr); }
@@ -28,7 +28,7 @@ PyObject* get_scheduled(PyObject* self, void*) { return PyBool_FromLong(as_timer
 
 PyObject* get_args(PyObject* self, void*) {
   HandleObject& handle = as_handle(self);
-  if (handle.cancelled || handle.callback == nullptr) Py_RETURN_NONE;
+  if (handle.clear_after_run || handle.callback == nullptr) Py_RETURN_NONE;
   if (handle.args_tuple != nullptr) return Py_NewRef(handle.args_tuple);
   PyObject* const tuple = PyTuple_New(handle.nargs);
   for (Py_ssize_t i = 0; tuple != nullptr && i < handle.nargs; ++i) {

@@ -64,6 +64,7 @@ struct LoopCore {
   bool closed = false;
   bool stopping = false;
   bool in_turn = false;          // True exactly when a callback of the loop may be on the stack
+  bool cork_is_pulled = false;   // True exactly while run_step() sends what a callback wrote
   bool time_replaced = false;    // True exactly when loop.time is not the native method
   // Other threads wait here for the callback of a thread-safe handle to end.
   std::mutex running_mutex;
@@ -103,6 +104,8 @@ Ref make_future(Gil gil, LoopCore& core) noexcept;
 PyObject* run_turns(Gil gil, LoopCore& core) noexcept;
 // A callback of the backend failed with the indicator set: keep SystemExit and KeyboardInterrupt for run_turns().
 void leave_run_forever(Gil gil, LoopCore& core) noexcept;
+// loop.time may have been replaced on the class (mock.patch, a subclass); on the instance the setter notices.
+[[nodiscard]] bool notice_replaced_time(Gil gil, LoopCore& core) noexcept;
 
 // --- readiness (loop_watch.cc) --------------------------------------------------------------------------------
 void on_watch_ready(void* core, void* token, int fd, net::Direction direction) noexcept;

@@ -104,11 +104,9 @@ void ListenerObject::Native::on_accept(UniqueFd accepted, const sockaddr_storage
       address ? Ref::steal(PyContext_Copy(server_context ? server_context.get() : context.get())) : Ref();
   Ref protocol;
   Ref transport;
-  if (conn_context && PyContext_Enter(conn_context.get()) == 0) {
-    transport = make_transport(gil, conn.get(), address.get(), conn_context.get(), &protocol);
-    Ref exception = transport ? Ref() : take_exception(gil);
-    (void)PyContext_Exit(conn_context.get());
-    if (exception) set_exception(gil, std::move(exception));
+  if (conn_context) {
+    const ContextScope scope(gil, conn_context.get());
+    if (scope.entered()) transport = make_transport(gil, conn.get(), address.get(), conn_context.get(), &protocol);
   }
   if (!transport) report_failure(gil, conn.get(), protocol.get());
 }

@@ -99,6 +99,12 @@ bool take_exit(Gil gil, LoopCore& core) noexcept {
   return false;
 }
 
+void pull_cork(LoopCore& core) noexcept {
+  core.cork_is_pulled = true;
+  core.cork.pull();
+  core.cork_is_pulled = false;
+}
+
 // One callback, then what it wrote.
 bool run_step(Gil gil, LoopCore& core, bool is_io) noexcept {
   bool go_on = true;
@@ -108,7 +114,7 @@ bool run_step(Gil gil, LoopCore& core, bool is_io) noexcept {
     go_on = run_next_ready(gil, core);
   }
   Ref exception = go_on ? Ref() : take_exception(gil);
-  if (!core.cork.empty()) core.cork.pull();
+  if (!core.cork.empty()) pull_cork(core);
   if (exception) {
     set_exception(gil, std::move(exception));
     return false;
@@ -140,8 +146,9 @@ bool run_turn(Gil gil, LoopCore& core) noexcept {
   return queue_due_timers(gil, core) && run_batch(gil, core);
 }
 
-// loop.time may have been replaced on the class (mock.patch, a subclass); on the instance the setter notices.
-bool notice_replaced_time(LoopCore& core) noexcept {
+}  // namespace
+
+bool notice_replaced_time(Gil, LoopCore& core) noexcept {
   PyObject* const type = reinterpret_cast<PyObject*>(Py_TYPE(as_object(core.self)));
   const Ref of_class = Ref::steal(PyObject_GetAttr(type, core.state.names.time));
   const Ref native = Ref::steal(PyObject_GetAttr(reinterpret_cast<PyObject*>(core.state.loop_type), core.state.names.time));
@@ -150,15 +157,13 @@ bool notice_replaced_time(LoopCore& core) noexcept {
   return true;
 }
 
-}  // namespace
-
 void leave_run_forever(Gil gil, LoopCore& core) noexcept {
   Ref exception = take_exception(gil);
   if (!core.exit_exception) core.exit_exception = std::move(exception);
 }
 
 PyObject* run_turns(Gil gil, LoopCore& core) noexcept {
-  if (!check_closed(gil, core) || !check_forked(gil, core) || !notice_replaced_time(core)) return nullptr;
+  if (!check_closed(gil, core) || !check_forked(gil, core) || !notice_replaced_time(gil, core)) return nullptr;
   const Ref pin = Ref::borrow(as_object(core.self));
   core.in_turn = true;
   bool go_on = true;

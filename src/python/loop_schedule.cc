@@ -142,8 +142,8 @@ PyObject* loop_is_closed(PyObject* self, PyObject*) { return PyBool_FromLong(cor
 
 PyObject* loop_create_future(PyObject* self, PyObject*) { return make_future(Gil::in_slot(), core_of(self)).release(); }
 
-// With a task factory: asyncio's own create_task(), which knows what the running Python gives a factory.
-PyObject* create_task_by_factory(LoopCore& core, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) noexcept {
+// asyncio's own create_task(): it knows what the running Python gives a task factory, and every odd way to be called.
+PyObject* create_task_by_asyncio(LoopCore& core, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) noexcept {
   constexpr Py_ssize_t values_max = 16;
   const Py_ssize_t count = nargs + (kwnames != nullptr ? PyTuple_GET_SIZE(kwnames) : 0);
   if (count >= values_max) {
@@ -160,13 +160,10 @@ PyObject* loop_create_task(PyObject* self, PyObject* const* args, Py_ssize_t nar
   const Gil gil = Gil::in_slot();
   LoopCore& core = core_of(self);
   if (!check_closed(gil, core)) return nullptr;
-  if (core.task_factory) return create_task_by_factory(core, args, nargs, kwnames);
+  if (core.task_factory || nargs != 1) return create_task_by_asyncio(core, args, nargs, kwnames);
   const Py_ssize_t keywords_count = kwnames != nullptr ? PyTuple_GET_SIZE(kwnames) : 0;
   constexpr Py_ssize_t keywords_max = 8;
-  if (nargs != 1 || keywords_count >= keywords_max) {
-    PyErr_Format(PyExc_TypeError, "create_task() takes 1 positional argument but %zd were given", nargs);
-    return nullptr;
-  }
+  if (keywords_count >= keywords_max) return create_task_by_asyncio(core, args, nargs, kwnames);
   PyObject* values[2 + keywords_max] = {args[0], self};
   for (Py_ssize_t i = 0; i < keywords_count; ++i) values[2 + i] = args[1 + i];
   Ref keywords = Ref::borrow(core.state.kwnames_loop);

@@ -99,19 +99,14 @@ void stop_waiting(Gil gil, LoopCore& core, SockOpObject& op) noexcept {
 }
 
 // Runs Python: the future's callbacks are scheduled, a subclass of Future may do more.
-void settle_future(Gil gil, LoopCore& core, PyObject* future, Ref result) noexcept {
+void settle_future(Gil gil, LoopCore& core, PyObject* future, const Ref& result, const Ref& exception) noexcept {
   const Names& names = core.state.names;
   const Ref done = Ref::steal(PyObject_CallMethodNoArgs(future, names.done));
   if (!done) return leave_run_forever(gil, core);
-  if (done.get() == Py_True) return PyErr_Clear();
-  Ref outcome;
-  if (result) {
-    outcome = Ref::steal(PyObject_CallMethodOneArg(future, names.set_result, result.get()));
-  } else {
-    const Ref exception = take_exception(gil);
-    outcome = Ref::steal(PyObject_CallMethodOneArg(future, names.set_exception, exception.get()));
-  }
-  if (!outcome) leave_run_forever(gil, core);
+  if (done.get() == Py_True) return;
+  PyObject* const method = result ? names.set_result : names.set_exception;
+  PyObject* const value = result ? result.get() : exception.get();
+  if (!Ref::steal(PyObject_CallMethodOneArg(future, method, value))) leave_run_forever(gil, core);
 }
 
 SockOpObject* new_op(Gil, LoopCore& core, SockOpKind kind, PyObject* sock) noexcept {
@@ -242,10 +237,9 @@ void run_sock_op(Gil gil, LoopCore& core, PyObject* object) noexcept {
   Errno error = Errno::ok;
   Ref result = attempt(gil, core, op, &error);
   if (!result && error == Errno::again) return;
-  Ref exception = result ? Ref() : take_exception(gil);
+  const Ref exception = result ? Ref() : take_exception(gil);
   stop_waiting(gil, core, op);
-  if (exception) set_exception(gil, std::move(exception));
-  settle_future(gil, core, op.future, std::move(result));
+  settle_future(gil, core, op.future, result, exception);
 }
 
 void abandon_sock_op(Gil, PyObject* op) noexcept { as_op(op).waiting = false; }

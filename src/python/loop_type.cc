@@ -52,6 +52,7 @@ PyObject* loop_open(PyObject* self, PyObject* backend_name) {
   core.backend = io::make_backend(kind, &why);
   if (core.backend == nullptr) return raise_errno(gil, why);
   core.watches = std::make_unique<net::WatchTable>(*core.backend, on_watch_ready, &core);
+  if (!notice_replaced_time(gil, core)) return nullptr;
   Py_RETURN_NONE;
 }
 

@@ -94,8 +94,26 @@ PyObject* loop_add_reader(PyObject* self, PyObject* const* args, Py_ssize_t narg
 PyObject* loop_add_writer(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   return add_public_watch(Direction::write, "add_writer", self, args, nargs, kwnames);
 }
-PyObject* loop_remove_reader(PyObject* self, PyObject* fd) { return remove_public_watch(Direction::read, self, fd); }
-PyObject* loop_remove_writer(PyObject* self, PyObject* fd) { return remove_public_watch(Direction::write, self, fd); }
+
+// The one argument `fd`, by position or keyword. Borrowed; null with the indicator set.
+PyObject* parse_fd(const char* method, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) noexcept {
+  const Py_ssize_t keywords_count = kwnames != nullptr ? PyTuple_GET_SIZE(kwnames) : 0;
+  if (nargs + keywords_count == 1 &&
+      (nargs == 1 || PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, 0), "fd") == 0)) {
+    return args[0];
+  }
+  PyErr_Format(PyExc_TypeError, "%s() takes exactly one argument: fd", method);
+  return nullptr;
+}
+
+PyObject* loop_remove_reader(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  PyObject* const fd = parse_fd("remove_reader", args, nargs, kwnames);
+  return fd != nullptr ? remove_public_watch(Direction::read, self, fd) : nullptr;
+}
+PyObject* loop_remove_writer(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  PyObject* const fd = parse_fd("remove_writer", args, nargs, kwnames);
+  return fd != nullptr ? remove_public_watch(Direction::write, self, fd) : nullptr;
+}
 
 PyObject* loop_add_reader_private(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   return add_watch(Gil::in_slot(), core_of(self), Direction::read, "_add_reader", args, nargs, kwnames);
@@ -157,9 +175,12 @@ bool ensure_fd_no_transport(Gil gil, LoopCore& core, PyObject* fileobj) noexcept
   if (fd < 0) {
     // As asyncio: a closed file is the poller's error, what is no file at all is refused here.
     if (PyErr_ExceptionMatches(PyExc_ValueError) == 0) return false;
-    if (!PyLong_Check(fileobj) && PyObject_HasAttrString(fileobj, "fileno") == 0) return false;
+    Ref exception = take_exception(gil);
+    const Ref method = Ref::steal(PyObject_GetAttrString(fileobj, "fileno"));
     PyErr_Clear();
-    return true;
+    if (PyLong_Check(fileobj) || method) return true;
+    set_exception(gil, std::move(exception));
+    return false;
   }
   if (StreamTransportObject* const transport = transport_of_fd(core, fd)) {
     if (transport->native().is_closing()) return true;
@@ -222,9 +243,9 @@ void on_watch_ready(void* context, void* token, int fd, Direction direction) noe
 PyMethodDef watch_methods[] = {
     CXL_WATCH_METHOD("add_reader", loop_add_reader, "readable"),
     CXL_WATCH_METHOD("add_writer", loop_add_writer, "writable"),
-    {"remove_reader", loop_remove_reader, METH_O,
+    {"remove_reader", CXL_FASTCALL(loop_remove_reader), METH_FASTCALL | METH_KEYWORDS,
      "remove_reader($self, fd)\n--\n\nStop watching fd for reading. Returns True if it was watched."},
-    {"remove_writer", loop_remove_writer, METH_O,
+    {"remove_writer", CXL_FASTCALL(loop_remove_writer), METH_FASTCALL | METH_KEYWORDS,
      "remove_writer($self, fd)\n--\n\nStop watching fd for writing. Returns True if it was watched."},
     {"_add_reader", CXL_FASTCALL(loop_add_reader_private), METH_FASTCALL | METH_KEYWORDS, nullptr},
     {"_add_writer", CXL_FASTCALL(loop_add_writer_private), METH_FASTCALL | METH_KEYWORDS, nullptr},

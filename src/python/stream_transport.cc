@@ -152,18 +152,16 @@ std::optional<std::span<std::byte>> StreamTransport::on_read_target() noexcept {
   if (!buffered_protocol_) return std::span<std::byte>();
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
+  const ContextScope scope(gil, read_context_.get());
   const Ref hint = Ref::steal(PyLong_FromLong(-1));
   PyObject* const args[] = {protocol.get(), hint.get()};
   Ref buffer;
-  if (hint && PyContext_Enter(read_context_.get()) == 0) {
+  if (hint && scope.entered()) {
     // Runs Python: get_buffer() may pause, close or abort us, or raise.
     buffer = Ref::steal(PyObject_VectorcallMethod(state_.names.get_buffer, args, 2, nullptr));
     if (buffer && PyObject_Size(buffer.get()) == 0) {
       PyErr_SetString(PyExc_RuntimeError, "get_buffer() returned an empty buffer");
     }
-    Ref exception = take_exception(gil);
-    (void)PyContext_Exit(read_context_.get());
-    if (exception) set_exception(gil, std::move(exception));
   }
   if (PyErr_Occurred() != nullptr) {
     fail(gil, "Fatal error: protocol.get_buffer() call failed.");
@@ -180,16 +178,16 @@ std::optional<std::span<std::byte>> StreamTransport::on_read_target() noexcept {
   // read_buffer_ keeps the memory alive.
   PyBuffer_Release(&view);
   read_buffer_ = std::move(buffer);
-  if (!stream_is_open() || !stream_.is_reading() || conn_lost > 0) return std::nullopt;
+  // asyncio goes on with the read whatever get_buffer() did to the transport; so do we while somebody holds us.
+  if (!stream_is_open() || Py_REFCNT(self_object()) == 1) return std::nullopt;
   return target;
 }
 
 void StreamTransport::on_data(std::span<const std::byte> data) noexcept {
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
-  if (conn_lost > 0) return;
   const Py_ssize_t size = static_cast<Py_ssize_t>(data.size());
-  if (buffered_protocol_) {
+  if (read_buffer_) {
     read_buffer_.reset();
     const Ref count = Ref::steal(PyLong_FromSsize_t(size));
     deliver(gil, state_.names.buffer_updated, count.get(), "Fatal error: protocol.buffer_updated() call failed.");
@@ -201,16 +199,13 @@ void StreamTransport::on_data(std::span<const std::byte> data) noexcept {
 
 // protocol.method(argument) in the reading context. A null argument: its creation failed, the indicator is set.
 void StreamTransport::deliver(Gil gil, PyObject* method, PyObject* argument, const char* failure) noexcept {
+  const ContextScope scope(gil, read_context_.get());
   Ref result;
-  if (argument != nullptr && PyContext_Enter(read_context_.get()) == 0) {
-    const Ref context = Ref::borrow(read_context_.get());
+  if (argument != nullptr && scope.entered()) {
     const Ref receiver = Ref::borrow(protocol.get());
     PyObject* const args[] = {receiver.get(), argument};
     // Runs Python: the protocol may close or abort us, replace itself, write, stop the loop, or raise.
     result = Ref::steal(PyObject_VectorcallMethod(method, args, 2, nullptr));
-    Ref exception = result ? Ref() : take_exception(gil);
-    (void)PyContext_Exit(context.get());
-    if (exception) set_exception(gil, std::move(exception));
   }
   if (!result) fail(gil, failure);
 }
@@ -219,14 +214,11 @@ void StreamTransport::on_eof() noexcept {
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
   if (conn_lost > 0) return update_pin();
+  const ContextScope scope(gil, read_context_.get());
   Ref keep_open;
-  if (log_debug(gil, "%r received EOF") && PyContext_Enter(read_context_.get()) == 0) {
-    const Ref context = Ref::borrow(read_context_.get());
+  if (scope.entered() && log_debug(gil, "%r received EOF")) {
     // Runs Python: as in deliver().
     keep_open = Ref::steal(PyObject_CallMethodNoArgs(protocol.get(), state_.names.eof_received));
-    Ref exception = keep_open ? Ref() : take_exception(gil);
-    (void)PyContext_Exit(context.get());
-    if (exception) set_exception(gil, std::move(exception));
   }
   const int keep = keep_open ? PyObject_IsTrue(keep_open.get()) : -1;
   if (keep < 0) {
@@ -241,6 +233,7 @@ void StreamTransport::on_read_error(Errno error) noexcept {
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
   if (conn_lost == 0) {
+    const ContextScope scope(gil, read_context_.get());
     raise_errno(gil, error);
     fail(gil, "Fatal read error on socket transport");
   }

@@ -71,7 +71,8 @@ class StreamTransport final : public net::StreamHandler {
   template <class F>
   int each_ref(F&& f) noexcept {
     for (Ref* ref :
-         {&loop, &sock, &protocol, &server, &call_context, &read_context_, &read_buffer_, &empty_waiter}) {
+         {&loop, &sock, &protocol, &server, &call_context, &read_context_, &write_context_, &read_buffer_,
+          &empty_waiter}) {
       if (const int result = f(*ref); result != 0) return result;
     }
     return 0;
@@ -125,6 +126,7 @@ class StreamTransport final : public net::StreamHandler {
   LoopCore* core_;         // null once detached
   net::Stream stream_;
   Ref read_context_;          // the protocol's reading callbacks run in it
+  Ref write_context_;         // resume_writing() runs in it
   Ref read_buffer_;           // BufferedProtocol: the buffer the next bytes go to
   bool closing_ = false;
   bool paused_ = false;

@@ -210,7 +210,19 @@ bool StreamTransport::set_write_limits(Gil gil, PyObject* high, PyObject* low) n
   return maybe_pause_protocol(gil);
 }
 
-void StreamTransport::on_send_waiting() noexcept { update_pin(); }
+// The context of resume_writing(), as asyncio's writer handle captures it; writes held back for the end of a callback
+// have lost theirs and use the connection's.
+void StreamTransport::on_send_waiting() noexcept {
+  if (call_context) {
+    write_context_ = Ref::borrow(call_context.get());
+  } else if (core_->cork_is_pulled && read_context_) {
+    write_context_ = Ref::borrow(read_context_.get());
+  } else {
+    write_context_ = Ref::steal(PyContext_CopyCurrent());
+    if (!write_context_) PyErr_WriteUnraisable(self_object());
+  }
+  update_pin();
+}
 
 // A send that had to wait went through: asyncio's _write_ready().
 void StreamTransport::on_sent() noexcept {
@@ -218,16 +230,10 @@ void StreamTransport::on_sent() noexcept {
   const Ref pin = Ref::borrow(self_object());
   LoopCore& core = core_of(loop.get());
   if (conn_lost == 0) {
-    const Ref context = Ref::borrow(read_context_.get());
-    const bool entered = context && PyContext_Enter(context.get()) == 0;
-    bool go_on = maybe_resume_protocol(gil);
+    const ContextScope scope(gil, write_context_.get());
+    bool go_on = scope.entered() && maybe_resume_protocol(gil);
     if (go_on && conn_lost == 0 && stream_is_open() && stream_.queued_bytes() == 0) go_on = on_drained(gil);
-    Ref exception = go_on ? Ref() : take_exception(gil);
-    if (entered) (void)PyContext_Exit(context.get());
-    if (exception) {
-      set_exception(gil, std::move(exception));
-      leave_run_forever(gil, core);
-    }
+    if (!go_on) leave_run_forever(gil, core);
   }
   update_pin();
 }
