@@ -250,6 +250,8 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
                 "socket": trsock.TransportSocket(sock),
             }
         )
+        if sock.fileno() < 0:  # the exception handler has closed the server
+            return
         self._stop_listening(sock)
         self.call_later(constants.ACCEPT_RETRY_DELAY, self._listen_again, sock, protocol_factory, server, context)
 

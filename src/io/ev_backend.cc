@@ -239,6 +239,7 @@ class EvBackend final : public Backend {
   void verify_changed() noexcept;
   void kill_if_closed(FdEntry& entry) noexcept;
   void collect(FdEntry& entry, int events) noexcept;
+  void collect_the_rest() noexcept;
   void detach(Op& op) noexcept;
   [[nodiscard]] bool prepare_sleep(Deadline deadline) noexcept;
 
@@ -253,6 +254,7 @@ class EvBackend final : public Backend {
   uint64_t generation_ = fork_generation();
   FdTable fds_;
   OpBatch batch_;
+  size_t events_per_poll_ = 64;  // libev's epoll_eventmax
   size_t ops_count_ = 0;
   FdEntry* first_changed_ = nullptr;
   Op* accepting_ = nullptr;  // the op whose callback runs inside dispatch_accept(); detach() clears it
@@ -317,6 +319,7 @@ Errno EvBackend::submit(Op& op) noexcept {
   if (entry == nullptr || !batch_.reserve(ops_count_ + 1)) return Errno::no_memory;
   Op*& place = op.reads() ? entry->reader : entry->writer;
   if (place != nullptr) return Errno::exists;
+  if (entry->wanted_events() != 0 && !is_open(op.fd)) return Errno::bad_fd;
   const bool owner_forgets = op.kind != OpKind::poll_read && op.kind != OpKind::poll_write;
   if (entry->wanted_events() == 0 && !(owner_forgets && entry->known_good)) {
     if (const Errno error = check_pollable(op.fd); error != Errno::ok) return error;
@@ -397,8 +400,10 @@ void EvBackend::kill_if_closed(FdEntry& entry) noexcept {
 
 // The writer first: the batch is filled from the back, and asyncio calls the reader first.
 void EvBackend::collect(FdEntry& entry, int events) noexcept {
-  if ((events & EV_WRITE) != 0 && entry.writer != nullptr) batch_.push_front(*entry.writer);
-  if ((events & EV_READ) != 0 && entry.reader != nullptr) batch_.push_front(*entry.reader);
+  Op* const writer = (events & EV_WRITE) != 0 ? entry.writer : nullptr;
+  Op* const reader = (events & EV_READ) != 0 ? entry.reader : nullptr;
+  if (writer != nullptr && writer->batch_index < 0) batch_.push_front(*writer);
+  if (reader != nullptr && reader->batch_index < 0) batch_.push_front(*reader);
 }
 
 void EvBackend::on_fd_event(struct ev_loop* loop, ev_io* watcher, int events) noexcept {
@@ -454,11 +459,20 @@ Errno EvBackend::wait(Deadline deadline) noexcept {
   if (may_sleep) ++counters_.blocking_waits;
   for (;;) {
     ev_run(loop_, may_sleep ? EVRUN_ONCE : EVRUN_NOWAIT);
+    collect_the_rest();
     // Only a timer that was set for an earlier deadline is a reason to go on: everything else is for the caller.
     const bool in_vain = may_sleep && timer_.fired() && !woken_ && batch_.empty() && wait_error == Errno::ok;
     if (!in_vain) return wait_error;
     may_sleep = prepare_sleep(deadline);
     if (!may_sleep) return wait_error;
+  }
+}
+
+// libev asks the kernel for 64 events at first and for twice as many each time it got so many: asyncio asks for all.
+void EvBackend::collect_the_rest() noexcept {
+  while (batch_.size() >= events_per_poll_) {
+    events_per_poll_ *= 2;
+    ev_run(loop_, EVRUN_NOWAIT);
   }
 }
 

@@ -102,8 +102,10 @@ Ref make_future(Gil gil, LoopCore& core) noexcept;
 
 // --- a turn (loop_run.cc) -------------------------------------------------------------------------------------
 PyObject* run_turns(Gil gil, LoopCore& core) noexcept;
-// A callback of the backend failed with the indicator set: keep SystemExit and KeyboardInterrupt for run_turns().
+// A callback of the backend failed with the indicator set: run_turns() will raise it.
 void leave_run_forever(Gil gil, LoopCore& core) noexcept;
+// As leave_run_forever() for SystemExit and KeyboardInterrupt; anything else goes to the exception handler.
+void report_or_leave(Gil gil, LoopCore& core, const char* message) noexcept;
 // loop.time may have been replaced on the class (mock.patch, a subclass); on the instance the setter notices.
 [[nodiscard]] bool notice_replaced_time(Gil gil, LoopCore& core) noexcept;
 

@@ -139,7 +139,7 @@ void ListenerObject::Native::on_accept_error(Errno error) noexcept {
   PyObject* const args[] = {loop, exception.get(), sock.get(), protocol_factory.get(), server ? server.get() : Py_None,
                             server_context ? server_context.get() : Py_None};
   if (!Ref::steal(PyObject_VectorcallMethod(core_.state.names._accept_failed, args, 6, nullptr))) {
-    leave_run_forever(gil, core_);
+    report_or_leave(gil, core_, "Exception in callback Loop._accept_failed()");
   }
 }
 

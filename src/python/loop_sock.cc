@@ -47,6 +47,7 @@ std::span<std::byte> buffer_span(const SockOpObject& op) noexcept {
 Ref receive_bytes(Gil gil, LoopCore& core, int fd, size_t size, Errno* error) noexcept {
   Ref bytes;
   std::span<std::byte> target;
+  if (size == 0) return Ref::steal(PyBytes_FromStringAndSize(nullptr, 0));  // as socket.recv(), which asks nobody
   if (size > sock_buffer_size) {
     bytes = Ref::steal(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(size)));
     if (!bytes) return {};
@@ -74,6 +75,7 @@ Ref attempt(Gil gil, LoopCore& core, SockOpObject& op, Errno* error) noexcept {
   *error = Errno::ok;
   if (op.kind == SockOpKind::recv) return receive_bytes(gil, core, op.fd, op.size, error);
   if (op.kind == SockOpKind::recv_into) {
+    if (op.buffer.len == 0) return Ref::steal(PyLong_FromLong(0));  // as socket.recv_into(), which asks nobody
     Result<size_t> received = io::receive(op.fd, buffer_span(op));
     if (received.ok()) return Ref::steal(PyLong_FromSize_t(received.value()));
     *error = received.error();
@@ -102,11 +104,12 @@ void stop_waiting(Gil gil, LoopCore& core, SockOpObject& op) noexcept {
 void settle_future(Gil gil, LoopCore& core, PyObject* future, const Ref& result, const Ref& exception) noexcept {
   const Names& names = core.state.names;
   const Ref done = Ref::steal(PyObject_CallMethodNoArgs(future, names.done));
-  if (!done) return leave_run_forever(gil, core);
+  if (!done) return report_or_leave(gil, core, "Exception in a sock_* operation");
   if (done.get() == Py_True) return;
   PyObject* const method = result ? names.set_result : names.set_exception;
   PyObject* const value = result ? result.get() : exception.get();
-  if (!Ref::steal(PyObject_CallMethodOneArg(future, method, value))) leave_run_forever(gil, core);
+  if (Ref::steal(PyObject_CallMethodOneArg(future, method, value))) return;
+  report_or_leave(gil, core, "Exception in a sock_* operation");
 }
 
 SockOpObject* new_op(Gil, LoopCore& core, SockOpKind kind, PyObject* sock) noexcept {
