@@ -65,7 +65,7 @@ def steps() -> dict[str, list[Command]]:
         ],
         "python": [pytest("python", "tests/python")],
         "frameworks": [pytest("frameworks", "tests/frameworks")],
-        "asan": [Command("asan", ["ci/sanitize", "python", "-q", f"--junitxml={asan_report}"], asan_report)],
+        "asan": [Command("asan", ["ci/sanitize", "python", "tests/python", "-q", f"--junitxml={asan_report}"], asan_report)],
         "tidy": [Command("tidy", ["ci/tidy"]), pytest("ci", "tests/ci"), pytest("benchmarks", "tests/benchmarks")],
         "types": [
             Command("mypy", [str(BIN / "mypy"), "--strict", "cxxloop"]),
