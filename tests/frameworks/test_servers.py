@@ -3,7 +3,6 @@
 
 import asyncio
 import signal
-import sys
 
 import pytest
 from http_wire import BIG, connected, free_address, request, response, until_listening
@@ -42,22 +41,17 @@ def test_gunicorn(run, server_process, loop_name, workers):
     check_server(run, process, address, loop_name)
 
 
-def test_hypercorn(run, server_process, loop_name):
+@pytest.mark.parametrize("workers", ["0", "1"])  # in this process; in a spawned one
+def test_hypercorn(run, server_process, loop_name, workers):
     address = free_address()
     bind = f"{address[0]}:{address[1]}"
-    process = server_process(*LAUNCHER[loop_name], "hypercorn", "http_wire:application", "-b", bind, "-w", "0")
+    process = server_process(*LAUNCHER[loop_name], "hypercorn", "http_wire:application", "-b", bind, "-w", workers)
     check_server(run, process, address, loop_name)
 
 
 def test_uvicorn_through_the_launcher(run, server_process, loop_name):
     address = free_address()
     process = server_process(
-        *LAUNCHER[loop_name], "uvicorn", "http_wire:application", "--port", str(address[1]), "--loop", "asyncio"
+        *LAUNCHER[loop_name], "uvicorn", "http_wire:application", "--port", str(address[1]), "--loop", "none"
     )
-    if loop_name == "cxxloop":
-        # uvicorn makes its own asyncio loop when told to: the launcher does not override an explicit choice.
-        loop_name = "asyncio"
     check_server(run, process, address, loop_name)
-
-
-assert sys.version_info >= (3, 11)
