@@ -14,6 +14,9 @@ from typing import Any, cast
 from . import _core
 from ._signals import SignalWakeup
 
+# By its own name: the launcher makes asyncio.SelectorEventLoop mean this module's Loop.
+_SelectorEventLoop = asyncio.SelectorEventLoop
+
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -46,7 +49,7 @@ class _Poller(selectors.BaseSelector):
         raise NotImplementedError("the loop polls by itself")
 
 
-class Loop(_core.Loop, asyncio.SelectorEventLoop):
+class Loop(_core.Loop, _SelectorEventLoop):
     """An asyncio event loop whose scheduling, polling and stream transports are native.
 
     Args:
@@ -61,7 +64,7 @@ class Loop(_core.Loop, asyncio.SelectorEventLoop):
         if backend is None:
             backend = os.environ.get("CXXLOOP_BACKEND", "auto")
         self._open(backend)
-        asyncio.SelectorEventLoop.__init__(self, _Poller(self))
+        _SelectorEventLoop.__init__(self, _Poller(self))
 
     # --- life -------------------------------------------------------------------------------------------------
 
