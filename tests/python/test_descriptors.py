@@ -188,7 +188,7 @@ def test_an_event_already_fetched_is_not_given_to_the_new_owner(loop, turn):
 
     def on_readable(me):
         seen.append(me)
-        other, peer = pairs[1 - me]
+        other, _ = pairs[1 - me]
         fd = other.fileno()
         loop.remove_reader(fd)
         other.close()

@@ -9,7 +9,6 @@ import weakref
 
 import pytest
 
-
 # Readiness
 
 
