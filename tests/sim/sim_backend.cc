@@ -305,7 +305,7 @@ bool SimBackend::dispatch_one() noexcept {
 }
 
 void SimBackend::complete_last(Op& op, int32_t result) noexcept {
-  release(op);
+  if (op.in_kernel()) release(op);  // A recv may have been taken back by its own target function.
   op.on_complete(op, result);
 }
 

@@ -249,6 +249,23 @@ TYPED_TEST(BackendContract, TheTargetCallbackMayDestroyTheOp) {
   this->world.settle();
 }
 
+TYPED_TEST(BackendContract, ATargetCallbackThatCancelsMayStillTakeThisRead) {
+  const FdPair fds = this->pair();
+  RecvProbe probe(this->world, fds.near);
+  std::array<std::byte, 8> buffer;
+  probe.choose_target = [&] {
+    EXPECT_TRUE(this->world.backend().cancel(probe.op));
+    return std::span<std::byte>(buffer);
+  };
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  this->world.write(fds.far, "x");
+  EXPECT_TRUE(this->world.run_until([&] { return probe.bytes == "x"; }));
+  EXPECT_FALSE(probe.op.in_kernel());
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  this->close(fds.far);
+  EXPECT_TRUE(this->world.run_until([&] { return probe.endings == 1; }));
+}
+
 TYPED_TEST(BackendContract, RecvEndsAtEndOfFile) {
   const FdPair fds = this->pair();
   RecvProbe probe(this->world, fds.near);
