@@ -275,6 +275,7 @@ def test_flow_control(loop, run, server_context, client_context):
         transport, client = await loop.create_connection(
             Recorder, *server.sockets[0].getsockname(), ssl=client_context
         )
+        await served.until_event("connection_made")
         payload = bytes(16 << 20)
         transport.write(payload[: len(payload) // 2])
         transport.write(payload[len(payload) // 2 :])
