@@ -270,3 +270,34 @@ def test_a_descriptor_is_free_again_after_its_transport_closed(loop, run):
 
     run(main())
     right.close()
+
+
+@pytest.mark.parametrize("end", ["read", "write"])
+def test_a_pipe_transport_closes_its_descriptor_once(loop, run, end):
+    read_end, write_end = os.pipe()
+    mine, other = (read_end, write_end) if end == "read" else (write_end, read_end)
+    lost = []
+
+    class Protocol(asyncio.Protocol):
+        def connection_lost(self, exc):
+            lost.append(exc)
+
+    async def main():
+        connect = loop.connect_read_pipe if end == "read" else loop.connect_write_pipe
+        transport, _ = await connect(Protocol, os.fdopen(mine, f"{end[0]}b", 0))
+        transport.close()
+        while not lost:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        fresh = os.open(os.devnull, os.O_RDONLY)
+        assert fresh == mine
+        transport.close()
+        del transport
+        gc.collect()
+        await asyncio.sleep(0)
+        os.fstat(fresh)
+        os.close(fresh)
+
+    run(main())
+    os.close(other)
+    assert lost == [None]

@@ -108,7 +108,7 @@ def test_bad_ports(loop, run):
 
 
 def test_names(loop, run):
-    cases = itertools.product(["localhost", b"localhost", "LOCALHOST"], [80, "http"], FAMILIES, TYPES, [0], [0])
+    cases = itertools.product(["localhost", b"localhost"], [80, "http"], FAMILIES[:2], TYPES, [0], [0])
     compare_getaddrinfo(loop, run, cases)
 
 
@@ -117,7 +117,7 @@ def test_a_name_that_does_not_exist(loop, run):
         with pytest.raises(socket.gaierror):
             await loop.getaddrinfo("name.invalid", 80)
 
-    run(main())
+    run(main(), timeout=30)  # A machine without a network waits for its resolver.
 
 
 def test_results_have_the_enums_of_the_socket_module(loop, run):

@@ -111,6 +111,7 @@ def test_every_signal_of_several_arrives(loop):
     assert seen == numbers
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # The wakeup descriptor is full.
 def test_a_storm_of_signals_harms_nothing(loop):
     seen = []
     loop.add_signal_handler(SIGNAL, seen.append, 1)
