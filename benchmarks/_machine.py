@@ -18,7 +18,10 @@ for name in sys.argv[1:]:
     try:
         module = importlib.import_module(name)
         module.new_event_loop().close()
-        version = platform.python_version() if name == "asyncio" else importlib.metadata.version(name)
+        if name == "asyncio":
+            module.__version__ = platform.python_version()
+        # A checkout that is imported in place has no metadata, but says its version.
+        version = getattr(module, "__version__", None) or importlib.metadata.version(name)
         build_info = getattr(module, "build_info", dict)()
         loops[name] = {"version": version, "build_info": repr(build_info) if build_info else None}
     except Exception as error:
