@@ -30,6 +30,18 @@ struct BackendCounters {
   int64_t timer_arms = 0;      // system calls that set a kernel timer
 };
 
+// Called around the system call of a wait() that may sleep, and only around that: the GIL is given away in between.
+// Everything else of wait(), the registration of descriptors in particular, runs with the GIL held, so that no Python
+// thread can close a descriptor in the middle of it.
+class SleepHooks {
+ public:
+  virtual void before_sleep() noexcept = 0;
+  virtual void after_sleep() noexcept = 0;
+
+ protected:
+  ~SleepHooks() = default;
+};
+
 class Backend {
  public:
   Backend() = default;
@@ -57,6 +69,8 @@ class Backend {
   // The owner is about to close `fd`: drop whatever is cached for it. REQUIRES: no op on it.
   virtual void forget(int fd) noexcept = 0;
 
+  // At most one; null: none. It outlives the backend or is taken back.
+  void set_sleep_hooks(SleepHooks* hooks) noexcept { sleep_hooks_ = hooks; }
   // Sleep until `deadline` (never early by the clock; late by microseconds), a completion, or wake(). Collects into
   // the batch; runs no callback; needs no GIL. EINTR returns ok with whatever there is. REQUIRES: the batch is empty.
   [[nodiscard]] virtual Errno wait(Deadline deadline) noexcept = 0;
@@ -72,6 +86,9 @@ class Backend {
   // Number of ops submitted and not idle.
   [[nodiscard]] virtual size_t ops_count() const noexcept = 0;
   [[nodiscard]] virtual BackendCounters counters() const noexcept = 0;
+
+ protected:
+  SleepHooks* sleep_hooks_ = nullptr;
 };
 
 }  // namespace cxxloop::io

@@ -231,6 +231,7 @@ class EvBackend final : public Backend {
   static void on_wakeup(struct ev_loop* loop, ev_io*, int) noexcept;
   static void on_reregister(struct ev_loop* loop, ev_fork*, int) noexcept;
   static void on_before_sleep(struct ev_loop* loop) noexcept;
+  static void on_after_sleep(struct ev_loop* loop) noexcept;
 
   [[nodiscard]] Errno open_wakers() noexcept;
   [[nodiscard]] Errno reopen_after_fork() noexcept;
@@ -260,6 +261,7 @@ class EvBackend final : public Backend {
   Op* accepting_ = nullptr;  // the op whose callback runs inside dispatch_accept(); detach() clears it
   std::byte* shared_buffer_ = nullptr;
   Wakeup wakeup_;
+  bool may_sleep_ = false;  // True exactly when the ev_run() under way may sleep.
   bool woken_ = false;  // True exactly when wake() ended the current wait.
   ev_io wakeup_watcher_{};
   ev_fork reregister_watcher_{};
@@ -283,7 +285,7 @@ Errno EvBackend::open() noexcept {
     return error != Errno::ok ? error : Errno::no_memory;
   }
   ev_set_userdata(loop_, this);
-  ev_set_loop_release_cb(loop_, on_before_sleep, nullptr);
+  ev_set_loop_release_cb(loop_, on_before_sleep, on_after_sleep);
   ev_fork_init(&reregister_watcher_, on_reregister);
   ev_fork_start(loop_, &reregister_watcher_);
   return open_wakers();
@@ -431,6 +433,12 @@ void EvBackend::on_reregister(struct ev_loop* loop, ev_fork*, int) noexcept {
 void EvBackend::on_before_sleep(struct ev_loop* loop) noexcept {
   EvBackend& self = of(loop);
   if (!self.batch_.empty() || ev_pending_count(loop) != 0) self.wakeup_.notify();
+  if (self.may_sleep_ && self.sleep_hooks_ != nullptr) self.sleep_hooks_->before_sleep();
+}
+
+void EvBackend::on_after_sleep(struct ev_loop* loop) noexcept {
+  EvBackend& self = of(loop);
+  if (self.may_sleep_ && self.sleep_hooks_ != nullptr) self.sleep_hooks_->after_sleep();
 }
 
 // True: sleeping is allowed, and the timer will end it in time.
@@ -455,16 +463,17 @@ Errno EvBackend::wait(Deadline deadline) noexcept {
   verify_changed();
   wait_error = Errno::ok;
   woken_ = false;
-  bool may_sleep = prepare_sleep(deadline);
-  if (may_sleep) ++counters_.blocking_waits;
+  may_sleep_ = prepare_sleep(deadline);
+  if (may_sleep_) ++counters_.blocking_waits;
   for (;;) {
-    ev_run(loop_, may_sleep ? EVRUN_ONCE : EVRUN_NOWAIT);
+    ev_run(loop_, may_sleep_ ? EVRUN_ONCE : EVRUN_NOWAIT);
+    const bool slept = std::exchange(may_sleep_, false);
     collect_the_rest();
     // Only a timer that was set for an earlier deadline is a reason to go on: everything else is for the caller.
-    const bool in_vain = may_sleep && timer_.fired() && !woken_ && batch_.empty() && wait_error == Errno::ok;
+    const bool in_vain = slept && timer_.fired() && !woken_ && batch_.empty() && wait_error == Errno::ok;
     if (!in_vain) return wait_error;
-    may_sleep = prepare_sleep(deadline);
-    if (!may_sleep) return wait_error;
+    may_sleep_ = prepare_sleep(deadline);
+    if (!may_sleep_) return wait_error;
   }
 }
 

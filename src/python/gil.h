@@ -16,6 +16,13 @@ class Gil {
   // At the entry of a slot or method: CPython calls those with the GIL held.
   static Gil in_slot() noexcept { return Gil(); }
 
+  // For io::SleepHooks: the two halves of released().
+  [[nodiscard]] PyThreadState* save() const noexcept { return PyEval_SaveThread(); }
+  static Gil restore(PyThreadState* thread) noexcept {
+    PyEval_RestoreThread(thread);
+    return Gil();
+  }
+
   // Run `f` without the GIL. f must not touch Python.
   template <class F>
   auto released(F&& f) const noexcept {

@@ -39,11 +39,22 @@ struct PollPacing {
   int64_t last_poll_ns = 0;
 };
 
+// Gives the GIL away while the kernel may put the thread to sleep.
+class GilSleepHooks final : public io::SleepHooks {
+ public:
+  void before_sleep() noexcept override { thread_ = Gil::in_slot().save(); }
+  void after_sleep() noexcept override { Gil::restore(thread_); }
+
+ private:
+  PyThreadState* thread_ = nullptr;
+};
+
 struct LoopCore {
   explicit LoopCore(LoopObject& self_object, ModuleState& module_state) noexcept;
 
   LoopObject& self;
   ModuleState& state;
+  GilSleepHooks sleep_hooks;
   std::unique_ptr<io::Backend> backend;        // null until open() and after close()
   std::unique_ptr<net::WatchTable> watches;    // tokens are owned references to handles or sock ops
   std::vector<std::array<PyObject*, 2>> watched_files;  // by descriptor; owned: the file object given to add_reader()

@@ -47,11 +47,11 @@ bool next_deadline(Gil gil, LoopCore& core, Deadline* deadline) noexcept {
   return true;
 }
 
-// The only place of a turn that gives the GIL away, and only for a wait that can sleep: a thread that computes would
-// otherwise keep it for its whole switch interval at every turn.
-Errno sleep_in_kernel(Gil gil, LoopCore& core, Deadline deadline) noexcept {
+// A wait that can sleep, and so the only place of a turn that gives the GIL away (through the sleep hooks): with a GIL
+// given away at every poll, a thread that computes would keep it for its whole switch interval each time.
+Errno sleep_in_kernel(LoopCore& core, Deadline deadline) noexcept {
   if (!core.inbox.try_park()) return core.backend->wait(Deadline::immediate());
-  const Errno error = gil.released([&core, deadline] { return core.backend->wait(deadline); });
+  const Errno error = core.backend->wait(deadline);
   core.inbox.unpark();
   core.pacing.empty_polls = 0;
   return error;
@@ -66,7 +66,7 @@ bool poll(Gil gil, LoopCore& core) noexcept {
     error = core.backend->wait(deadline);
     note_poll(core.pacing, core.backend->collected() > 0);
   } else {
-    error = sleep_in_kernel(gil, core, deadline);
+    error = sleep_in_kernel(core, deadline);
   }
   if (error != Errno::ok) return raise_errno(gil, error) != nullptr;
   // Runs Python: signal handlers; one that raises ends run_forever(), as in asyncio.

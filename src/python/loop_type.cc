@@ -51,6 +51,7 @@ PyObject* loop_open(PyObject* self, PyObject* backend_name) {
   Errno why = Errno::ok;
   core.backend = io::make_backend(kind, &why);
   if (core.backend == nullptr) return raise_errno(gil, why);
+  core.backend->set_sleep_hooks(&core.sleep_hooks);
   core.watches = std::make_unique<net::WatchTable>(*core.backend, on_watch_ready, &core);
   if (!notice_replaced_time(gil, core)) return nullptr;
   Py_RETURN_NONE;
