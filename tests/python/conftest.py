@@ -143,6 +143,7 @@ def logged_errors(asyncio_records):
 def loop(request, loop_factory, asyncio_records):
     """A fresh loop. An error that reaches the log fails a test that did not ask for `logged_errors`."""
     loop = loop_factory()
+    loop.set_debug(False)  # -X dev turns it on; a test that wants it says so.
     yield loop
     assert not loop.is_running()
     loop.close()

@@ -15,17 +15,21 @@ import pytest
 
 
 def test_a_file_object_is_kept_alive(loop, socket_pair):
-    original, right = socket_pair()
-    left = socket.socket(fileno=os.dup(original.fileno()))
-    ref = weakref.ref(left)
-    fd = left.fileno()
-    loop.add_reader(left, loop.stop)
-    del left
+    left, right = socket_pair()
+
+    class File:
+        def fileno(self):
+            return left.fileno()
+
+    file = File()
+    ref = weakref.ref(file)
+    loop.add_reader(file, loop.stop)
+    del file
     gc.collect()
     assert ref() is not None
     right.send(b"x")
     loop.run_forever()
-    loop.remove_reader(fd)
+    loop.remove_reader(left)
     gc.collect()
     assert ref() is None
 
