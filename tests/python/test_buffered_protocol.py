@@ -162,6 +162,20 @@ def test_end_inside_get_buffer(run, end):
     run(main())
 
 
+@pytest.mark.parametrize("end", ["close", "abort"])
+def test_end_inside_get_buffer_at_the_end_of_the_stream(run, end):
+    """The read under way finds the end of the stream: asyncio tells of it although the transport is closing."""
+
+    async def main():
+        protocol = BufferedRecorder(get_buffer=lambda p: getattr(p.transport, end)())
+        async with attached(protocol) as (_, _, peer):
+            peer.shutdown(socket.SHUT_WR)
+            await protocol.until_event("connection_lost")
+            assert protocol.events == ["connection_made", "get_buffer", "eof_received", "connection_lost"]
+
+    run(main())
+
+
 def test_write_inside_get_buffer(run):
     async def main():
         protocol = BufferedRecorder(get_buffer=lambda p: p.transport.write(b"reply"))

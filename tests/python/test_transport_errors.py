@@ -190,6 +190,25 @@ def test_reset_while_a_write_waits(run, reported):
     run(main())
 
 
+def test_write_eof_on_a_reset_connection_raises(run):
+    """The error of shutdown() is the caller's, as in asyncio; the connection is lost when it is read next."""
+
+    async def main():
+        async with attached() as (transport, protocol, peer):
+            transport.pause_reading()
+            await asyncio.sleep(0)
+            reset(peer)
+            with pytest.raises(OSError, match="Transport endpoint is not connected") as caught:
+                transport.write_eof()
+            assert caught.value.errno == 107
+            assert not transport.is_closing()
+            transport.resume_reading()
+            await protocol.until_event("connection_lost")
+            assert isinstance(protocol.lost_with, ConnectionResetError)
+
+    run(main())
+
+
 def test_write_to_a_closed_peer_breaks_the_connection(run, reported):
     async def main():
         async with attached(Recorder(eof_received=lambda p: True)) as (transport, protocol, peer):
