@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: MIT
+"""Handles: cancelling, what they hold and release, how they look."""
+
+import asyncio
+import contextvars
+import gc
+import sys
+import weakref
+
+import pytest
+
+
+def run_past_due(loop):
+    loop.call_later(0, loop.stop)
+    loop.run_forever()
+
+
+def test_a_handle_is_an_asyncio_handle(loop):
+    assert isinstance(loop.call_soon(print), asyncio.Handle)
+    assert not isinstance(loop.call_soon(print), asyncio.TimerHandle)
+    assert isinstance(loop.call_soon_threadsafe(print), asyncio.Handle)
+    loop.close()
+
+
+def test_cancel_before_the_turn(loop, turn):
+    seen = []
+    handle = loop.call_soon(seen.append, 1)
+    assert handle.cancelled() is False
+    assert handle.cancel() is None
+    assert handle.cancelled() is True
+    handle.cancel()
+    turn()
+    assert seen == []
+
+
+def test_cancel_of_a_later_callback_of_the_same_turn(loop, turn):
+    seen = []
+    loop.call_soon(lambda: handle.cancel())
+    handle = loop.call_soon(seen.append, 1)
+    loop.call_soon(seen.append, 2)
+    turn()
+    assert seen == [2]
+
+
+def test_cancel_from_inside_the_callback(loop, turn):
+    seen = []
+    payload = [object() for _ in range(3)]
+    expected = list(payload)
+
+    def callback(*args):
+        handle.cancel()
+        gc.collect()
+        seen.extend(args)
+
+    handle = loop.call_soon(callback, *payload)
+    del payload
+    turn()
+    assert seen == expected
+    assert handle.cancelled()
+
+
+def test_cancel_after_the_run_is_harmless(loop, turn):
+    handle = loop.call_soon(int)
+    turn()
+    assert not handle.cancelled()
+    handle.cancel()
+    assert handle.cancelled()
+
+
+def test_cancel_releases_callback_and_arguments_at_once(loop):
+    class Target:
+        def method(self, other):
+            pass
+
+    target, argument = Target(), Target()
+    refs = weakref.ref(target), weakref.ref(argument)
+    handle = loop.call_soon(target.method, argument)
+    del target, argument
+    assert all(ref() is not None for ref in refs)
+    handle.cancel()
+    gc.collect()
+    assert all(ref() is None for ref in refs)
+
+
+def test_a_handle_releases_its_callback_after_the_turn(loop, turn):
+    class Target:
+        def method(self):
+            pass
+
+    target = Target()
+    ref = weakref.ref(target)
+    loop.call_soon(target.method)
+    loop.call_later(0, target.method)
+    loop.call_soon_threadsafe(target.method)
+    del target
+    run_past_due(loop)
+    gc.collect()
+    assert ref() is None
+
+
+def test_handles_can_be_weakly_referenced(loop, turn):
+    handles = [loop.call_soon(int), loop.call_later(0, int), loop.call_soon_threadsafe(int)]
+    refs = [weakref.ref(handle) for handle in handles]
+    assert [ref() for ref in refs] == handles
+    del handles
+    run_past_due(loop)
+    gc.collect()
+    assert [ref() for ref in refs] == [None] * 3
+
+
+def test_a_cycle_through_a_waiting_handle_is_collected_after_close(loop_factory):
+    class Target:
+        def method(self):
+            pass
+
+    refs = []
+    for call in ("soon", "later", "threadsafe"):
+        loop = loop_factory()
+        target = Target()
+        target.loop = loop
+        if call == "soon":
+            target.handle = loop.call_soon(target.method)
+        elif call == "later":
+            target.handle = loop.call_later(1000, target.method)
+        else:
+            target.handle = loop.call_soon_threadsafe(target.method)
+        refs.append(weakref.ref(target))
+        loop.close()
+    del target, loop
+    gc.collect()
+    assert [ref() for ref in refs] == [None] * 3
+
+
+def test_repr_is_that_of_asyncio(loop, turn):
+    def callback(*args):
+        pass
+
+    handle = loop.call_soon(callback, 1, "two")
+    assert repr(handle) == repr(asyncio.Handle(callback, (1, "two"), loop))
+    handle.cancel()
+    assert repr(handle) == "<Handle cancelled>"
+    timer = loop.call_at(12.5, callback, 1)
+    assert repr(timer) == repr(asyncio.TimerHandle(12.5, callback, (1,), loop))
+    timer.cancel()
+    assert repr(timer) == "<TimerHandle cancelled when=12.5>"
+    turn()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Handle.get_context is new in 3.12")
+def test_get_context_of_a_handle(loop):
+    context = contextvars.copy_context()
+    for handle in (
+        loop.call_soon(int, context=context),
+        loop.call_later(1, int, context=context),
+        loop.call_soon_threadsafe(int, context=context),
+    ):
+        assert handle.get_context() is context
+        handle.cancel()
+    default = loop.call_soon(int)
+    assert isinstance(default.get_context(), contextvars.Context)
+    assert default.get_context() is default.get_context()
+    default.cancel()
