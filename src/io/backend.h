@@ -64,7 +64,7 @@ class Backend {
 
   // Send now what can be sent without waiting: bytes sent, or again. A backend that prefers batches answers again.
   [[nodiscard]] virtual Result<size_t> try_send(int fd, std::span<const iovec> iov) noexcept = 0;
-  // Half-close: no more sends. ENOTCONN is not an error.
+  // Half-close: no more sends.
   [[nodiscard]] virtual Errno shutdown_write(int fd) noexcept = 0;
   // The owner is about to close `fd`: drop whatever is cached for it. REQUIRES: no op on it.
   virtual void forget(int fd) noexcept = 0;

@@ -87,7 +87,7 @@ Result<int> accept_connection(int listener, sockaddr_storage* peer, socklen_t* p
 }
 
 Errno shutdown_write(int fd) noexcept {
-  if (::shutdown(fd, SHUT_WR) == 0 || errno == ENOTCONN) return Errno::ok;
+  if (::shutdown(fd, SHUT_WR) == 0) return Errno::ok;
   return last_errno();
 }
 

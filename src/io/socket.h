@@ -26,7 +26,7 @@ namespace cxxloop::io {
 // The accepted connection, non-blocking and close-on-exec; the caller owns it.
 [[nodiscard]] Result<int> accept_connection(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept;
 
-// No more sends. A peer that is gone already (ENOTCONN) is not an error.
+// No more sends. ENOTCONN: the peer is gone already.
 [[nodiscard]] Errno shutdown_write(int fd) noexcept;
 
 // ok, bad_fd, or not_permitted: a kind of file that has no readiness (regular file, directory, /dev/null).

@@ -57,12 +57,21 @@ bool set_source_traceback(HandleObject& handle) noexcept {
   return handle.source_traceback != nullptr;
 }
 
+// A copy of an empty context is an empty context: most programs have no context variables, and each copy is an object
+// the garbage collector walks over (four threads flooding a loop made it stop for 200 ms at a time).
+bool current_context_is_empty() noexcept {
+  PyObject* const current = PyThreadState_Get()->context;
+  return current == nullptr || PyObject_Size(current) == 0;
+}
+
 HandleObject* fill_handle(Gil, HandleObject* handle, LoopObject& loop, const HandleArgs& args) noexcept {
   if (handle == nullptr) return nullptr;
   Ref owner = Ref::steal(as_object(handle));
   if (args.context == nullptr || args.context == Py_None) {
-    handle->context = PyContext_CopyCurrent();
-    if (handle->context == nullptr) return nullptr;
+    if (!current_context_is_empty()) {
+      handle->context = PyContext_CopyCurrent();
+      if (handle->context == nullptr) return nullptr;
+    }
   } else {
     Py_INCREF(args.context);
     handle->context = args.context;
@@ -136,7 +145,20 @@ bool report_handle(Gil gil, HandleObject& handle) noexcept {
   return report_to_loop(gil, *handle.state, as_object(*handle.loop), message.get(), exception.get(), fields, 2);
 }
 
-bool call_in_context(HandleObject& handle) noexcept {
+// The loop keeps one empty context for handles that have none: it is theirs while they run, and taken back unless the
+// callback has left something in it or kept it.
+bool lend_context(LoopCore& core, HandleObject& handle) noexcept {
+  Ref spare = core.spare_context ? core.spare_context.take() : Ref::steal(PyContext_New());
+  handle.context = spare.release();
+  return handle.context != nullptr;
+}
+
+void take_context_back(LoopCore& core, HandleObject& handle) noexcept {
+  if (Py_REFCNT(handle.context) != 1 || PyObject_Size(handle.context) != 0) return;
+  core.spare_context = Ref::steal(std::exchange(handle.context, nullptr));
+}
+
+bool call_in_own_context(HandleObject& handle) noexcept {
   if (PyContext_Enter(handle.context) < 0) return false;
   // Runs Python: the callback may cancel this handle, close the loop, or raise; `running` keeps the arguments alive.
   PyObject* const result = call_callback(handle);
@@ -146,6 +168,15 @@ bool call_in_context(HandleObject& handle) noexcept {
   }
   Py_XDECREF(result);
   return result != nullptr;
+}
+
+bool call_in_context(HandleObject& handle) noexcept {
+  if (handle.context != nullptr) return call_in_own_context(handle);
+  LoopCore& core = handle.loop->core();
+  if (!lend_context(core, handle)) return false;
+  const bool succeeded = call_in_own_context(handle);
+  take_context_back(core, handle);
+  return succeeded;
 }
 
 void end_running(HandleObject& handle) noexcept {
@@ -197,6 +228,11 @@ bool run_handle(Gil gil, HandleObject& handle) noexcept {
   const bool go_on = succeeded || report_handle(gil, handle);
   end_running(handle);
   return go_on;
+}
+
+PyObject* handle_context(Gil, HandleObject& handle) noexcept {
+  if (handle.context == nullptr) handle.context = PyContext_New();
+  return handle.context;
 }
 
 bool cancel_handle(Gil, HandleObject& handle) noexcept {

@@ -27,7 +27,7 @@ struct HandleObject {
   ModuleState* state;
   LoopObject* loop;             // owned
   PyObject* callback;           // owned
-  PyObject* context;            // owned
+  PyObject* context;            // owned; null: an empty one, made when somebody looks (handle_context())
   PyObject* args_tuple;         // owned; null exactly when the arguments are inline
   PyObject* repr;               // owned or null: the text kept by cancel() in debug mode
   PyObject* source_traceback;   // owned or null: where the handle was made, in debug mode
@@ -70,6 +70,9 @@ inline PyObject* as_object(TimerHandleObject* timer) noexcept { return reinterpr
 // False: SystemExit, KeyboardInterrupt or an error of the reporting is set and must leave run_forever().
 // Runs Python: anything, cancelling or dropping the handle included; the caller holds a reference.
 [[nodiscard]] bool run_handle(Gil gil, HandleObject& handle) noexcept;
+// The handle's context; an empty one is made on demand. Borrowed, or null with the indicator set.
+PyObject* handle_context(Gil gil, HandleObject& handle) noexcept;
+
 // What Handle.cancel() does. Runs Python when arguments die.
 bool cancel_handle(Gil gil, HandleObject& handle) noexcept;
 

@@ -19,7 +19,7 @@ PyObject* or_none(PyObject* object) noexcept { return Py_NewRef(object != nullpt
 
 PyObject* get_callback(PyObject* self, void*) { return or_none(as_handle(self).clear_after_run ? nullptr : as_handle(self).callback); }
 PyObject* get_loop(PyObject* self, void*) { return or_none(reinterpret_cast<PyObject*>(as_handle(self).loop)); }
-PyObject* get_context(PyObject* self, void*) { return or_none(as_handle(self).context); }
+PyObject* get_context(PyObject* self, void*) { return Py_XNewRef(handle_context(Gil::in_slot(), as_handle(self))); }
 PyObject* get_repr(PyObject* self, void*) { return or_none(as_handle(self).repr); }
 PyObject* get_source_traceback(PyObject* self, void*) { return or_none(as_handle(self).source_traceback); }
 PyObject* get_cancelled(PyObject* self, void*) { return PyBool_FromLong(as_handle(self).cancelled); }

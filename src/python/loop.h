@@ -67,6 +67,7 @@ struct LoopCore {
   std::vector<StreamTransportObject*> transports;  // by descriptor; borrowed unless the transport is pinned
   std::vector<ListenerObject*> listeners;          // owned references
   std::unique_ptr<std::byte[]> sock_buffer;        // for sock_recv: bytes are copied out at their exact size
+  Ref spare_context;                           // empty, for handles without a context of their own
   Ref task_factory;                            // null: asyncio.Task
   Ref exit_exception;                          // a SystemExit/KeyboardInterrupt on its way out of run_forever()
   unsigned long thread_id = 0;                 // of the thread in run_forever(), 0 outside
@@ -113,6 +114,8 @@ Ref make_future(Gil gil, LoopCore& core) noexcept;
 
 // --- a turn (loop_run.cc) -------------------------------------------------------------------------------------
 PyObject* run_turns(Gil gil, LoopCore& core) noexcept;
+// The program has just sent something or begun to watch: look at the kernel at every turn for a while.
+inline void expect_io(LoopCore& core) noexcept { core.pacing.empty_polls = 0; }
 // A callback of the backend failed with the indicator set: run_turns() will raise it.
 void leave_run_forever(Gil gil, LoopCore& core) noexcept;
 // As leave_run_forever() for SystemExit and KeyboardInterrupt; anything else goes to the exception handler.

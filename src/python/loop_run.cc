@@ -100,6 +100,7 @@ bool take_exit(Gil gil, LoopCore& core) noexcept {
 }
 
 void pull_cork(LoopCore& core) noexcept {
+  expect_io(core);
   core.cork_is_pulled = true;
   core.cork.pull();
   core.cork_is_pulled = false;

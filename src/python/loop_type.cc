@@ -231,6 +231,7 @@ int loop_clear(PyObject* self) {
   LoopCore& core = core_of(self);
   core.task_factory.reset();
   core.exit_exception.reset();
+  core.spare_context.reset();
   close_core(Gil::in_slot(), core);
   return 0;
 }

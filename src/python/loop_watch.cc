@@ -192,6 +192,7 @@ bool ensure_fd_no_transport(Gil gil, LoopCore& core, PyObject* fileobj) noexcept
 }
 
 bool watch_fd(Gil gil, LoopCore& core, int fd, Direction direction, PyObject* token) noexcept {
+  expect_io(core);
   void* replaced = nullptr;
   const Errno error = core.watches->watch(fd, direction, token, &replaced);
   if (error != Errno::ok) {

@@ -125,6 +125,7 @@ bool StreamTransport::resume_stream(Gil gil) noexcept {
   if (!stream_is_open()) return true;  // the loop is closed
   read_context_ = call_context ? Ref::borrow(call_context.get()) : Ref::steal(PyContext_CopyCurrent());
   if (!read_context_) return false;
+  expect_io(*core_);
   const Errno error = stream_.start_reading();
   if (error != Errno::ok) {
     raise_errno(gil, error);
@@ -213,7 +214,8 @@ void StreamTransport::deliver(Gil gil, PyObject* method, PyObject* argument, con
 void StreamTransport::on_eof() noexcept {
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
-  if (conn_lost > 0) return update_pin();
+  if (conn_lost > 0 && !read_buffer_) return update_pin();
+  read_buffer_.reset();
   const ContextScope scope(gil, read_context_.get());
   Ref keep_open;
   if (scope.entered() && log_debug(gil, "%r received EOF")) {

@@ -233,7 +233,7 @@ void StreamTransport::on_sent() noexcept {
     const ContextScope scope(gil, write_context_.get());
     bool go_on = scope.entered() && maybe_resume_protocol(gil);
     if (go_on && conn_lost == 0 && stream_is_open() && stream_.queued_bytes() == 0) go_on = on_drained(gil);
-    if (!go_on) leave_run_forever(gil, core);
+    if (!go_on) report_or_leave(gil, core, "Exception in callback StreamTransport.on_sent()");
   }
   update_pin();
 }

@@ -56,7 +56,7 @@ TEST_F(SocketTest, AClosedPeerIsAnErrorAndNoSignal) {
 TEST_F(SocketTest, ShutdownOfAnUnconnectedSocketIsNoError) {
   EXPECT_EQ(shutdown_write(near.get()), Errno::ok);
   const UniqueFd lonely(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  EXPECT_EQ(shutdown_write(lonely.get()), Errno::ok);
+  EXPECT_EQ(shutdown_write(lonely.get()), static_cast<Errno>(ENOTCONN));
   EXPECT_EQ(shutdown_write(-1), Errno::bad_fd);
 }
 
