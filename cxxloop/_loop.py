@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from . import _core
+from ._dns import answers_getaddrinfo_at_once, answers_getnameinfo_at_once
 from ._signals import SignalWakeup
 
 # By its own name: the launcher makes asyncio.SelectorEventLoop mean this module's Loop.
@@ -107,6 +108,29 @@ class Loop(_core.Loop, _SelectorEventLoop):
         if removed and not self._signal_handlers:
             self._signal_wakeup.restore()
         return removed
+
+    # --- names ------------------------------------------------------------------------------------------------
+
+    async def getaddrinfo(
+        self,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:
+        """Resolve a host and a port; see asyncio.loop.getaddrinfo(). Numeric ones are answered without a thread."""
+        if self.get_debug() or not answers_getaddrinfo_at_once(host, port):
+            return await super().getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
+        return socket.getaddrinfo(host, port, family, type, proto, flags)
+
+    async def getnameinfo(self, sockaddr: Any, flags: int = 0) -> tuple[str, str]:
+        """Name an address; see asyncio.loop.getnameinfo(). Numeric answers need no thread."""
+        if not answers_getnameinfo_at_once(sockaddr, flags):
+            return await super().getnameinfo(sockaddr, flags)
+        return socket.getnameinfo(sockaddr, flags)
 
     # --- sockets ----------------------------------------------------------------------------------------------
 
