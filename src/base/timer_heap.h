@@ -49,10 +49,13 @@ class TimerHeap {
   [[nodiscard]] bool push(TimerNode* node) noexcept {
     CXL_ASSERT(!node->queued());
     if (size_ == capacity_ && !resize(std::max<size_t>(64, capacity_ * 2))) return false;
-    node->sequence = next_sequence_++;
+    node->sequence = take_sequence();
     sift_up(size_++, {node->deadline_ns, node});
     return true;
   }
+
+  // The order of adding, for nodes that are kept elsewhere too (base/timer_queue.h).
+  [[nodiscard]] uint64_t take_sequence() noexcept { return next_sequence_++; }
 
   // Removes top(). REQUIRES: !empty().
   TimerNode* pop() noexcept {
@@ -120,7 +123,7 @@ class TimerHeap {
   }
 
   bool resize(size_t capacity) noexcept {
-    if (capacity >= TimerNode::not_queued) return false;
+    if (capacity > (1U << 30)) return false;  // the index has two bits for base/timer_queue.h
     auto* entries = static_cast<Entry*>(std::realloc(entries_, capacity * sizeof(Entry)));
     if (entries == nullptr) return false;
     entries_ = entries;

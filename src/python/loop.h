@@ -15,7 +15,7 @@
 
 #include "base/clock.h"
 #include "base/ring_queue.h"
-#include "base/timer_heap.h"
+#include "base/timer_queue.h"
 #include "io/backend.h"
 #include "net/cork.h"
 #include "net/watch_table.h"
@@ -61,7 +61,7 @@ struct LoopCore {
   net::Cork cork;
   RingQueue<PyObject*> ready;                  // owned references to handles
   size_t ready_before_io = 0;                  // entries of `ready` that run before the collected completions
-  TimerHeap timers;                            // nodes of owned TimerHandleObjects
+  TimerQueue timers;                            // nodes of owned TimerHandleObjects
   ThreadsafeInbox inbox;
   PollPacing pacing;
   std::vector<StreamTransportObject*> transports;  // by descriptor; borrowed unless the transport is pinned

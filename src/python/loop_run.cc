@@ -79,7 +79,7 @@ bool queue_due_timers(Gil gil, LoopCore& core) noexcept {
   if (!loop_time_ns(gil, core, &now_ns)) return false;
   while (TimerNode* const node = core.timers.top()) {
     if (node->deadline_ns > now_ns) break;
-    core.timers.pop();
+    core.timers.remove(node);
     if (!push_ready(gil, core, Ref::steal(as_object(TimerHandleObject::of_node(node))))) return false;
   }
   return true;

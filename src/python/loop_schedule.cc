@@ -42,14 +42,15 @@ PyObject* schedule_soon(Gil gil, LoopCore& core, const HandleArgs& args) noexcep
   return result.release();
 }
 
-PyObject* schedule_timer(Gil gil, LoopCore& core, const HandleArgs& args, PyObject* when) noexcept {
+// is_due: the time has come already, so that the timer need not be sorted in among others.
+PyObject* schedule_timer(Gil gil, LoopCore& core, const HandleArgs& args, PyObject* when, bool is_due) noexcept {
   const double seconds = PyFloat_AsDouble(when);
   if (seconds == -1.0 && PyErr_Occurred() != nullptr) return nullptr;
   TimerHandleObject* const timer = make_timer_handle(gil, core.self, args, when);
   if (timer == nullptr) return nullptr;
   Ref result = Ref::steal(as_object(timer));
   timer->node.deadline_ns = deadline_of(seconds);
-  if (!core.timers.push(&timer->node)) return PyErr_NoMemory();
+  if (!(is_due ? core.timers.push_due(&timer->node) : core.timers.push(&timer->node))) return PyErr_NoMemory();
   Py_INCREF(timer);  // the heap's
   return result.release();
 }
@@ -57,6 +58,20 @@ PyObject* schedule_timer(Gil gil, LoopCore& core, const HandleArgs& args, PyObje
 PyObject* current_time(LoopCore& core) noexcept {
   if (core.time_replaced) return PyObject_CallMethodNoArgs(as_object(core.self), core.state.names.time);
   return PyFloat_FromDouble(seconds_of(monotonic_ns()));
+}
+
+// loop.time() + delay. *is_due: the delay is 0.
+Ref time_after(LoopCore& core, PyObject* delay, bool* is_due) noexcept {
+  *is_due = false;
+  const bool is_plain = PyFloat_CheckExact(delay) || PyLong_CheckExact(delay);
+  if (!is_plain || core.time_replaced) {
+    const Ref now = Ref::steal(current_time(core));
+    return now ? Ref::steal(PyNumber_Add(now.get(), delay)) : Ref();
+  }
+  const double seconds = PyFloat_AsDouble(delay);
+  if (seconds == -1.0 && PyErr_Occurred() != nullptr) return {};  // an int too large for a float
+  *is_due = seconds == 0.0;
+  return Ref::steal(PyFloat_FromDouble(seconds_of(monotonic_ns()) + seconds));
 }
 
 // --- methods --------------------------------------------------------------------------------------------------
@@ -81,12 +96,11 @@ PyObject* loop_call_later(PyObject* self, PyObject* const* args, Py_ssize_t narg
     return nullptr;
   }
   if (!check_closed(gil, core)) return nullptr;
-  const Ref now = Ref::steal(current_time(core));
-  if (!now) return nullptr;
-  const Ref when = Ref::steal(PyNumber_Add(now.get(), parsed.leading));
+  bool is_due = false;
+  const Ref when = time_after(core, parsed.leading, &is_due);
   if (!when) return nullptr;
   if (core.debug && !check_debug(core, parsed.handle.callback, "call_at", true)) return nullptr;
-  return schedule_timer(gil, core, parsed.handle, when.get());
+  return schedule_timer(gil, core, parsed.handle, when.get(), is_due);
 }
 
 PyObject* loop_call_at(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
@@ -100,7 +114,7 @@ PyObject* loop_call_at(PyObject* self, PyObject* const* args, Py_ssize_t nargs, 
   }
   if (!check_closed(gil, core)) return nullptr;
   if (core.debug && !check_debug(core, parsed.handle.callback, "call_at", true)) return nullptr;
-  return schedule_timer(gil, core, parsed.handle, parsed.leading);
+  return schedule_timer(gil, core, parsed.handle, parsed.leading, false);
 }
 
 PyObject* loop_call_soon_threadsafe(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
@@ -241,7 +255,7 @@ void clear_queues(Gil, LoopCore& core) noexcept {
   }
   core.ready_before_io = 0;
   while (TimerNode* const node = core.timers.top()) {
-    core.timers.pop();
+    core.timers.remove(node);
     settle_handle(as_object(TimerHandleObject::of_node(node)));
   }
 }

@@ -145,10 +145,11 @@ PyObject* get_ready(PyObject* self, void*) {
 PyObject* get_scheduled(PyObject* self, void*) {
   LoopCore& core = core_of(self);
   PyObject* const list = PyList_New(static_cast<Py_ssize_t>(core.timers.size()));
-  for (size_t i = 0; list != nullptr && i < core.timers.size(); ++i) {
-    PyObject* const timer = as_object(TimerHandleObject::of_node(core.timers.at(i)));
-    PyList_SET_ITEM(list, static_cast<Py_ssize_t>(i), Py_NewRef(timer));
-  }
+  if (list == nullptr) return nullptr;
+  Py_ssize_t i = 0;
+  core.timers.each([list, &i](TimerNode* node) {
+    PyList_SET_ITEM(list, i++, Py_NewRef(as_object(TimerHandleObject::of_node(node))));
+  });
   return list;
 }
 
@@ -220,10 +221,11 @@ int loop_traverse(PyObject* self, visitproc visit, void* arg) {
   for (size_t i = 0; i < core.ready.size(); ++i) {
     if (const int result = visit_owned_handle(core.ready[i], core.state, visit, arg); result != 0) return result;
   }
-  for (size_t i = 0; i < core.timers.size(); ++i) {
-    PyObject* const timer = as_object(TimerHandleObject::of_node(core.timers.at(i)));
-    if (const int result = visit_owned_handle(timer, core.state, visit, arg); result != 0) return result;
-  }
+  int result = 0;
+  core.timers.each([&](TimerNode* node) {
+    if (result == 0) result = visit_owned_handle(as_object(TimerHandleObject::of_node(node)), core.state, visit, arg);
+  });
+  if (result != 0) return result;
   return visit_served(core, visit, arg);
 }
 
