@@ -14,17 +14,20 @@ Errno Listener::start(uint32_t accepts_max) noexcept {
 }
 
 bool Listener::stop() noexcept {
-  return accept_.state == io::OpState::idle || (accept_.state == io::OpState::armed && backend_.cancel(accept_));
+  if (!stopping_) stopping_ = !backend_.cancel(accept_);
+  return !stopping_;
 }
 
 void Listener::on_complete(io::Op& op, int32_t result) noexcept {
   Listener& self = *static_cast<Listener*>(op.owner);
   UniqueFd accepted(result >= 0 ? result : -1);
-  if (op.state == io::OpState::cancelling) return;  // nobody wants it any more: closed on the way out
-  if (accepted.get() >= 0 && op.state == io::OpState::armed) {
-    return self.handler_.on_accept(std::move(accepted), self.accept_.peer, self.accept_.peer_size);
+  if (self.stopping_) {  // whatever came, nobody wants it any more
+    if (accepted.valid()) self.backend_.forget(accepted.get());
+    if (op.in_kernel()) return;
+    self.stopping_ = false;
+    return self.handler_.on_stopped();
   }
-  if (result == -ECANCELED || result >= 0) return self.handler_.on_stopped();
+  if (accepted.valid()) return self.handler_.on_accept(std::move(accepted), self.accept_.peer, self.accept_.peer_size);
   self.handler_.on_accept_error(errno_of(result));
 }
 

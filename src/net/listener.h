@@ -42,6 +42,7 @@ class Listener {
   io::Backend& backend_;
   ListenerHandler& handler_;
   io::AcceptOp accept_;
+  bool stopping_ = false;  // True exactly when stop() was called and the kernel has not let go
 };
 
 }  // namespace cxxloop::net

@@ -57,7 +57,11 @@ size_t Stream::flush_with(std::span<const std::byte> tail) noexcept {
   const size_t count = queue_.peek({iov.data(), iov.size() - 1});
   iov[count] = {const_cast<std::byte*>(tail.data()), tail.size()};
   Result<size_t> sent = backend_.try_send(recv_.fd, {iov.data(), count + 1});
-  if (!sent.ok()) return tail.size();  // flush() meets the same error and tells it
+  if (!sent.ok()) {
+    if (sent.error() == Errno::again) return tail.size();
+    fail_writes(sent.error());  // now: the kernel tells ECONNRESET once and EPIPE from then on
+    return 0;
+  }
   const size_t of_queue = sent.value() < queue_.bytes() ? sent.value() : queue_.bytes();
   const size_t of_tail = sent.value() - of_queue;
   queue_.consume(of_queue);
@@ -67,7 +71,7 @@ size_t Stream::flush_with(std::span<const std::byte> tail) noexcept {
 void Stream::drop_writes() noexcept {
   unlink();
   if (send_.in_kernel() && (send_.state == io::OpState::cancelling || !backend_.cancel(send_))) {
-    discard_queue_ = true;
+    dropped_bytes_ = queue_.bytes();
     return;
   }
   queue_.clear();
@@ -111,21 +115,27 @@ void Stream::finish_recv(int32_t result) noexcept {
 }
 
 void Stream::finish_send(int32_t result) noexcept {
-  if (discard_queue_) {
-    discard_queue_ = false;
-    queue_.clear();
+  const bool dropped = dropped_bytes_ > 0;
+  if (dropped) {
+    queue_.consume(dropped_bytes_);  // sent or not
+    dropped_bytes_ = 0;
   }
   if (state_ != State::open) return released_if_idle();
   if (result < 0 && result != -ECANCELED) return fail_writes(errno_of(result));
+  if (dropped) return flush();  // what was appended meanwhile
   if (result > 0) queue_.consume(static_cast<size_t>(result));
-  if (!queue_.empty()) wait_writable();
-  if (result > 0 && state_ == State::open) handler_.on_sent();
+  const Errno error = queue_.empty() ? Errno::ok : submit_send();
+  if (error != Errno::ok) return fail_writes(error);
+  handler_.on_sent();
+}
+
+Errno Stream::submit_send() noexcept {
+  send_.iov_count = queue_.peek(send_.iov);
+  return backend_.submit(send_);
 }
 
 void Stream::wait_writable() noexcept {
-  if (send_.in_kernel()) return;
-  send_.iov_count = queue_.peek(send_.iov);
-  const Errno error = backend_.submit(send_);
+  const Errno error = submit_send();
   if (error != Errno::ok) return fail_writes(error);
   handler_.on_send_waiting();
 }

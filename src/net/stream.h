@@ -22,12 +22,13 @@ namespace cxxloop::net {
 // What a stream tells its owner. Every method may call any method of the stream, or destroy it as its last act.
 class StreamHandler {
  public:
-  // Where the next bytes go. Empty: the shared buffer. Nothing: the owner cannot take any (it stopped reading).
+  // Where the next bytes go. Empty: the shared buffer. Nothing: the owner cannot take any now, or has released the
+  // stream. One that stopped reading and returns a span gets this one read all the same.
   virtual std::optional<std::span<std::byte>> on_read_target() noexcept = 0;
   virtual void on_data(std::span<const std::byte> data) noexcept = 0;  // never empty
   virtual void on_eof() noexcept = 0;                                   // reading has stopped by itself
   virtual void on_read_error(Errno error) noexcept = 0;                 // reading has stopped by itself
-  virtual void on_send_waiting() noexcept = 0;             // the kernel is full: from now on the stream holds an op
+  virtual void on_send_waiting() noexcept = 0;             // the kernel is full; told once until the queue is empty
   virtual void on_sent() noexcept = 0;                     // a send that had to wait went through; see queued_bytes()
   virtual void on_write_error(Errno error) noexcept = 0;   // the queue is empty now
   virtual void on_released() noexcept = 0;                 // after release() == false: the kernel has let go
@@ -48,9 +49,9 @@ class Stream : public ListNode {
   void stop_reading() noexcept;
   [[nodiscard]] bool is_reading() const noexcept { return wants_read_; }
 
-  [[nodiscard]] size_t queued_bytes() const noexcept { return queue_.bytes(); }
-  [[nodiscard]] size_t queued_chunks() const noexcept { return queue_.chunks(); }
-  // True exactly when queued bytes wait for the kernel, not for flush().
+  // What was appended, not sent and not dropped.
+  [[nodiscard]] size_t queued_bytes() const noexcept { return queue_.bytes() - dropped_bytes_; }
+  // True exactly when the kernel has the oldest bytes of the queue, so that nothing waits for flush().
   [[nodiscard]] bool is_send_waiting() const noexcept { return send_.in_kernel(); }
   // Queue bytes; takes chunk.owner unless it returns false (no memory).
   [[nodiscard]] bool append(const WriteChunk& chunk) noexcept { return queue_.append(chunk); }
@@ -58,9 +59,9 @@ class Stream : public ListNode {
   // An error clears the queue and is told by on_write_error().
   void flush() noexcept;
   // As flush(), with `tail` behind the queue. Returns how many bytes of `tail` were not sent and must be append()ed
-  // by the caller, who then calls flush() once more to have them waited for.
+  // by the caller, who then calls flush() once more to have them waited for. 0 after an error: `tail` is lost too.
   [[nodiscard]] size_t flush_with(std::span<const std::byte> tail) noexcept;
-  // Forget what is queued. What the kernel already has may still be sent.
+  // Forget what is queued. What the kernel already has may still be sent; what is appended later is sent behind it.
   void drop_writes() noexcept;
   [[nodiscard]] Errno shutdown_write() noexcept { return backend_.shutdown_write(recv_.fd); }
 
@@ -75,6 +76,7 @@ class Stream : public ListNode {
   static std::optional<std::span<std::byte>> on_recv_target(io::RecvOp& op) noexcept;
   void finish_recv(int32_t result) noexcept;
   void finish_send(int32_t result) noexcept;
+  [[nodiscard]] Errno submit_send() noexcept;
   void wait_writable() noexcept;
   void fail_writes(Errno error) noexcept;
   void released_if_idle() noexcept;
@@ -85,8 +87,8 @@ class Stream : public ListNode {
   io::SendOp send_;
   WriteQueue queue_;
   State state_ = State::open;
-  bool wants_read_ = false;       // True exactly when the owner wants on_data()
-  bool discard_queue_ = false;    // True exactly when the queue is kept only because the kernel still reads it
+  size_t dropped_bytes_ = 0;  // at the front of the queue: kept only because the kernel still reads them
+  bool wants_read_ = false;   // True exactly when the owner wants on_data()
 };
 
 }  // namespace cxxloop::net

@@ -2,6 +2,7 @@
 #include "net/watch_table.h"
 
 #include <new>
+#include <utility>
 
 namespace cxxloop::net {
 
@@ -26,13 +27,10 @@ Errno WatchTable::watch(int fd, Direction direction, void* token, void** replace
   io::Op& op = entry->ops[side];
   // A watch that is replaced is registered anew: the descriptor may have been closed and its number used again.
   if (op.state == io::OpState::armed) (void)backend_.cancel(op);
-  if (!op.in_kernel()) {
-    const Errno error = backend_.submit(op);
-    if (error != Errno::ok) return error;
-  }  // an op on its way out is submitted again by on_complete()
-  *replaced = entry->tokens[side];
-  entry->tokens[side] = token;
-  return Errno::ok;
+  entry->resubmit[side] = op.in_kernel();
+  const Errno error = op.in_kernel() ? Errno::ok : backend_.submit(op);
+  *replaced = std::exchange(entry->tokens[side], error == Errno::ok ? token : nullptr);
+  return error;
 }
 
 void* WatchTable::unwatch(int fd, Direction direction) noexcept {
@@ -41,6 +39,7 @@ void* WatchTable::unwatch(int fd, Direction direction) noexcept {
   Entry& entry = *entries_[static_cast<size_t>(fd)];
   io::Op& op = entry.ops[static_cast<size_t>(direction)];
   entry.tokens[static_cast<size_t>(direction)] = nullptr;
+  entry.resubmit[static_cast<size_t>(direction)] = false;
   if (op.state == io::OpState::armed) (void)backend_.cancel(op);
   return former;
 }
@@ -51,14 +50,16 @@ void* WatchTable::token(int fd, Direction direction) const noexcept {
   return entries_[index]->tokens[static_cast<size_t>(direction)];
 }
 
-void WatchTable::on_complete(io::Op& op, int32_t result) noexcept {
+void WatchTable::on_complete(io::Op& op, int32_t) noexcept {
   Entry& entry = *static_cast<Entry*>(op.owner);
   WatchTable& table = *entry.table;
-  const size_t side = op.kind == io::OpKind::poll_read ? 0 : 1;
+  const size_t side = op.reads() ? 0 : 1;
   void* const token = entry.tokens[side];
   if (token == nullptr) return;
-  if (result == -ECANCELED) {
-    if (!op.in_kernel() && table.backend_.submit(op) == Errno::ok) return;  // watched again while on its way out
+  if (entry.resubmit[side]) {
+    // What it found was found before the watch. A watcher that cannot be served is told to look for itself.
+    entry.resubmit[side] = false;
+    if (table.backend_.submit(op) == Errno::ok) return;
   }
   table.on_ready_(table.context_, token, op.fd, static_cast<Direction>(side));
 }

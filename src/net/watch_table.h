@@ -3,7 +3,8 @@
 // net/watch_table.h: who wants to know that a descriptor is readable or writable (add_reader, add_writer, sock_*).
 //
 // Thread: loop thread.  Python: none; a watcher is an opaque token, handed back when it is replaced or removed.
-// Owns: two poll ops per descriptor ever watched. Dies: after clear() with a backend that cancels at once.
+// Owns: two poll ops per descriptor ever watched. Dies: when none of them is in the kernel, which is after the last
+// unwatch() with a backend that cancels at once, and after the last completions with one that does not.
 #pragma once
 
 #include <array>
@@ -26,7 +27,8 @@ class WatchTable {
   WatchTable(io::Backend& backend, ReadyFn on_ready, void* context) noexcept
       : backend_(backend), on_ready_(on_ready), context_(context) {}
 
-  // Watch `fd`, or hand its watch over to `token`; *replaced is the former token or null. On an error nothing changed.
+  // Watch `fd`, or hand its watch over to `token`; *replaced is the former token or null. On an error `token` watches
+  // nothing; nor does the former token if it was handed back: its watch was lost with the descriptor it was for.
   // REQUIRES: fd >= 0, token is not null.
   [[nodiscard]] Errno watch(int fd, Direction direction, void* token, void** replaced) noexcept;
   // Stop watching; returns the token, or null if nobody watched.
@@ -49,6 +51,7 @@ class WatchTable {
     Entry(WatchTable* table_of_entry, int fd) noexcept;
     std::array<io::Op, 2> ops;
     std::array<void*, 2> tokens{};
+    std::array<bool, 2> resubmit{};  // True exactly when the op is on its way out and watched again
     WatchTable* table;
   };
 

@@ -195,13 +195,15 @@ bool watch_fd(Gil gil, LoopCore& core, int fd, Direction direction, PyObject* to
   expect_io(core);
   void* replaced = nullptr;
   const Errno error = core.watches->watch(fd, direction, token, &replaced);
-  if (error != Errno::ok) {
-    raise_errno(gil, error);
-    return false;
+  if (error == Errno::ok) Py_INCREF(token);
+  Ref lost_file;
+  if (error != Errno::ok && replaced != nullptr) {
+    lost_file = Ref::steal(std::exchange(watched_file(core, fd, direction), nullptr));
   }
-  Py_INCREF(token);
   release_token(gil, core, static_cast<PyObject*>(replaced));
-  return true;
+  if (error == Errno::ok) return true;
+  raise_errno(gil, error);
+  return false;
 }
 
 bool unwatch_fd(Gil gil, LoopCore& core, int fd, Direction direction) noexcept {

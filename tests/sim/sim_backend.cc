@@ -149,8 +149,8 @@ Result<size_t> SimBackend::send_bytes(Socket& socket, std::span<const iovec> iov
 }
 
 Result<size_t> SimBackend::receive_bytes(Socket& socket, std::span<std::byte> into, bool with_faults) {
-  if (std::exchange(socket.broken, false)) return Errno::conn_reset;
   if (socket.incoming.empty()) {
+    if (std::exchange(socket.broken, false)) return Errno::conn_reset;  // behind what had arrived, as on Linux
     if (socket.read_ended) return size_t{0};
     return Errno::again;
   }
@@ -309,7 +309,7 @@ void SimBackend::complete_last(Op& op, int32_t result) noexcept {
   op.on_complete(op, result);
 }
 
-// The kernel was faster than the cancel, or was not. Bytes that it had received already come in the backend's buffer.
+// The kernel was faster than the cancel, or was not. A recv that was taken back takes nothing: see io/backend.h.
 void SimBackend::complete_cancelled(Op& op) noexcept {
   Socket& socket = *find(op.fd);
   Result<size_t> result = Errno::canceled;
@@ -317,9 +317,10 @@ void SimBackend::complete_cancelled(Op& op) noexcept {
     if (op.kind == OpKind::send && writable(socket)) {
       const auto& send = static_cast<io::SendOp&>(op);
       result = send_bytes(socket, std::span(send.iov.data(), send.iov_count), true);
-    } else if (op.kind == OpKind::recv && readable(socket)) {
-      result = receive_bytes(socket, shared_buffer_, true);
-      static_cast<io::RecvOp&>(op).data = shared_buffer_.data();
+    } else if (op.kind == OpKind::accept && readable(socket)) {
+      result = take_connection(socket, static_cast<io::AcceptOp&>(op));
+    } else if ((op.kind == OpKind::poll_read && readable(socket)) || (op.kind == OpKind::poll_write && writable(socket))) {
+      result = size_t{0};
     }
   }
   complete_last(op, result.ok() ? static_cast<int32_t>(result.value()) : -static_cast<int32_t>(result.error()));
@@ -346,18 +347,24 @@ void SimBackend::dispatch_accept(io::AcceptOp& op) noexcept {
   for (uint32_t i = 0; i < accepts_max && accepting_ == &op; ++i) {
     Socket& listener = *find(op.fd);
     if (listener.backlog.empty()) break;
-    if (random_.chance(faults_.accept_errors)) {
-      op.on_complete(op, random_.chance(500) ? -EMFILE : -ENOBUFS);
+    Result<size_t> accepted = take_connection(listener, op);
+    if (!accepted.ok()) {
+      op.on_complete(op, -static_cast<int32_t>(accepted.error()));
       break;
     }
-    const int fd = listener.backlog.front();
-    listener.backlog.pop_front();
-    op.peer = {};
-    op.peer.ss_family = AF_UNIX;
-    op.peer_size = sizeof(sa_family_t);
-    op.on_complete(op, fd);
+    op.on_complete(op, static_cast<int32_t>(accepted.value()));
   }
   accepting_ = nullptr;
+}
+
+Result<size_t> SimBackend::take_connection(Socket& listener, io::AcceptOp& op) {
+  if (random_.chance(faults_.accept_errors)) return static_cast<Errno>(random_.chance(500) ? EMFILE : ENOBUFS);
+  const int fd = listener.backlog.front();
+  listener.backlog.pop_front();
+  op.peer = {};
+  op.peer.ss_family = AF_UNIX;
+  op.peer_size = sizeof(sa_family_t);
+  return static_cast<size_t>(fd);
 }
 
 void SimBackend::dispatch_send(io::SendOp& op) noexcept {

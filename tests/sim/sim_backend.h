@@ -83,9 +83,13 @@ class SimBackend final : public io::Backend {
   // Breaks the connection: ECONNRESET for both ends.
   void reset(int fd);
   [[nodiscard]] bool is_open(int fd) const noexcept { return sockets_.contains(fd); }
+  [[nodiscard]] size_t open_count() const noexcept { return sockets_.size(); }
 
   // Bytes that one direction of a connection holds before a sender has to wait.
   void set_pipe_capacity(size_t bytes) { pipe_capacity_ = bytes; }
+
+  // What goes wrong from now on.
+  void set_faults(Faults faults) { faults_ = faults; }
 
   [[nodiscard]] int64_t now_ns() const noexcept { return now_ns_; }
   // Runs `event` inside the wait() that reaches the time.
@@ -115,6 +119,8 @@ class SimBackend final : public io::Backend {
   [[nodiscard]] size_t room_towards_peer(const Socket& socket) noexcept;
   [[nodiscard]] Result<size_t> send_bytes(Socket& socket, std::span<const iovec> iov, bool with_faults);
   [[nodiscard]] Result<size_t> receive_bytes(Socket& socket, std::span<std::byte> into, bool with_faults);
+
+  [[nodiscard]] Result<size_t> take_connection(Socket& listener, io::AcceptOp& op);
 
   void collect(bool with_delays);
   void collect_op(io::Op* op, bool ready, bool with_delays);

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+//
+// The promises of net/stream.h, whatever the user does and whatever the kernel does.
+#include "cpp/net/stream_program.h"
+#include "sim/seeds.h"
+
+namespace cxxloop::net {
+namespace {
+
+constexpr size_t decisions_max = 1500;
+
+std::string broken_promise(uint64_t seed, bool gentle) {
+  sim::SeededChoices choices(seed * 2 + 1, decisions_max);
+  return StreamProgram(seed, choices, gentle).run();
+}
+
+TEST(StreamSim, EverythingSentArrivesWhenNothingBreaks) {
+  sim::for_each_seed([](uint64_t seed) { return broken_promise(seed, true); });
+}
+
+TEST(StreamSim, EveryPromiseHoldsWhenEverythingBreaks) {
+  sim::for_each_seed([](uint64_t seed) { return broken_promise(seed, false); });
+}
+
+}  // namespace
+}  // namespace cxxloop::net
