@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from . import _core
+from ._sendfile import FlowControlled
 from ._dns import answers_getaddrinfo_at_once, answers_getnameinfo_at_once
 from ._signals import SignalWakeup
 
@@ -72,10 +73,12 @@ class Loop(_core.Loop, _SelectorEventLoop):
     def _make_self_pipe(self) -> None:
         # Threads wake the poller directly; signals get a socket pair when the first handler is added.
         self._ssock = self._csock = None
+        self._internal_fds += 1  # the poller's, as asyncio counts its own
         self._signal_wakeup = SignalWakeup(self)
 
     def _close_self_pipe(self) -> None:
         self._signal_wakeup.close()
+        self._internal_fds -= 1
 
     def close(self) -> None:
         """Close the loop; see asyncio.loop.close()."""
@@ -226,6 +229,11 @@ class Loop(_core.Loop, _SelectorEventLoop):
             if resume_reading:
                 transp.resume_reading()
             self._remember_transport(transp)
+
+    async def _sendfile_fallback(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
+        if isinstance(transp, _core.StreamTransport):
+            transp = FlowControlled(transp)
+        return cast(int, await super()._sendfile_fallback(transp, file, offset, count))
 
     # --- servers ----------------------------------------------------------------------------------------------
 

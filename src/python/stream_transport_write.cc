@@ -232,6 +232,8 @@ void StreamTransport::on_sent() noexcept {
   if (conn_lost == 0) {
     const ContextScope scope(gil, write_context_.get());
     bool go_on = scope.entered() && maybe_resume_protocol(gil);
+    // What resume_writing() wrote: nothing else would tell a closing transport that its last byte is gone.
+    if (go_on && closing_ && stream_is_open()) flush_corked();
     if (go_on && conn_lost == 0 && stream_is_open() && stream_.queued_bytes() == 0) go_on = on_drained(gil);
     if (!go_on) report_or_leave(gil, core, "Exception in callback StreamTransport.on_sent()");
   }

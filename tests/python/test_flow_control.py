@@ -122,6 +122,18 @@ def test_close_inside_pause_writing_sends_everything(run):
     run(main())
 
 
+def test_last_words_in_resume_writing_of_a_closing_transport(run):
+    async def main():
+        protocol = Recorder(resume_writing=lambda p: p.transport.write(b"bye"))
+        async with attached(protocol) as (transport, _, peer):
+            transport.write(MANY)
+            transport.close()
+            assert await receive_all(peer) == MANY + b"bye"
+            await protocol.until_event("connection_lost")
+
+    run(main())
+
+
 def test_pause_writing_that_raises_is_reported(run, reported):
     async def main():
         def fail(_):
