@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // python/handle_types.cc: the Python face of handles: getters asyncio's own methods read, cancel(), and the types.
+#include <Python.h>
 #include <structmember.h>
 
 #include <cstddef>

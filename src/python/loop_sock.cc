@@ -2,6 +2,7 @@
 //
 // python/loop_sock.cc: sock_recv, sock_recv_into and sock_sendall: the system call first, the poller only when it would
 // block. The coroutines around them are in cxxloop/_loop.py; a SockOp is what one of them waits for.
+#include <Python.h>
 #include <structmember.h>
 
 #include <cstddef>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // python/stream_transport_type.cc: the Python face of StreamTransport: asyncio.Transport's methods and the type.
+#include <Python.h>
 #include <structmember.h>
 
 #include <cstddef>
