@@ -189,7 +189,7 @@ PyObject* loop_create_task(PyObject* self, PyObject* const* args, Py_ssize_t nar
       PyTuple_SET_ITEM(keywords.get(), 1 + i, Py_NewRef(PyTuple_GET_ITEM(kwnames, i)));
     }
   }
-  const Ref task_type = Ref::steal(PyObject_GetAttrString(core.state.imports.tasks_module, "Task"));
+  const Ref task_type = Ref::steal(PyObject_GetAttr(core.state.imports.tasks_module, core.state.names.Task));
   if (!task_type) return nullptr;
   return PyObject_Vectorcall(task_type.get(), values, 1, keywords.get());
 }
@@ -240,7 +240,7 @@ bool loop_time_ns(Gil, LoopCore& core, int64_t* now_ns) noexcept {
 }
 
 Ref make_future(Gil, LoopCore& core) noexcept {
-  const Ref future_type = Ref::steal(PyObject_GetAttrString(core.state.imports.futures_module, "Future"));
+  const Ref future_type = Ref::steal(PyObject_GetAttr(core.state.imports.futures_module, core.state.names.Future));
   if (!future_type) return {};
   PyObject* const values[] = {as_object(core.self)};
   return Ref::steal(PyObject_Vectorcall(future_type.get(), values, 0, core.state.kwnames_loop));

@@ -10,7 +10,7 @@
 
 // Attribute and method names used by native code, interned once per interpreter.
 #define CXL_NAMES(X)                                                                                          \
-  X(_accept_failed) X(_attach) X(_call_connection_lost) X(_cancelled) X(_check_callback) X(_check_thread)     \
+  X(Future) X(Task) X(_accept_failed) X(_attach) X(_call_connection_lost) X(_cancelled) X(_check_callback) X(_check_thread)     \
   X(_current_handle) X(_detach) X(_run) X(_start_reading) X(buffer_updated) X(call_exception_handler)         \
   X(close) X(connection_lost) X(connection_made) X(data_received) X(debug) X(done) X(eof_received)            \
   X(exc_info) X(exception) X(fileno) X(get_buffer) X(getpeername) X(getsockname) X(handle) X(loop)            \
