@@ -3,7 +3,7 @@
 // sim/sim_backend.h: a backend without a kernel: sockets, time and misfortune all come from one seed.
 //
 // Time is virtual: wait() moves it to the next scheduled event or to its deadline and returns at once. Descriptor
-// numbers begin above what a process can have, so that a real close() of one fails and harms nothing; forget() is what
+// numbers begin above what a test ever opens, so that a real close() of one fails and harms nothing; forget() is what
 // closes a descriptor here, because its owner calls it right before close().
 // Thread: one, except wake().
 #pragma once
@@ -46,7 +46,7 @@ struct Faults {
 
 class SimBackend final : public io::Backend {
  public:
-  static constexpr int first_fd = 1 << 20;
+  static constexpr int first_fd = 1 << 14;
 
   explicit SimBackend(uint64_t seed, Faults faults = Faults::none());
   ~SimBackend() override;

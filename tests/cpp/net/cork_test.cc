@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+#include "net/cork.h"
+
+#include <gtest/gtest.h>
+
+#include "cpp/net/stream_probe.h"
+
+namespace cxxloop::net {
+namespace {
+
+class CorkTest : public testing::Test {
+ protected:
+  CorkTest() : fds(world.make_pair()), other_fds(world.make_pair()), probe(world, fds.near), other(world, other_fds.near) {}
+  ~CorkTest() override {
+    world.close(fds.far);
+    world.close(other_fds.far);
+  }
+
+  io::SimWorld world;
+  io::FdPair fds;
+  io::FdPair other_fds;
+  StreamProbe probe;
+  StreamProbe other;
+  Cork cork;
+};
+
+TEST_F(CorkTest, HoldsWritesBackUntilItIsPulled) {
+  probe.append("head ");
+  cork.add(*probe.stream);
+  probe.append("body");
+  cork.add(*probe.stream);
+  other.append("other");
+  cork.add(*other.stream);
+  EXPECT_FALSE(cork.empty());
+  EXPECT_EQ(world.read(fds.far), "");
+  cork.pull();
+  EXPECT_TRUE(cork.empty());
+  EXPECT_EQ(world.read(fds.far), "head body");
+  EXPECT_EQ(world.read(other_fds.far), "other");
+}
+
+TEST_F(CorkTest, AStreamThatDiesOrDropsItsWritesIsForgotten) {
+  probe.append("never");
+  cork.add(*probe.stream);
+  other.append("never");
+  cork.add(*other.stream);
+  other.stream->drop_writes();
+  ASSERT_TRUE(probe.stream->release());
+  probe.stream.reset();
+  EXPECT_TRUE(cork.empty());
+  cork.pull();
+  EXPECT_EQ(world.read(other_fds.far), "");
+}
+
+TEST_F(CorkTest, WritesMadeDuringTheFlushAreFlushedToo) {
+  world.forget_and_close(fds.far);
+  probe.then = [this](std::string_view event) {
+    ASSERT_EQ(event, "write_error");
+    other.append("peer is gone");
+    cork.add(*other.stream);
+  };
+  probe.append("x");
+  cork.add(*probe.stream);
+  cork.pull();
+  EXPECT_TRUE(cork.empty());
+  EXPECT_EQ(world.read(other_fds.far), "peer is gone");
+}
+
+TEST_F(CorkTest, AHandlerMayDestroyTheStreamThatIsFlushed) {
+  world.forget_and_close(fds.far);
+  probe.then = [this](std::string_view) {
+    EXPECT_TRUE(probe.stream->release());
+    probe.stream.reset();
+  };
+  probe.append("x");
+  cork.add(*probe.stream);
+  other.append("still");
+  cork.add(*other.stream);
+  cork.pull();
+  EXPECT_EQ(probe.stream, nullptr);
+  EXPECT_EQ(world.read(other_fds.far), "still");
+}
+
+}  // namespace
+}  // namespace cxxloop::net

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MIT
+#include "net/write_queue.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <string>
+#include <string_view>
+
+namespace cxxloop::net {
+namespace {
+
+void count_release(void* owner) noexcept { ++*static_cast<int*>(owner); }
+
+class WriteQueueTest : public testing::Test {
+ protected:
+  void append(std::string_view text, int& releases) {
+    ASSERT_TRUE(queue.append({reinterpret_cast<const std::byte*>(text.data()), text.size(), &releases}));
+  }
+  [[nodiscard]] std::string peeked(size_t entries_max = 8) const {
+    std::array<iovec, 8> iov;
+    const size_t count = queue.peek({iov.data(), entries_max});
+    std::string text;
+    for (size_t i = 0; i < count; ++i) {
+      if (i > 0) text += '|';
+      text.append(static_cast<const char*>(iov[i].iov_base), iov[i].iov_len);
+    }
+    return text;
+  }
+
+  WriteQueue queue{count_release};
+  int first = 0;
+  int second = 0;
+};
+
+TEST_F(WriteQueueTest, IsEmptyAtFirst) {
+  EXPECT_TRUE(queue.empty());
+  EXPECT_EQ(queue.bytes(), 0U);
+  EXPECT_EQ(peeked(), "");
+  queue.clear();
+}
+
+TEST_F(WriteQueueTest, ShowsTheOldestChunksFirst) {
+  append("abc", first);
+  append("de", second);
+  EXPECT_EQ(queue.bytes(), 5U);
+  EXPECT_EQ(queue.chunks(), 2U);
+  EXPECT_EQ(peeked(), "abc|de");
+  EXPECT_EQ(peeked(1), "abc");
+}
+
+TEST_F(WriteQueueTest, RemembersAPartOfAChunkThatWasSent) {
+  append("abc", first);
+  append("de", second);
+  queue.consume(2);
+  EXPECT_EQ(peeked(), "c|de");
+  EXPECT_EQ(queue.bytes(), 3U);
+  EXPECT_EQ(first, 0);
+  queue.consume(2);
+  EXPECT_EQ(peeked(), "e");
+  EXPECT_EQ(first, 1);
+  EXPECT_EQ(second, 0);
+}
+
+TEST_F(WriteQueueTest, ReleasesAChunkWithItsLastByte) {
+  append("abc", first);
+  append("de", second);
+  queue.consume(3);
+  EXPECT_EQ(first, 1);
+  EXPECT_EQ(second, 0);
+  EXPECT_EQ(peeked(), "de");
+  queue.consume(2);
+  EXPECT_EQ(second, 1);
+  EXPECT_TRUE(queue.empty());
+}
+
+TEST_F(WriteQueueTest, ClearReleasesEverythingOnce) {
+  append("abc", first);
+  append("de", second);
+  queue.consume(1);
+  queue.clear();
+  EXPECT_TRUE(queue.empty());
+  EXPECT_EQ(queue.bytes(), 0U);
+  append("fg", second);
+  EXPECT_EQ(peeked(), "fg");
+  EXPECT_EQ(first, 1);
+  EXPECT_EQ(second, 1);
+}
+
+TEST(WriteQueue, ReleasesWhatIsLeftWhenItDies) {
+  int releases = 0;
+  {
+    WriteQueue queue(count_release);
+    ASSERT_TRUE(queue.append({reinterpret_cast<const std::byte*>("abc"), 3, &releases}));
+    queue.consume(1);
+  }
+  EXPECT_EQ(releases, 1);
+}
+
+}  // namespace
+}  // namespace cxxloop::net
