@@ -23,7 +23,7 @@ void Listener::on_complete(io::Op& op, int32_t result) noexcept {
   UniqueFd accepted(result >= 0 ? result : -1);
   if (self.stopping_) {  // whatever came, nobody wants it any more
     if (accepted.valid()) self.backend_.forget(accepted.get());
-    if (op.in_kernel()) return;
+    CXL_ASSERT(!op.in_kernel());
     self.stopping_ = false;
     return self.handler_.on_stopped();
   }

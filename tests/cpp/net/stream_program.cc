@@ -2,6 +2,7 @@
 #include "cpp/net/stream_program.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace cxxloop::net {
 namespace {
@@ -162,7 +163,7 @@ void StreamEnd::wind_up() noexcept {
   if (write_failed_) return release();
   if (!read_over_) start_reading();
   wants_eof_ = true;
-  stream_->flush();
+  if (!std::exchange(flushed_at_last_, true)) stream_->flush();  // once: the rest has to go by itself
   if (stream_ == nullptr || released_) return;
   shutdown_when_drained();
   if (read_over_ && write_over_) release();

@@ -108,6 +108,7 @@ class StreamEnd final : public StreamHandler {
   bool wants_eof_ = false;          // no more appends
   bool write_over_ = false;
   bool write_failed_ = false;       // the peer will see no end of file before we leave
+  bool flushed_at_last_ = false;
   bool told_waiting_ = false;
   bool released_ = false;
   bool awaits_released_ = false;

@@ -262,7 +262,7 @@ class WatchProgram {
     }
   }
   void on_ready(size_t by, int fd, Direction direction) {
-    check(watches_.who(fd, direction) == by, "only who watches is called");
+    check(by != 0 && watches_.who(fd, direction) == by, "only who watches is called");
     if (!choices_.exhausted() && choices_.chance(300)) change_a_watch();
   }
   void check_everybody_is_served() {
