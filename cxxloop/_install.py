@@ -12,7 +12,11 @@ _undo: Callable[[], None] | None = None
 
 
 def install() -> None:
-    """Make asyncio's new event loops cxxloop ones. Deprecated: cxxloop.run() says the same where it matters."""
+    """Make asyncio's new event loops cxxloop ones. Deprecated: cxxloop.run() says the same where it matters.
+
+    Up to Python 3.15 this sets an event loop policy, from 3.16 on it replaces asyncio.new_event_loop(). A second call
+    changes nothing; loops that exist already stay as they are. Warns with DeprecationWarning.
+    """
     warnings.warn(
         "cxxloop.install() is deprecated in favor of cxxloop.run()",
         DeprecationWarning,
@@ -22,7 +26,7 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Restore what install() replaced. Whatever was set over it since then stays."""
+    """Restore what install() replaced. Whatever was set over it since then stays. Without install() nothing happens."""
     global _undo
     undo, _undo = _undo, None
     if undo is not None:
