@@ -55,6 +55,7 @@ class StreamTransport final : public net::StreamHandler {
   void detach_from_loop(Gil gil) noexcept;
 
   [[nodiscard]] bool is_closing() const noexcept { return closing_; }
+  [[nodiscard]] bool is_paused() const noexcept { return paused_; }
   [[nodiscard]] bool is_reading() const noexcept { return !closing_ && !paused_; }
   [[nodiscard]] bool is_pinned() const noexcept { return pinned_; }
 

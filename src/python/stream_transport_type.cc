@@ -104,6 +104,7 @@ PyObject* get_server(PyObject* self, void*) { return native_of(self).server.new_
 PyObject* get_closing(PyObject* self, void*) { return PyBool_FromLong(native_of(self).is_closing()); }
 PyObject* get_conn_lost(PyObject* self, void*) { return PyLong_FromUnsignedLong(native_of(self).conn_lost); }
 PyObject* get_eof(PyObject* self, void*) { return PyBool_FromLong(native_of(self).eof_written); }
+PyObject* get_paused(PyObject* self, void*) { return PyBool_FromLong(native_of(self).is_paused()); }
 PyObject* get_protocol_paused(PyObject* self, void*) { return PyBool_FromLong(native_of(self).protocol_paused); }
 
 PyGetSetDef transport_getset[] = {
@@ -116,6 +117,7 @@ PyGetSetDef transport_getset[] = {
     {"_closing", get_closing, nullptr, nullptr, nullptr},
     {"_conn_lost", get_conn_lost, nullptr, nullptr, nullptr},
     {"_eof", get_eof, nullptr, nullptr, nullptr},
+    {"_paused", get_paused, nullptr, nullptr, nullptr},
     {"_protocol_paused", get_protocol_paused, nullptr, nullptr, nullptr},
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
