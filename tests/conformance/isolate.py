@@ -2,6 +2,7 @@
 """Runs each test in a forked process of its own, so that a crash or a hang is a result like any other."""
 
 import faulthandler
+import gc
 import json
 import os
 import selectors
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import time
 import unittest
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -48,15 +49,18 @@ class _Child:
 
 
 def run(
-    tests: Sequence[unittest.TestCase], jobs: int, seconds_max: float
+    tests: Sequence[unittest.TestCase], jobs: int, seconds_max: Callable[[unittest.TestCase], float]
 ) -> Iterator[tuple[unittest.TestCase, Outcome]]:
     """Yield each test with its outcome as it ends; `jobs` of them run at a time."""
+    gc.collect()
+    gc.freeze()  # many tests collect garbage: in their own objects, not in those of all test modules
     waiting = list(reversed(tests))
     with selectors.DefaultSelector() as selector:
         try:
             while waiting or selector.get_map():
                 while waiting and len(selector.get_map()) < jobs:
-                    child = _start(waiting.pop(), seconds_max)
+                    test = waiting.pop()
+                    child = _start(test, seconds_max(test))
                     selector.register(os.pidfd_open(child.pid), selectors.EVENT_READ, child)
                 ended = selector.select(_seconds_to_next_deadline(selector))
                 for key, _ in ended:

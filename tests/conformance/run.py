@@ -25,6 +25,7 @@ import isolate
 import loops
 
 EXPECTED = "expected"  # failed, and listed in expectations.txt
+EXPECTED_SECONDS_MAX = 10  # for a test that is expected to fail: it may hang
 COLUMNS = (isolate.PASSED, EXPECTED, isolate.FAILED, isolate.SKIPPED)
 
 
@@ -95,7 +96,11 @@ def main(arguments: list[str]) -> int:
             print(f"FAILED {name}: listed in expectations.txt, but there is no such test")
             verdicts[name] = isolate.FAILED
     started = time.monotonic()
-    for test, outcome in isolate.run(tests, options.jobs, options.seconds):
+
+    def seconds_max(test: unittest.TestCase) -> float:
+        return EXPECTED_SECONDS_MAX if cases.name_of(test) in expected else options.seconds
+
+    for test, outcome in isolate.run(tests, options.jobs, seconds_max):
         name = cases.name_of(test)
         verdict, detail = judge(outcome, expected.get(name))
         verdicts[name] = verdict
