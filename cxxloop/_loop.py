@@ -9,7 +9,7 @@ import selectors
 import socket
 from asyncio import constants, sslproto, trsock
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, TypeVarTuple, cast
 
 from . import _core
 from ._sendfile import FlowControlled
@@ -18,6 +18,8 @@ from ._signals import SignalWakeup
 
 # By its own name: the launcher makes asyncio.SelectorEventLoop mean this module's Loop.
 _SelectorEventLoop = asyncio.SelectorEventLoop
+
+_Ts = TypeVarTuple("_Ts")
 
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -62,6 +64,10 @@ class Loop(_core.Loop, _SelectorEventLoop):
         OSError: the kernel has no descriptors left for the poller.
     """
 
+    # asyncio's own, which typeshed does not know.
+    _internal_fds: int
+    _signal_handlers: dict[int, asyncio.Handle]
+
     def __init__(self, *, backend: str | None = None) -> None:
         if backend is None:
             backend = os.environ.get("CXXLOOP_BACKEND", "auto")
@@ -97,7 +103,7 @@ class Loop(_core.Loop, _SelectorEventLoop):
 
     # --- signals ----------------------------------------------------------------------------------------------
 
-    def add_signal_handler(self, sig: int, callback: Callable[..., Any], *args: Any) -> None:
+    def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
         """Call callback(*args) when the signal arrives; see asyncio.loop.add_signal_handler()."""
         with self._signal_wakeup.adding():
             super().add_signal_handler(sig, callback, *args)
@@ -207,7 +213,7 @@ class Loop(_core.Loop, _SelectorEventLoop):
         extra: Any = None,
         server: Any = None,
         context: contextvars.Context | None = None,
-        **timeouts: float | None,
+        **timeouts: Any,
     ) -> asyncio.Transport:
         ssl_protocol = sslproto.SSLProtocol(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
@@ -217,7 +223,7 @@ class Loop(_core.Loop, _SelectorEventLoop):
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
         if not isinstance(transp, _core.StreamTransport):
-            return cast(int, await super()._sendfile_native(transp, file, offset, count))
+            return cast(int, await super()._sendfile_native(transp, file, offset, count))  # type: ignore[misc]
         self._forget_transport(transp)
         resume_reading = transp.is_reading()
         transp.pause_reading()
@@ -233,7 +239,7 @@ class Loop(_core.Loop, _SelectorEventLoop):
     async def _sendfile_fallback(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
         if isinstance(transp, _core.StreamTransport):
             transp = FlowControlled(transp)
-        return cast(int, await super()._sendfile_fallback(transp, file, offset, count))
+        return cast(int, await super()._sendfile_fallback(transp, file, offset, count))  # type: ignore[misc]
 
     # --- servers ----------------------------------------------------------------------------------------------
 
@@ -248,7 +254,7 @@ class Loop(_core.Loop, _SelectorEventLoop):
         **keywords: Any,
     ) -> None:
         if sslcontext is not None:
-            super()._start_serving(
+            super()._start_serving(  # type: ignore[misc]
                 protocol_factory, sock, sslcontext, server, backlog, *timeouts_and_context, **keywords
             )
             return
@@ -258,7 +264,7 @@ class Loop(_core.Loop, _SelectorEventLoop):
     def _stop_serving(self, sock: socket.socket) -> None:
         if sock.fileno() >= 0:
             self._stop_listening(sock)
-        super()._stop_serving(sock)
+        super()._stop_serving(sock)  # type: ignore[misc]
 
     def _accept_failed(
         self,
