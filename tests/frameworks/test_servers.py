@@ -7,7 +7,8 @@ import signal
 import pytest
 from http_wire import BIG, connected, free_address, request, response, until_listening
 
-GUNICORN_WORKER = {"asyncio": "uvicorn_worker.UvicornWorker", "cxxloop": "cxxloop.gunicorn.UvicornWorker"}
+# The first worker's loop is asyncio's by name: the loop of UvicornWorker is uvloop where that is installed.
+GUNICORN_WORKER = {"asyncio": "uvicorn_worker.UvicornH11Worker", "cxxloop": "cxxloop.gunicorn.UvicornWorker"}
 LAUNCHER = {"asyncio": [], "cxxloop": ["cxxloop", "-m"]}
 
 
