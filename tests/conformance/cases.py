@@ -91,8 +91,6 @@ def load(loop_class: type) -> list[unittest.TestCase]:
             _give_loop(test, loop_class)
             tests.append(test)
     _close_loops_of_any_kind()
-    # Some tests rely on an earlier one having done this.
-    asyncio.set_event_loop(None)
     return tests
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Runs each test in a forked process of its own, so that a crash or a hang is a result like any other."""
 
+import asyncio
 import faulthandler
 import gc
 import json
@@ -93,6 +94,7 @@ def _run_in_child(child: _Child) -> None:
     for fd in (1, 2):
         os.dup2(child.output.fileno(), fd)
     faulthandler.enable()
+    asyncio.set_event_loop(None)  # some tests rely on an earlier one having done this; a fork forgets it
     result = unittest.TestResult()
     unittest.TestSuite([child.test]).run(result)
     for stream in (sys.stdout, sys.stderr):
