@@ -36,12 +36,21 @@ def main(arguments: list[str]) -> int:
 
 def tables(reports: list[Report]) -> str:
     versions = sorted({report["python"] for report in reports}, key=minor_of)
-    parts = []
-    for version in versions:
-        by_loop = {report["loop"]: report for report in reports if report["python"] == version}
-        loops = [loop for loop in LOOPS if loop in by_loop]
-        parts.append(f"### Python {version}\n\n{table([by_loop[loop] for loop in loops])}\n")
+    of_version = {
+        version: [r for loop in LOOPS for r in reports if (r["python"], r["loop"]) == (version, loop)]
+        for version in versions
+    }
+    parts = [f"{overview(of_version)}\n"]
+    parts += [f"### Python {version}\n\n{table(of_version[version])}\n" for version in versions]
     return "\n".join(parts)
+
+
+def overview(of_version: dict[str, list[Report]]) -> str:
+    lines = [["Python", *LOOPS], ["---", *("---:" for _ in LOOPS)]]
+    for version, reports in of_version.items():
+        totals = {report["loop"]: cell(count(report)["total"]) for report in reports}
+        lines.append([version, *(totals.get(loop, "-") for loop in LOOPS)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def minor_of(version: str) -> tuple[int, ...]:
