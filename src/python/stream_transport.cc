@@ -28,6 +28,13 @@ Ref socket_name(Gil gil, const ModuleState& state, PyObject* sock, int fd, bool 
   return Ref::steal(PyObject_CallMethodNoArgs(sock, peer ? state.names.getpeername : state.names.getsockname));
 }
 
+// What keeps the memory of `buffer` in place while bytes are received into it, when no Python code runs meanwhile: the
+// object itself if it owns its memory, else an export, because the memory may be gone with the export (PEP 688).
+Ref hold_memory(Gil, Ref buffer) noexcept {
+  if (PyByteArray_CheckExact(buffer.get()) || PyMemoryView_Check(buffer.get())) return buffer;
+  return Ref::steal(PyMemoryView_FromObject(buffer.get()));
+}
+
 // The TypeError of socket.recv_into(), which is what asyncio meets.
 void raise_not_writable(Gil, PyObject* buffer) noexcept {
   PyErr_Clear();
@@ -150,12 +157,15 @@ bool StreamTransport::resume_reading(Gil gil) noexcept {
 }
 
 std::optional<std::span<std::byte>> StreamTransport::on_read_target() noexcept {
-  if (!buffered_protocol_) return std::span<std::byte>();
+  if (!buffered_protocol_ && !read_buffer_) return std::span<std::byte>();
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
+  read_buffer_.reset();  // left by a read that found nothing; the protocol may be another one now
+  if (!buffered_protocol_) return std::span<std::byte>();
   const ContextScope scope(gil, read_context_.get());
   const Ref hint = Ref::steal(PyLong_FromLong(-1));
-  PyObject* const args[] = {protocol.get(), hint.get()};
+  const Ref receiver = Ref::borrow(protocol.get());
+  PyObject* const args[] = {receiver.get(), hint.get()};
   Ref buffer;
   if (hint && scope.entered()) {
     // Runs Python: get_buffer() may pause, close or abort us, or raise.
@@ -168,17 +178,17 @@ std::optional<std::span<std::byte>> StreamTransport::on_read_target() noexcept {
     fail(gil, "Fatal error: protocol.get_buffer() call failed.");
     return std::nullopt;
   }
+  Ref memory = hold_memory(gil, Ref::borrow(buffer.get()));
   Py_buffer view;
-  if (PyObject_GetBuffer(buffer.get(), &view, PyBUF_WRITABLE) < 0) {
+  if (!memory || PyObject_GetBuffer(memory.get(), &view, PyBUF_WRITABLE) < 0) {
     raise_not_writable(gil, buffer.get());
     fail(gil, "Fatal read error on socket transport");
     return std::nullopt;
   }
   const std::span<std::byte> target(static_cast<std::byte*>(view.buf), static_cast<size_t>(view.len));
-  // The export ends here so that no error path can forget it; no Python code runs before the bytes are in it, and
-  // read_buffer_ keeps the memory alive.
+  // This export ends here so that no error path can forget it; no Python code runs before the bytes are in it.
   PyBuffer_Release(&view);
-  read_buffer_ = std::move(buffer);
+  read_buffer_ = std::move(memory);
   // asyncio goes on with the read whatever get_buffer() did to the transport; so do we while somebody holds us.
   if (!stream_is_open() || Py_REFCNT(self_object()) == 1) return std::nullopt;
   return target;
@@ -219,8 +229,9 @@ void StreamTransport::on_eof() noexcept {
   const ContextScope scope(gil, read_context_.get());
   Ref keep_open;
   if (scope.entered() && log_debug(gil, "%r received EOF")) {
+    const Ref receiver = Ref::borrow(protocol.get());
     // Runs Python: as in deliver().
-    keep_open = Ref::steal(PyObject_CallMethodNoArgs(protocol.get(), state_.names.eof_received));
+    keep_open = Ref::steal(PyObject_CallMethodNoArgs(receiver.get(), state_.names.eof_received));
   }
   const int keep = keep_open ? PyObject_IsTrue(keep_open.get()) : -1;
   if (keep < 0) {
@@ -290,8 +301,9 @@ bool StreamTransport::call_connection_lost(Gil gil, PyObject* exception) noexcep
   const Ref pin = Ref::borrow(self_object());
   Ref outcome = Ref::borrow(Py_None);
   if (protocol_connected) {
+    const Ref receiver = Ref::borrow(protocol.get());
     // Runs Python: the protocol may do anything but bring us back.
-    outcome = Ref::steal(PyObject_CallMethodOneArg(protocol.get(), state_.names.connection_lost, exception));
+    outcome = Ref::steal(PyObject_CallMethodOneArg(receiver.get(), state_.names.connection_lost, exception));
   }
   Ref error = outcome ? Ref() : take_exception(gil);
   if (empty_waiter) {
@@ -376,9 +388,10 @@ void StreamTransport::finalize(Gil gil) noexcept {
   }
   if (stream_is_open()) {
     flush_corked();
-    (void)stream_.release();  // unpinned: no op is in the kernel
+    (void)stream_.release();
   }
   close_socket(gil);
+  update_pin();  // the garbage collector finalizes pinned transports too, with a loop that nobody closed
 }
 
 void StreamTransport::detach_from_loop(Gil) noexcept {

@@ -157,8 +157,9 @@ size_t StreamTransport::write_buffer_size(Gil) noexcept {
 // --- flow control ---------------------------------------------------------------------------------------------
 
 bool StreamTransport::tell_flow(Gil gil, PyObject* method, const char* failure) noexcept {
+  const Ref receiver = Ref::borrow(protocol.get());
   // Runs Python: the protocol may write, close or abort.
-  if (Ref::steal(PyObject_CallMethodNoArgs(protocol.get(), method))) return true;
+  if (Ref::steal(PyObject_CallMethodNoArgs(receiver.get(), method))) return true;
   Ref exception = take_exception(gil);
   if (is_exit(exception.get())) {
     set_exception(gil, std::move(exception));

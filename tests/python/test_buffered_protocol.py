@@ -3,6 +3,7 @@
 
 import asyncio
 import socket
+import sys
 
 import pytest
 from recorder import BufferedRecorder, Recorder, attached, receive_all, tcp_pair
@@ -258,5 +259,57 @@ def test_eof_received(run, keep):
             transport.close()
             await protocol.until_event("connection_lost")
             assert (await receive_all(peer) == b"after") is keep
+
+    run(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="__buffer__() is new in 3.12")
+def test_a_buffer_whose_memory_dies_with_its_export(run):
+    class Exporter:
+        def __len__(self):
+            return 1 << 20
+
+        def __buffer__(self, flags):
+            return memoryview(bytearray(1 << 20))
+
+        def __release_buffer__(self, view):
+            view.release()
+
+    async def main():
+        counts = []
+        protocol = BufferedRecorder()
+        protocol.reactions["get_buffer"] = lambda p: Exporter()
+        protocol.buffer_updated = counts.append
+        async with attached(protocol) as (_, _, peer):
+            peer.sendall(bytes(50_000))
+            peer.shutdown(socket.SHUT_WR)
+            await protocol.until_event("connection_lost")
+        assert sum(counts) == 50_000
+
+    run(main())
+
+
+def test_a_plain_protocol_after_a_read_that_found_nothing(loop, run):
+    async def main():
+        plain = Recorder()
+        protocol = BufferedRecorder()
+
+        def steal(protocol):
+            assert loop_socket.recv(100) == b"stolen"
+            loop.call_soon(switch)
+
+        def switch():
+            transport.set_protocol(plain)
+            peer.sendall(b"seen")
+
+        protocol.reactions["get_buffer"] = steal
+        with tcp_pair() as (loop_socket, peer):
+            transport, _ = await loop.create_connection(lambda: protocol, sock=loop_socket)
+            peer.sendall(b"stolen")
+            await plain.until_bytes(4)
+            assert plain.data == b"seen"
+            assert "buffer_updated" not in protocol.events
+            transport.close()
+            await plain.until_event("connection_lost")
 
     run(main())
