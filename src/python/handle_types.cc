@@ -133,21 +133,25 @@ void handle_dealloc(PyObject* self) {
   HandleObject& handle = as_handle(self);
   ModuleState& state = *handle.state;
   PyObject_GC_UnTrack(self);
+  Py_TRASHCAN_BEGIN(self, handle_dealloc)  // a handle may be the argument of a handle, and so on
   PyObject_ClearWeakRefs(self);
   handle_clear(self);
   handle.cancelled = false;
   recycle(handle, state.handle_freelist, Py_TYPE(self) == state.handle_type);
+  Py_TRASHCAN_END
 }
 
 void timer_dealloc(PyObject* self) {
   HandleObject& handle = as_handle(self);
   ModuleState& state = *handle.state;
   PyObject_GC_UnTrack(self);
+  Py_TRASHCAN_BEGIN(self, timer_dealloc)
   PyObject_ClearWeakRefs(self);
   Py_CLEAR(as_timer(self).when);
   handle_clear(self);
   handle.cancelled = false;
   recycle(handle, state.timer_freelist, Py_TYPE(self) == state.timer_handle_type);
+  Py_TRASHCAN_END
 }
 
 PyGetSetDef handle_getset[] = {

@@ -160,3 +160,15 @@ def test_get_context_of_a_handle(loop):
     assert isinstance(default.get_context(), contextvars.Context)
     assert default.get_context() is default.get_context()
     default.cancel()
+
+
+@pytest.mark.parametrize("leading", [("call_soon",), ("call_later", 1000)])
+def test_a_long_chain_of_handles_dies_without_deep_recursion(loop_factory, leading):
+    loop = loop_factory()
+    name, *first = leading
+    schedule = getattr(loop, name)
+    head = None
+    for _ in range(200_000):
+        head = schedule(*first, len, head)
+    loop.close()
+    del head
