@@ -58,6 +58,8 @@ Errno sleep_in_kernel(LoopCore& core, Deadline deadline) noexcept {
 }
 
 bool poll(Gil gil, LoopCore& core) noexcept {
+  // Runs Python: handlers of signals that came while native code ran, which must not wait for the end of a sleep.
+  if (core.ready.empty() && PyErr_CheckSignals() < 0) return false;
   Errno error = Errno::ok;
   Deadline deadline = Deadline::immediate();
   if (core.ready.empty() && !core.stopping && !next_deadline(gil, core, &deadline)) return false;

@@ -2,6 +2,7 @@
 """Signals: handlers of the loop, handlers of Python, Ctrl-C."""
 
 import asyncio
+import ctypes
 import os
 import signal
 import threading
@@ -457,3 +458,14 @@ def test_an_uncaught_ctrl_c_ends_the_process_as_usual(script):
     _, stderr = child.communicate(timeout=20)
     assert stderr.rstrip().endswith("KeyboardInterrupt")
     assert child.returncode == -signal.SIGINT
+
+
+def test_a_signal_during_a_native_callback_does_not_wait_for_the_end_of_a_sleep(loop, python_handler):
+    raise_signal = ctypes.PyDLL(None)["raise"]  # unlike signal.raise_signal() it does not run the handler itself
+    loop.call_soon(raise_signal, int(SIGNAL))
+    late = loop.call_later(30, loop.stop)
+    python_handler(lambda signum, frame: loop.call_soon(loop.stop))
+    started = time.monotonic()
+    loop.run_forever()
+    assert time.monotonic() - started < 10
+    late.cancel()
