@@ -152,7 +152,11 @@ PyObject* loop_time(PyObject*, PyObject*) { return PyFloat_FromDouble(seconds_of
 
 PyObject* loop_get_debug(PyObject* self, PyObject*) { return PyBool_FromLong(core_of(self).debug); }
 
-PyObject* loop_is_closed(PyObject* self, PyObject*) { return PyBool_FromLong(core_of(self).closed); }
+// One that could not be opened is closed, so that asyncio's __del__ has nothing to say about it.
+PyObject* loop_is_closed(PyObject* self, PyObject*) {
+  const LoopCore& core = core_of(self);
+  return PyBool_FromLong(core.closed || core.backend == nullptr);
+}
 
 PyObject* loop_create_future(PyObject* self, PyObject*) { return make_future(Gil::in_slot(), core_of(self)).release(); }
 

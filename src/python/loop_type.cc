@@ -28,7 +28,7 @@ void close_core(Gil gil, LoopCore& core) noexcept {
   for (auto& files : core.watched_files) {
     for (PyObject*& file : files) Py_CLEAR(file);
   }
-  core.sock_buffer.reset();
+  core.read_buffer.reset();
 }
 
 // --- methods --------------------------------------------------------------------------------------------------
@@ -48,6 +48,7 @@ PyObject* loop_open(PyObject* self, PyObject* backend_name) {
     PyErr_Format(PyExc_ValueError, "unknown backend %R: choose 'auto' or 'libev'", backend_name);
     return nullptr;
   }
+  if (core.backend != nullptr) Py_RETURN_NONE;  // a second __init__(), by classes with several bases
   Errno why = Errno::ok;
   core.backend = io::make_backend(kind, &why);
   if (core.backend == nullptr) return raise_errno(gil, why);
@@ -101,7 +102,11 @@ PyMethodDef life_methods[] = {
 // --- attributes asyncio's Python code assigns and reads -------------------------------------------------------
 
 int set_bool(bool& target, PyObject* value) noexcept {
-  const int truth = value != nullptr ? PyObject_IsTrue(value) : -1;
+  if (value == nullptr) {
+    PyErr_SetString(PyExc_AttributeError, "a loop cannot do without this attribute");
+    return -1;
+  }
+  const int truth = PyObject_IsTrue(value);
   if (truth < 0) return -1;
   target = truth == 1;
   return 0;
@@ -235,6 +240,7 @@ int loop_clear(PyObject* self) {
   core.exit_exception.reset();
   core.spare_context.reset();
   close_core(Gil::in_slot(), core);
+  clear_queues(Gil::in_slot(), core);  // what asyncio's own code has queued after the end
   return 0;
 }
 

@@ -293,3 +293,65 @@ def test_attributes_and_subclasses(loop_factory):
 )
 def test_the_process_ends_well_with_an_unclosed_loop(run_script, source):
     run_script(source)
+
+
+def test_a_second_init_keeps_what_the_loop_serves(loop_factory, socket_pair):
+    loop = loop_factory()
+    ours, peer = socket_pair()
+
+    async def main():
+        _, writer = await asyncio.open_connection(sock=ours)
+        loop.__init__()
+        writer.write(b"still here")
+        assert await loop.sock_recv(peer, 100) == b"still here"
+        writer.close()
+        await writer.wait_closed()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # the wake-up sockets of asyncio's first life
+        loop.run_until_complete(main())
+        loop.close()
+        gc.collect()
+
+
+@pytest.mark.cxxloop_only(reason="asyncio's destructor complains about a loop that was never made")
+@pytest.mark.filterwarnings("error")
+def test_a_loop_that_could_not_be_opened_dies_silently(loop_factory):
+    import cxxloop
+
+    with pytest.raises(ValueError, match="unknown backend"):
+        cxxloop.Loop(backend="none of these")
+    assert cxxloop.Loop.__new__(cxxloop.Loop).is_closed()
+    gc.collect()
+
+
+def test_an_unclosed_loop_in_a_cycle_with_its_transport_dies(loop_factory, socket_pair):
+    ours, _ = socket_pair()
+
+    class Protocol(asyncio.Protocol):
+        pass
+
+    def make():
+        loop = loop_factory()
+        protocol = Protocol()
+        protocol.transport, _ = loop.run_until_complete(loop.create_connection(lambda: protocol, sock=ours))
+        loop.run_until_complete(asyncio.sleep(0))
+        protocol.loop = loop
+        return weakref.ref(protocol)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        protocol = make()
+        gc.collect()
+        assert protocol() is None
+
+
+def test_a_handle_queued_after_close_dies_with_the_loop(loop_factory):
+    loop = loop_factory()
+    handle = loop.call_soon(len)
+    loop.close()
+    loop._add_callback(handle)
+    dead = weakref.ref(loop)
+    del loop, handle
+    gc.collect()
+    assert dead() is None
