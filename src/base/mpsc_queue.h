@@ -8,6 +8,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 
 namespace cxxloop {
 
@@ -55,8 +56,13 @@ class MpscQueue {
   }
 
  private:
-  alignas(64) std::atomic<MpscNode*> head_;  // where producers append; a cache line of their own
-  alignas(64) MpscNode* tail_;               // where the consumer takes
+  // Padding instead of alignas(64): objects of Python, which the queue is a part of, are aligned to 16 bytes only.
+  static constexpr size_t cache_line_size = 64;
+
+  [[maybe_unused]] std::byte before_head_[cache_line_size];
+  std::atomic<MpscNode*> head_;  // where producers append; a cache line of their own
+  [[maybe_unused]] std::byte before_tail_[cache_line_size];
+  MpscNode* tail_;               // where the consumer takes
   MpscNode stub_;
 };
 

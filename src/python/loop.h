@@ -11,6 +11,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <vector>
 
 #include "base/clock.h"
@@ -66,7 +67,8 @@ struct LoopCore {
   PollPacing pacing;
   std::vector<StreamTransportObject*> transports;  // by descriptor; borrowed unless the transport is pinned
   std::vector<ListenerObject*> listeners;          // owned references
-  std::unique_ptr<std::byte[]> sock_buffer;        // for sock_recv: bytes are copied out at their exact size
+  static constexpr size_t read_buffer_size = 256 * 1024;  // what asyncio reads at once
+  std::unique_ptr<std::byte[]> read_buffer;        // of sock_recv and pipes: bytes are copied out at their exact size
   Ref spare_context;                           // empty, for handles without a context of their own
   Ref task_factory;                            // null: asyncio.Task
   Ref exit_exception;                          // a SystemExit/KeyboardInterrupt on its way out of run_forever()
@@ -89,6 +91,7 @@ struct LoopObject {
 
   LoopCore& core() noexcept { return *reinterpret_cast<LoopCore*>(core_storage); }
 };
+static_assert(alignof(LoopObject) <= 16, "Python's allocator aligns its objects to 16 bytes");
 
 inline PyObject* as_object(LoopObject& loop) noexcept { return reinterpret_cast<PyObject*>(&loop); }
 inline LoopCore& core_of(PyObject* loop) noexcept { return reinterpret_cast<LoopObject*>(loop)->core(); }
@@ -146,6 +149,8 @@ int visit_listener(ListenerObject* listener, visitproc visit, void* arg) noexcep
 extern PyMethodDef schedule_methods[];
 extern PyMethodDef watch_methods[];
 extern PyMethodDef sock_methods[];
+// The loop's buffer for one read. Empty: no memory, the indicator is set.
+std::span<std::byte> read_buffer(Gil gil, LoopCore& core) noexcept;
 void run_sock_op(Gil gil, LoopCore& core, PyObject* op) noexcept;
 void abandon_sock_op(Gil gil, PyObject* op) noexcept;
 [[nodiscard]] bool add_sock_op_type(Gil gil, PyObject* module, ModuleState& state) noexcept;
