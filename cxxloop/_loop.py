@@ -14,7 +14,9 @@ from typing import Any, TypeVarTuple, cast
 from . import _core
 from ._sendfile import FlowControlled
 from ._dns import answers_getaddrinfo_at_once, answers_getnameinfo_at_once
+from ._pipes import ReadPipeTransport, WritePipeTransport
 from ._signals import SignalWakeup
+from ._subprocess import can_watch_exits, start_process
 
 # By its own name: the launcher makes asyncio.SelectorEventLoop mean this module's Loop.
 _SelectorEventLoop = asyncio.SelectorEventLoop
@@ -265,6 +267,24 @@ class Loop(_core.Loop, _SelectorEventLoop):
         if sock.fileno() >= 0:
             self._stop_listening(sock)
         super()._stop_serving(sock)  # type: ignore[misc]
+
+    # --- pipes and processes ----------------------------------------------------------------------------------
+
+    def _make_read_pipe_transport(
+        self, pipe: Any, protocol: Any, waiter: Any = None, extra: Any = None
+    ) -> asyncio.ReadTransport:
+        return ReadPipeTransport(self, pipe, protocol, waiter, extra)
+
+    def _make_write_pipe_transport(
+        self, pipe: Any, protocol: Any, waiter: Any = None, extra: Any = None
+    ) -> asyncio.WriteTransport:
+        return WritePipeTransport(self, pipe, protocol, waiter, extra)
+
+    async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> asyncio.SubprocessTransport:
+        if not can_watch_exits(self):
+            asyncio_loop: Any = super()
+            return cast(asyncio.SubprocessTransport, await asyncio_loop._make_subprocess_transport(*args, **kwargs))
+        return await start_process(self, *args, **kwargs)
 
     def _accept_failed(
         self,

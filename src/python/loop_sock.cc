@@ -16,8 +16,6 @@ namespace {
 
 using net::Direction;
 
-constexpr size_t sock_buffer_size = 256 * 1024;
-
 enum class SockOpKind : uint8_t { recv, recv_into, sendall };
 
 // waiting -> done (result, error, release, or its watch went to another).
@@ -49,14 +47,14 @@ Ref receive_bytes(Gil gil, LoopCore& core, int fd, size_t size, Errno* error) no
   Ref bytes;
   std::span<std::byte> target;
   if (size == 0) return Ref::steal(PyBytes_FromStringAndSize(nullptr, 0));  // as socket.recv(), which asks nobody
-  if (size > sock_buffer_size) {
+  if (size > LoopCore::read_buffer_size) {
     bytes = Ref::steal(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(size)));
     if (!bytes) return {};
     target = {reinterpret_cast<std::byte*>(PyBytes_AS_STRING(bytes.get())), size};
   } else {
-    if (core.sock_buffer == nullptr) core.sock_buffer.reset(new (std::nothrow) std::byte[sock_buffer_size]);
-    if (core.sock_buffer == nullptr) return Ref::steal(PyErr_NoMemory());
-    target = {core.sock_buffer.get(), size};
+    const std::span<std::byte> buffer = read_buffer(gil, core);
+    if (buffer.empty()) return {};
+    target = buffer.first(size);
   }
   Result<size_t> received = io::receive(fd, target);
   if (!received.ok()) {
@@ -234,6 +232,15 @@ PyGetSetDef op_getset[] = {
 };
 
 }  // namespace
+
+std::span<std::byte> read_buffer(Gil, LoopCore& core) noexcept {
+  if (core.read_buffer == nullptr) core.read_buffer.reset(new (std::nothrow) std::byte[LoopCore::read_buffer_size]);
+  if (core.read_buffer == nullptr) {
+    PyErr_NoMemory();
+    return {};
+  }
+  return {core.read_buffer.get(), LoopCore::read_buffer_size};
+}
 
 // The descriptor is ready: try again.
 void run_sock_op(Gil gil, LoopCore& core, PyObject* object) noexcept {

@@ -5,6 +5,7 @@
 #include "python/handle.h"
 #include "python/loop.h"
 #include "python/module_state.h"
+#include "python/pipe_transport.h"
 #include "python/stream_transport.h"
 
 namespace cxxloop::python {
@@ -17,8 +18,8 @@ int module_exec(PyObject* module) {
   ModuleState& state = state_of(module);
   const bool added = init_module_state(gil, state) && add_handle_types(gil, module, state) &&
                      add_sock_op_type(gil, module, state) && add_listener_type(gil, module, state) &&
-                     add_stream_transport_type(gil, module, state) && add_loop_type(gil, module, state) &&
-                     add_bindings(gil, module);
+                     add_stream_transport_type(gil, module, state) && add_pipe_types(gil, module, state) &&
+                     add_loop_type(gil, module, state) && add_bindings(gil, module);
   return added ? 0 : -1;
 }
 

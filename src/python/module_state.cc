@@ -81,6 +81,7 @@ int traverse_module_state(ModuleState& state, visitproc visit, void* arg) noexce
   Py_VISIT(state.sock_op_type);
   Py_VISIT(state.listener_type);
   return 0;
+  Py_VISIT(state.pipe_buffer_type);
 }
 
 void clear_module_state(ModuleState& state) noexcept {
@@ -100,6 +101,7 @@ void clear_module_state(ModuleState& state) noexcept {
   Py_CLEAR(state.listener_type);
 }
 
+  Py_CLEAR(state.pipe_buffer_type);
 ModuleState* state_of_type(PyTypeObject* type) noexcept {
   PyObject* const module = PyType_GetModuleByDef(type, &core_module);
   return module != nullptr ? static_cast<ModuleState*>(PyModule_GetState(module)) : nullptr;
