@@ -47,6 +47,8 @@ class StreamTransport final : public net::StreamHandler {
   [[nodiscard]] bool set_write_limits(Gil gil, PyObject* high, PyObject* low) noexcept;
   PyObject* make_empty_waiter(Gil gil) noexcept;
   PyObject* repr(Gil gil) noexcept;
+  // Send what waits for the end of the callback.
+  void send_held_back() noexcept;
   // Bytes the kernel has not taken; what waits for the end of the callback is sent first.
   [[nodiscard]] size_t write_buffer_size(Gil gil) noexcept;
   // The last reference is gone (asyncio's __del__).

@@ -27,7 +27,11 @@ PyObject* transport_write_eof(PyObject* self, PyObject*) { return none_if(native
 PyObject* transport_can_write_eof(PyObject*, PyObject*) { Py_RETURN_TRUE; }
 PyObject* transport_close(PyObject* self, PyObject*) { return none_if(native_of(self).close(Gil::in_slot())); }
 PyObject* transport_abort(PyObject* self, PyObject*) { return none_if(native_of(self).abort(Gil::in_slot())); }
-PyObject* transport_is_closing(PyObject* self, PyObject*) { return PyBool_FromLong(native_of(self).is_closing()); }
+// StreamWriter.drain() asks this, and who drains may block afterwards: what is held back leaves now.
+PyObject* transport_is_closing(PyObject* self, PyObject*) {
+  native_of(self).send_held_back();
+  return PyBool_FromLong(native_of(self).is_closing());
+}
 PyObject* transport_is_reading(PyObject* self, PyObject*) { return PyBool_FromLong(native_of(self).is_reading()); }
 PyObject* transport_pause_reading(PyObject* self, PyObject*) {
   return none_if(native_of(self).pause_reading(Gil::in_slot()));

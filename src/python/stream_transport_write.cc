@@ -148,8 +148,14 @@ void StreamTransport::flush_corked() noexcept {
   stream_.flush();
 }
 
+void StreamTransport::send_held_back() noexcept {
+  if (!stream_.is_linked() || !stream_is_open()) return;
+  flush_corked();
+  update_pin();
+}
+
 size_t StreamTransport::write_buffer_size(Gil) noexcept {
-  if (stream_is_open()) flush_corked();
+  send_held_back();
   update_pin();
   return stream_.queued_bytes();
 }

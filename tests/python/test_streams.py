@@ -404,3 +404,17 @@ def test_written_bytes_are_sent_when_the_coroutine_yields(run):
             await writer.wait_closed()
 
     run(main())
+
+
+def test_drained_bytes_are_sent_before_the_coroutine_blocks(run):
+    async def main():
+        with tcp_pair() as (left, peer):
+            _, writer = await asyncio.open_connection(sock=left)
+            peer.settimeout(5)
+            writer.write(b"now")
+            await writer.drain()
+            assert peer.recv(3) == b"now"  # no turn of the loop in between
+            writer.close()
+            await writer.wait_closed()
+
+    run(main())
