@@ -243,6 +243,24 @@ class Loop(_core.Loop, _SelectorEventLoop):
             transp = FlowControlled(transp)
         return cast(int, await super()._sendfile_fallback(transp, file, offset, count))  # type: ignore[misc]
 
+    # --- pipes and processes ----------------------------------------------------------------------------------
+
+    def _make_read_pipe_transport(
+        self, pipe: Any, protocol: Any, waiter: Any = None, extra: Any = None
+    ) -> asyncio.ReadTransport:
+        return ReadPipeTransport(self, pipe, protocol, waiter, extra)
+
+    def _make_write_pipe_transport(
+        self, pipe: Any, protocol: Any, waiter: Any = None, extra: Any = None
+    ) -> asyncio.WriteTransport:
+        return WritePipeTransport(self, pipe, protocol, waiter, extra)
+
+    async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> asyncio.SubprocessTransport:
+        if not can_watch_exits(self):
+            asyncio_loop: Any = super()
+            return cast(asyncio.SubprocessTransport, await asyncio_loop._make_subprocess_transport(*args, **kwargs))
+        return await start_process(self, *args, **kwargs)
+
     # --- servers ----------------------------------------------------------------------------------------------
 
     def _start_serving(
@@ -267,24 +285,6 @@ class Loop(_core.Loop, _SelectorEventLoop):
         if sock.fileno() >= 0:
             self._stop_listening(sock)
         super()._stop_serving(sock)  # type: ignore[misc]
-
-    # --- pipes and processes ----------------------------------------------------------------------------------
-
-    def _make_read_pipe_transport(
-        self, pipe: Any, protocol: Any, waiter: Any = None, extra: Any = None
-    ) -> asyncio.ReadTransport:
-        return ReadPipeTransport(self, pipe, protocol, waiter, extra)
-
-    def _make_write_pipe_transport(
-        self, pipe: Any, protocol: Any, waiter: Any = None, extra: Any = None
-    ) -> asyncio.WriteTransport:
-        return WritePipeTransport(self, pipe, protocol, waiter, extra)
-
-    async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> asyncio.SubprocessTransport:
-        if not can_watch_exits(self):
-            asyncio_loop: Any = super()
-            return cast(asyncio.SubprocessTransport, await asyncio_loop._make_subprocess_transport(*args, **kwargs))
-        return await start_process(self, *args, **kwargs)
 
     def _accept_failed(
         self,

@@ -80,8 +80,8 @@ int traverse_module_state(ModuleState& state, visitproc visit, void* arg) noexce
   Py_VISIT(state.stream_transport_type);
   Py_VISIT(state.sock_op_type);
   Py_VISIT(state.listener_type);
-  return 0;
   Py_VISIT(state.pipe_buffer_type);
+  return 0;
 }
 
 void clear_module_state(ModuleState& state) noexcept {
@@ -99,9 +99,9 @@ void clear_module_state(ModuleState& state) noexcept {
   Py_CLEAR(state.stream_transport_type);
   Py_CLEAR(state.sock_op_type);
   Py_CLEAR(state.listener_type);
+  Py_CLEAR(state.pipe_buffer_type);
 }
 
-  Py_CLEAR(state.pipe_buffer_type);
 ModuleState* state_of_type(PyTypeObject* type) noexcept {
   PyObject* const module = PyType_GetModuleByDef(type, &core_module);
   return module != nullptr ? static_cast<ModuleState*>(PyModule_GetState(module)) : nullptr;

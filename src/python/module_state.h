@@ -68,9 +68,9 @@ struct ModuleState {
   PyTypeObject* stream_transport_type;
   PyTypeObject* sock_op_type;
   PyTypeObject* listener_type;
+  PyTypeObject* pipe_buffer_type;
   PyObject* kwnames_loop;     // ("loop",)
   HandleFreelist handle_freelist;
-  PyTypeObject* pipe_buffer_type;
   HandleFreelist timer_freelist;
 };
 

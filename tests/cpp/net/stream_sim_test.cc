@@ -7,7 +7,7 @@
 namespace cxxloop::net {
 namespace {
 
-constexpr size_t decisions_max = 1500;
+constexpr size_t decisions_max = 800;
 
 std::string broken_promise(uint64_t seed, bool gentle) {
   sim::SeededChoices choices(seed * 2 + 1, decisions_max);
