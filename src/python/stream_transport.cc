@@ -129,7 +129,7 @@ bool StreamTransport::start_reading(Gil gil) noexcept {
 
 // Each start captures the current context for the callbacks to come, as asyncio's reader handles do.
 bool StreamTransport::resume_stream(Gil gil) noexcept {
-  if (!stream_is_open()) return true;  // the loop is closed
+  if (!stream_is_open()) return check_closed(gil, core_of(loop.get()));
   read_context_ = call_context ? Ref::borrow(call_context.get()) : Ref::steal(PyContext_CopyCurrent());
   if (!read_context_) return false;
   expect_io(*core_);

@@ -7,6 +7,7 @@ import gc
 import logging
 import socket
 import sys
+import warnings
 import weakref
 
 import pytest
@@ -346,3 +347,21 @@ def test_second_transport_on_one_socket_is_refused(loop, run):
                 await loop.create_connection(Recorder, sock=sock)
 
     run(main())
+
+
+@pytest.mark.parametrize("call", ["close", "abort", "resume_reading"])
+def test_what_needs_the_loop_is_refused_once_it_is_closed(loop_factory, call):
+    loop = loop_factory()
+    left, right = socket.socketpair()
+    transport, _ = loop.run_until_complete(loop.create_connection(asyncio.Protocol, sock=left))
+    if call == "resume_reading":
+        transport.pause_reading()
+    loop.close()
+    with pytest.raises(RuntimeError, match="^Event loop is closed$"):
+        getattr(transport, call)()
+    right.close()
+    left.close()
+    with contextlib.suppress(RuntimeError), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        del transport
+        gc.collect()
