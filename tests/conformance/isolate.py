@@ -94,6 +94,7 @@ def _run_in_child(child: _Child) -> None:
     for fd in (1, 2):
         os.dup2(child.output.fileno(), fd)
     faulthandler.enable()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if a shell runs us in the background
     asyncio.set_event_loop(None)  # some tests rely on an earlier one having done this; a fork forgets it
     result = unittest.TestResult()
     unittest.TestSuite([child.test]).run(result)
