@@ -236,6 +236,8 @@ void StreamTransport::on_eof() noexcept {
   const int keep = keep_open ? PyObject_IsTrue(keep_open.get()) : -1;
   if (keep < 0) {
     fail(gil, "Fatal error: protocol.eof_received() call failed.");
+    // KeyboardInterrupt has left us open: asyncio's reader would meet the end of the stream again in the next run.
+    if (is_reading() && stream_is_open()) (void)stream_.start_reading();
   } else if (keep == 0 && !close(gil)) {
     leave_run_forever(gil, *core_);
   }

@@ -238,11 +238,14 @@ void StreamTransport::on_sent() noexcept {
   LoopCore& core = core_of(loop.get());
   if (conn_lost == 0) {
     const ContextScope scope(gil, write_context_.get());
-    bool go_on = scope.entered() && maybe_resume_protocol(gil);
+    const bool resumed = scope.entered() && maybe_resume_protocol(gil);
+    // KeyboardInterrupt, say. Nobody comes back for what a drained queue must be followed by, so that goes on.
+    if (!resumed) report_or_leave(gil, core, "Exception in callback StreamTransport.on_sent()");
     // What resume_writing() wrote: nothing else would tell a closing transport that its last byte is gone.
-    if (go_on && closing_ && stream_is_open()) flush_corked();
-    if (go_on && conn_lost == 0 && stream_is_open() && stream_.queued_bytes() == 0) go_on = on_drained(gil);
-    if (!go_on) report_or_leave(gil, core, "Exception in callback StreamTransport.on_sent()");
+    if (closing_ && stream_is_open()) flush_corked();
+    if (conn_lost == 0 && stream_is_open() && stream_.queued_bytes() == 0 && !on_drained(gil)) {
+      report_or_leave(gil, core, "Exception in callback StreamTransport.on_sent()");
+    }
   }
   update_pin();
 }

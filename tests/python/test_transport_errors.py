@@ -365,3 +365,37 @@ def test_what_needs_the_loop_is_refused_once_it_is_closed(loop_factory, call):
         warnings.simplefilter("ignore", ResourceWarning)
         del transport
         gc.collect()
+
+
+def test_an_exit_in_eof_received_does_not_lose_the_end_of_the_stream(loop, run, reported):
+    def leave(protocol):
+        del protocol.reactions["eof_received"]
+        raise KeyboardInterrupt
+
+    with tcp_pair() as (left, right):
+        protocol = Recorder(eof_received=leave)
+        run(loop.create_connection(lambda: protocol, sock=left))
+        right.shutdown(socket.SHUT_WR)
+        with pytest.raises(KeyboardInterrupt):
+            run(protocol.until_event("connection_lost"))
+        run(protocol.until_event("connection_lost"))
+        assert protocol.events.count("eof_received") == 2
+    assert reported == []
+
+
+@pytest.mark.cxxloop_only(reason="asyncio's transport never closes: its writer trips over the empty queue for ever")
+def test_an_exit_in_resume_writing_does_not_keep_a_closing_transport_open(loop, run, reported):
+    def leave(protocol):
+        raise KeyboardInterrupt
+
+    with tcp_pair() as (left, right):
+        protocol = Recorder(resume_writing=leave)
+        transport, _ = run(loop.create_connection(lambda: protocol, sock=left))
+        fill(transport)
+        transport.close()
+        receiver = loop.create_task(receive_all(right))
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(receiver)
+        run(protocol.until_event("connection_lost"))
+        run(receiver)
+    assert reported == []
