@@ -5,7 +5,8 @@
 // Decision: real subclasses of asyncio's classes, whose slots stay empty: every attribute asyncio's Python code reads
 // (_callback, _args, ...) is shadowed by a getter on the native fields, so repr(), ordering and _run() are asyncio's own.
 // Decision: a handle is not tracked by the garbage collector while only the loop holds it, because a collector visit
-// and two list operations per callback are measurable; settle_handle() tracks it when the loop lets go of it.
+// and two list operations per callback are measurable; settle_handle() tracks it when the loop lets go of it. Timers
+// are tracked from the start: who asks for one keeps it.
 // Thread: loop thread; cancel() of a thread-safe handle from any thread that holds the GIL.
 #pragma once
 

@@ -47,7 +47,7 @@ int set_source_traceback(PyObject* self, PyObject* value, void*) {
 // Drop a timer from its loop's heap; the heap's reference goes with it. The caller holds another.
 void unschedule(HandleObject& handle) noexcept {
   TimerHandleObject& timer = reinterpret_cast<TimerHandleObject&>(handle);
-  if (!timer.node.queued()) return;
+  if (!timer.node.queued() || handle.loop == nullptr) return;  // null: both are garbage, the collector has begun
   handle.loop->core().timers.remove(&timer.node);
   settle_handle(as_object(&handle));
 }

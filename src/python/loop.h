@@ -117,6 +117,8 @@ Ref make_future(Gil gil, LoopCore& core) noexcept;
 
 // --- a turn (loop_run.cc) -------------------------------------------------------------------------------------
 PyObject* run_turns(Gil gil, LoopCore& core) noexcept;
+// Queue handles that other threads sent, the oldest first. False: no memory, the indicator is set.
+[[nodiscard]] bool take_from_threads(Gil gil, LoopCore& core, size_t handles_max) noexcept;
 // The program has just sent something or begun to watch: look at the kernel at every turn for a while.
 inline void expect_io(LoopCore& core) noexcept { core.pacing.empty_polls = 0; }
 // A callback of the backend failed with the indicator set: run_turns() will raise it.

@@ -10,15 +10,8 @@
 namespace cxxloop::python {
 namespace {
 
-// Moves a bounded number of handles from other threads to the ready queue.
 bool drain_inbox(Gil gil, LoopCore& core) noexcept {
-  if (core.inbox.empty()) return true;
-  for (size_t moved = 0; moved < ThreadsafeInbox::batch_max; ++moved) {
-    HandleObject* const handle = core.inbox.pop();
-    if (handle == nullptr) break;
-    if (!push_ready(gil, core, Ref::steal(as_object(handle)))) return false;
-  }
-  return true;
+  return core.inbox.empty() || take_from_threads(gil, core, ThreadsafeInbox::batch_max);
 }
 
 // There is work: is it time to look at the kernel all the same?
@@ -151,6 +144,15 @@ bool run_turn(Gil gil, LoopCore& core) noexcept {
 
 }  // namespace
 
+bool take_from_threads(Gil gil, LoopCore& core, size_t handles_max) noexcept {
+  for (size_t moved = 0; moved < handles_max; ++moved) {
+    HandleObject* const handle = core.inbox.pop();
+    if (handle == nullptr) break;
+    if (!push_ready(gil, core, Ref::steal(as_object(handle)))) return false;
+  }
+  return true;
+}
+
 bool notice_replaced_time(Gil, LoopCore& core) noexcept {
   PyObject* const type = reinterpret_cast<PyObject*>(Py_TYPE(as_object(core.self)));
   const Ref of_class = Ref::steal(PyObject_GetAttr(type, core.state.names.time));
@@ -184,6 +186,8 @@ PyObject* run_turns(Gil gil, LoopCore& core) noexcept {
   }
   core.in_turn = false;
   if (!go_on) return nullptr;
+  // What threads sent before the end comes before what is called after it.
+  if (!core.inbox.empty() && !take_from_threads(gil, core, SIZE_MAX)) return nullptr;
   Py_RETURN_NONE;
 }
 

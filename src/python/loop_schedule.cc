@@ -52,6 +52,8 @@ PyObject* schedule_timer(Gil gil, LoopCore& core, const HandleArgs& args, PyObje
   timer->node.deadline_ns = deadline_of(seconds);
   if (!(is_due ? core.timers.push_due(&timer->node) : core.timers.push(&timer->node))) return PyErr_NoMemory();
   Py_INCREF(timer);  // the heap's
+  // Its caller keeps a timer to cancel it: a sleeping task of a loop that nobody closed must not keep that loop alive.
+  PyObject_GC_Track(result.get());
   return result.release();
 }
 
@@ -127,8 +129,10 @@ PyObject* loop_call_soon_threadsafe(PyObject* self, PyObject* const* args, Py_ss
   HandleObject* const handle = make_threadsafe_handle(gil, core.self, parsed.handle);
   if (handle == nullptr) return nullptr;
   Ref result = Ref::steal(as_object(handle));
-  // A loop that does not run, or this thread's own, is not looking at its queue: keep the order with call_soon().
+  // A loop that does not run, or this thread's own, is not looking at its queue: keep the order with call_soon(), and
+  // that with calls of other threads.
   if (core.thread_id == 0 || core.thread_id == PyThread_get_thread_ident()) {
+    if (!core.inbox.empty() && !take_from_threads(gil, core, SIZE_MAX)) return nullptr;
     if (!push_ready(gil, core, Ref::borrow(as_object(handle)))) return nullptr;
   } else {
     Py_INCREF(handle);

@@ -346,6 +346,21 @@ def test_an_unclosed_loop_in_a_cycle_with_its_transport_dies(loop_factory, socke
         assert protocol() is None
 
 
+def test_an_unclosed_loop_with_a_sleeping_task_dies(loop_factory):
+    def make():
+        loop = loop_factory()
+        loop.keeps = loop.create_task(asyncio.sleep(1000))
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.keeps._log_destroy_pending = False
+        return weakref.ref(loop)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        loop = make()
+        gc.collect()
+        assert loop() is None
+
+
 def test_a_handle_queued_after_close_dies_with_the_loop(loop_factory):
     loop = loop_factory()
     handle = loop.call_soon(len)

@@ -61,6 +61,23 @@ def test_order_against_call_soon_of_the_loop_thread(loop, turn):
     assert seen == [1, 2, 3]
 
 
+def test_order_against_calls_after_the_end_of_a_run(loop, turn):
+    seen = []
+
+    def last():
+        thread = in_thread(loop.call_soon_threadsafe, seen.append, 1)
+        thread.join()
+        loop.stop()
+
+    loop.call_soon(last)
+    loop.run_forever()
+    loop.call_soon(seen.append, 2)
+    loop.call_soon_threadsafe(seen.append, 3)
+    turn()
+    turn()
+    assert seen == [1, 2, 3]
+
+
 def test_a_call_wakes_a_sleeping_loop(loop):
     for _ in range(50):
         sleeping = threading.Event()
