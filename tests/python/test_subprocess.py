@@ -4,7 +4,6 @@
 import asyncio
 import gc
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -67,16 +66,13 @@ def test_errors_into_the_output(run):
 
 def test_options_of_popen(run, tmp_path):
     async def main():
-        where = "import os; print(os.getcwd())"
-        assert await output_of(where, cwd=tmp_path) == str(tmp_path)
+        assert await output_of("import os; print(os.getcwd())", cwd=tmp_path) == str(tmp_path)
         assert await output_of("import os; print(os.environ.get('CHOSEN'))", env={"CHOSEN": "yes"}) == "yes"
         assert await output_of("import os; print(len(os.environ.keys() - {'LC_CTYPE'}))", env={}) == "0"
         assert await output_of("import os; print(os.getpid() == os.getsid(0))", start_new_session=True) == "True"
         assert await output_of("import os; print(os.getpid() == os.getpgrp())", process_group=0) == "True"
         assert await output_of("import os; print(oct(os.umask(0)))", umask=0o27) == "0o27"
-        mask = "import signal; print(signal.getsignal(signal.SIGPIPE) == signal.SIG_IGN)"
         assert await output_of("import os; print(os.nice(0))", preexec_fn=lambda: os.nice(3)) == str(os.nice(0) + 3)
-        assert await output_of(mask, restore_signals=False) == "True"
 
     run(main())
 
@@ -84,7 +80,8 @@ def test_options_of_popen(run, tmp_path):
 @pytest.mark.skipif(os.getuid() != 0, reason="only root changes users")
 def test_user_and_group(run):
     async def main():
-        process = await asyncio.create_subprocess_shell("id -u; id -g; id -G", stdout=PIPE, user=1, group=2, extra_groups=[])
+        script = "id -u; id -g; id -G"
+        process = await asyncio.create_subprocess_shell(script, stdout=PIPE, user=1, group=2, extra_groups=[])
         assert (await process.communicate())[0].split() == [b"1", b"2", b"2"]
 
     run(main())
@@ -111,7 +108,7 @@ print(*filter(is_open, range(256)))
             map(str, sorted(inheritable))
         )
         assert await output_of(listing, pass_fds=[pipe[1]]) == f"0 1 2 {pipe[1]}"
-        assert await other.communicate() == (b"", None)
+        assert await other.communicate(b"") == (b"", None)
 
     run(main())
 
@@ -215,7 +212,7 @@ def test_the_exit_may_come_before_the_end_of_the_pipes(run):
         await protocol.exited
         assert transport.get_returncode() == 0
         assert not protocol.done.done()
-        while not protocol.events or protocol.events[0] == "exited" and len(protocol.events) < 2:
+        while len(protocol.events) < 2:  # "exited" and the grandchild's number, in either order
             await asyncio.sleep(0)
         [(_, pid)] = [event for event in protocol.events if event != "exited"]
         os.kill(int(pid), signal.SIGKILL)
@@ -226,7 +223,7 @@ def test_the_exit_may_come_before_the_end_of_the_pipes(run):
     run(main())
 
 
-def test_thousands_of_waits_and_no_descriptor_left(run, open_fds):
+def test_many_children_leave_no_descriptor(run, open_fds):
     async def one():
         process = await asyncio.create_subprocess_exec("true", stdin=PIPE, stdout=PIPE)
         await process.communicate()
@@ -290,8 +287,9 @@ def test_a_closed_loop_forgets_its_child(loop, open_fds):
 @pytest.mark.cxxloop_only(reason="asyncio of Python 3.11 has a thread for each child")
 def test_no_thread_and_no_signal_handler(run):
     async def main():
+        threads = threading.active_count()
         process = await asyncio.create_subprocess_exec("sleep", "60")
-        assert threading.active_count() == 1
+        assert threading.active_count() == threads
         assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
         process.kill()
         assert await process.wait() == SIGKILLED
@@ -314,7 +312,10 @@ def test_a_program_with_its_own_sigchld_handler(run):
     assert calls == [signal.SIGCHLD]
 
 
-def test_a_status_read_by_somebody_else_is_255(run, asyncio_records):
+def test_a_status_read_by_somebody_else_is_255(run, asyncio_records, loop_name):
+    if loop_name == "asyncio" and sys.version_info < (3, 12):
+        pytest.skip("a thread of asyncio's is faster")
+
     async def main():
         process = await asyncio.create_subprocess_exec("sleep", "60", stdout=PIPE)
         os.kill(process.pid, signal.SIGKILL)
@@ -360,11 +361,8 @@ def test_a_status_that_popen_has_read_is_kept(run, asyncio_records):
 
 
 @pytest.mark.cxxloop_only(reason="asyncio's pidfd watcher fails and loses the child")
-def test_without_descriptors_a_thread_waits(run, loop):
+def test_without_descriptors_a_thread_waits(run):
     async def main():
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        process = None
-
         def refuse(pid, flags=0):
             raise OSError(24, "Too many open files")
 
