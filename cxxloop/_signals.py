@@ -25,9 +25,18 @@ class SignalWakeup:
         """Around asyncio's add_signal_handler(), which sets the descriptor of loop._csock."""
         if self._loop._csock is None and not self._loop.is_closed():
             self._open()
-        previous_fd = self._peek_wakeup_fd()
-        yield
-        if self._previous_fd is None and previous_fd is not None:
+        if threading.current_thread() is not threading.main_thread() or self._loop.is_closed():
+            yield  # asyncio refuses
+            return
+        own_fd = self._loop._csock.fileno()
+        # Ours at once, never -1 in between: the byte of a signal that comes now must not be lost.
+        previous_fd = signal.set_wakeup_fd(own_fd)
+        try:
+            yield
+        except BaseException:
+            signal.set_wakeup_fd(previous_fd)
+            raise
+        if self._previous_fd is None and previous_fd != own_fd:
             self._previous_fd = previous_fd
 
     def restore(self) -> None:
@@ -56,11 +65,3 @@ class SignalWakeup:
         loop._csock.setblocking(False)
         loop._internal_fds += 1
         loop._add_reader(loop._ssock.fileno(), loop._read_from_self)
-
-    def _peek_wakeup_fd(self) -> int | None:
-        if threading.current_thread() is not threading.main_thread():
-            return None
-        current = signal.set_wakeup_fd(-1)
-        if current != -1:
-            signal.set_wakeup_fd(current, warn_on_full_buffer=False)
-        return None if self._loop._csock is not None and current == self._loop._csock.fileno() else current

@@ -36,6 +36,7 @@ void Stream::stop_reading() noexcept {
 void Stream::flush() noexcept {
   std::array<iovec, io::SendOp::iov_max> iov;
   while (!queue_.empty() && !send_.in_kernel()) {
+    if (!handler_.owns_descriptor()) return fail_writes(Errno::bad_fd);
     const size_t count = queue_.peek(iov);
     const size_t queued_before = queue_.bytes();
     Result<size_t> sent = backend_.try_send(recv_.fd, {iov.data(), count});
@@ -54,6 +55,10 @@ void Stream::flush() noexcept {
 size_t Stream::flush_with(std::span<const std::byte> tail) noexcept {
   std::array<iovec, io::SendOp::iov_max> iov;
   if (send_.in_kernel() || queue_.chunks() >= iov.size()) return tail.size();
+  if (!handler_.owns_descriptor()) {
+    fail_writes(Errno::bad_fd);
+    return 0;
+  }
   const size_t count = queue_.peek({iov.data(), iov.size() - 1});
   iov[count] = {const_cast<std::byte*>(tail.data()), tail.size()};
   Result<size_t> sent = backend_.try_send(recv_.fd, {iov.data(), count + 1});

@@ -32,6 +32,8 @@ class StreamHandler {
   virtual void on_sent() noexcept = 0;                     // a send that had to wait went through; see queued_bytes()
   virtual void on_write_error(Errno error) noexcept = 0;   // the queue is empty now
   virtual void on_released() noexcept = 0;                 // after release() == false: the kernel has let go
+  // False: somebody else has closed the descriptor, and its number may be another connection's by now.
+  virtual bool owns_descriptor() noexcept { return true; }
 
  protected:
   ~StreamHandler() = default;

@@ -24,7 +24,10 @@ constexpr bool built_with_assertions = false;
 
 std::string dotted(std::initializer_list<int> parts) {
   std::string text;
-  for (const int part : parts) text += (text.empty() ? "" : ".") + std::to_string(part);
+  for (const int part : parts) {
+    if (!text.empty()) text += '.';
+    text += std::to_string(part);
+  }
   return text;
 }
 

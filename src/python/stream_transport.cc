@@ -57,6 +57,7 @@ PyObject* StreamTransport::self_object() const noexcept { return reinterpret_cas
 
 bool StreamTransport::open(Gil gil, const TransportArgs& args) noexcept {
   sock = Ref::borrow(args.sock);
+  find_socket_fd();
   if (is_given(args.context)) call_context = Ref::borrow(args.context);
   if (!fill_extra(gil, args) || !set_protocol(gil, args.protocol)) return false;
   protocol_connected = true;
@@ -157,9 +158,13 @@ bool StreamTransport::resume_reading(Gil gil) noexcept {
 }
 
 std::optional<std::span<std::byte>> StreamTransport::on_read_target() noexcept {
-  if (!buffered_protocol_ && !read_buffer_) return std::span<std::byte>();
+  if (!buffered_protocol_ && !read_buffer_ && owns_descriptor()) return std::span<std::byte>();
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
+  if (!owns_descriptor()) {
+    on_read_error(Errno::bad_fd);
+    return std::nullopt;
+  }
   read_buffer_.reset();  // left by a read that found nothing; the protocol may be another one now
   if (!buffered_protocol_) return std::span<std::byte>();
   const ContextScope scope(gil, read_context_.get());
@@ -255,6 +260,17 @@ void StreamTransport::on_read_error(Errno error) noexcept {
   update_pin();
 }
 
+// A program may close the socket object under its transport. asyncio's next send() on it fails; ours, by number, would
+// reach whoever has the number by then. Reading the first field of the socket object costs less than fileno().
+void StreamTransport::find_socket_fd() noexcept {
+  PyTypeObject* const type = Py_TYPE(sock.get());
+  if (PyType_IsSubtype(type, reinterpret_cast<PyTypeObject*>(state_.imports.socket_type)) == 0) return;
+  const int* const field = reinterpret_cast<const int*>(reinterpret_cast<const char*>(sock.get()) + sizeof(PyObject));
+  if (*field == fd) socket_fd_ = field;  // as laid out since Python 2; else it stays unseen
+}
+
+bool StreamTransport::owns_descriptor() noexcept { return socket_fd_ == nullptr || *socket_fd_ == fd; }
+
 // --- closing --------------------------------------------------------------------------------------------------
 
 bool StreamTransport::close(Gil gil) noexcept {
@@ -334,6 +350,7 @@ void StreamTransport::on_released() noexcept {
 // The socket object owns the descriptor: closing through it keeps both of one mind.
 void StreamTransport::close_socket(Gil) noexcept {
   if (core_ != nullptr) unregister_transport(*core_, fd, &self_);
+  socket_fd_ = nullptr;
   const Ref old_sock = sock.take();
   const Ref old_server = server.take();
   const Ref old_protocol = protocol.take();

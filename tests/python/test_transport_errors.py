@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import socket
@@ -399,3 +400,28 @@ def test_an_exit_in_resume_writing_does_not_keep_a_closing_transport_open(loop, 
         run(protocol.until_event("connection_lost"))
         run(receiver)
     assert reported == []
+
+
+def test_a_socket_closed_under_its_transport_gives_nothing_to_the_next_owner_of_its_number(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        protocol = Recorder()
+        left, peer = socket.socketpair()
+        transport, _ = await loop.create_connection(lambda: protocol, sock=left)
+        number = left.fileno()
+        left.close()
+        stranger, other_end = socket.socketpair()
+        assert number in (stranger.fileno(), other_end.fileno())
+        stranger.setblocking(False)
+        other_end.setblocking(False)
+        transport.write(b"secret")
+        await protocol.until_event("connection_lost")
+        assert isinstance(protocol.lost_with, OSError)
+        assert protocol.lost_with.errno == errno.EBADF
+        for end in (stranger, other_end):
+            with pytest.raises(BlockingIOError):
+                end.recv(100)
+        for end in (stranger, other_end, peer):
+            end.close()
+
+    run(main())
