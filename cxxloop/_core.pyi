@@ -100,6 +100,15 @@ class Loop:
         context: Context | None,
         /,
     ) -> StreamTransport: ...
+    def _make_native_datagram_transport(
+        self,
+        sock: socket.socket,
+        protocol: asyncio.BaseProtocol,
+        address: Any,
+        waiter: asyncio.Future[Any] | None,
+        extra: dict[str, Any],
+        /,
+    ) -> DatagramTransport: ...
     def _forget_transport(self, transport: StreamTransport, /) -> None: ...
     def _remember_transport(self, transport: StreamTransport, /) -> None: ...
     def call_soon(
@@ -148,3 +157,10 @@ class WritePipe:
 class PipeBuffer:
     def __len__(self) -> int: ...
     def clear(self) -> None: ...
+
+@final
+class DatagramTransport(asyncio.Transport, asyncio.DatagramTransport):
+    max_size: int
+    _header_size: int
+    def sendto(self, data: bytes | bytearray | memoryview[Any], addr: Any = None) -> None: ...
+    def __del__(self) -> None: ...

@@ -23,7 +23,18 @@ _SelectorEventLoop = asyncio.SelectorEventLoop
 
 _Ts = TypeVarTuple("_Ts")
 
+# Whose addresses the native code can read and write.
+_KNOWN_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+def _name_of(getter: Callable[[], Any]) -> Any:
+    """What getsockname() or getpeername() say; None if the kernel has no answer."""
+    try:
+        return getter()
+    except OSError:
+        return None
 
 
 class _Poller(selectors.BaseSelector):
@@ -222,6 +233,20 @@ class Loop(_core.Loop, _SelectorEventLoop):
         )
         self._make_stream_transport(rawsock, ssl_protocol, None, extra, server, context)
         return cast(asyncio.Transport, ssl_protocol._app_transport)
+
+    def _make_datagram_transport(
+        self, sock: socket.socket, protocol: Any, address: Any = None, waiter: Any = None, extra: Any = None
+    ) -> asyncio.DatagramTransport:
+        if type(sock) is not socket.socket or sock.family not in _KNOWN_FAMILIES:
+            return cast(
+                asyncio.DatagramTransport, super()._make_datagram_transport(sock, protocol, address, waiter, extra)
+            )
+        names = {} if extra is None else extra
+        names["socket"] = trsock.TransportSocket(sock)
+        names["sockname"] = _name_of(sock.getsockname)
+        if "peername" not in names:
+            names["peername"] = _name_of(sock.getpeername)
+        return self._make_native_datagram_transport(sock, protocol, address, waiter, names)
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
         if not isinstance(transp, _core.StreamTransport):

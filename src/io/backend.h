@@ -64,6 +64,9 @@ class Backend {
 
   // Send now what can be sent without waiting: bytes sent, or again. A backend that prefers batches answers again.
   [[nodiscard]] virtual Result<size_t> try_send(int fd, std::span<const iovec> iov) noexcept = 0;
+  // As try_send(), one datagram to `address`; null: to the connected peer.
+  [[nodiscard]] virtual Result<size_t> try_send_to(int fd, std::span<const std::byte> datagram,
+                                                   const Address* address) noexcept = 0;
   // Half-close: no more sends.
   [[nodiscard]] virtual Errno shutdown_write(int fd) noexcept = 0;
   // The owner is about to close `fd`: drop whatever is cached for it. REQUIRES: no op on it.

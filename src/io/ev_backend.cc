@@ -22,6 +22,7 @@
 #include <utility>
 
 #include "base/fork_generation.h"
+#include "io/fd_table.h"
 #include "io/op_batch.h"
 #include "io/socket.h"
 #include "io/wakeup.h"
@@ -54,56 +55,6 @@ struct FdEntry {
   [[nodiscard]] int wanted_events() const noexcept {
     return (reader != nullptr ? EV_READ : 0) | (writer != nullptr ? EV_WRITE : 0);
   }
-};
-
-// FdEntry by descriptor number.
-class FdTable {
- public:
-  FdTable() noexcept = default;
-  FdTable(const FdTable&) = delete;
-  FdTable& operator=(const FdTable&) = delete;
-  ~FdTable() {
-    for (size_t i = 0; i < chunk_count_; ++i) std::free(chunks_[i]);
-    std::free(chunks_);
-  }
-
-  // nullptr: never used.
-  [[nodiscard]] FdEntry* find(int fd) const noexcept {
-    const size_t index = static_cast<size_t>(fd) / chunk_size;
-    if (fd < 0 || index >= chunk_count_ || chunks_[index] == nullptr) return nullptr;
-    return &chunks_[index][static_cast<size_t>(fd) % chunk_size];
-  }
-
-  // nullptr: out of memory.
-  [[nodiscard]] FdEntry* find_or_make(int fd) noexcept {
-    if (FdEntry* const entry = find(fd); entry != nullptr) [[likely]] return entry;
-    const size_t index = static_cast<size_t>(fd) / chunk_size;
-    if (index >= chunk_count_ && !grow(std::max(index + 1, chunk_count_ * 2))) return nullptr;
-    chunks_[index] = static_cast<FdEntry*>(std::calloc(chunk_size, sizeof(FdEntry)));
-    return find(fd);
-  }
-
-  template <class F>
-  void for_each(F&& visit) noexcept {
-    for (size_t i = 0; i < chunk_count_; ++i) {
-      for (size_t k = 0; chunks_[i] != nullptr && k < chunk_size; ++k) visit(chunks_[i][k]);
-    }
-  }
-
- private:
-  static constexpr size_t chunk_size = 256;
-
-  bool grow(size_t count) noexcept {
-    auto* const chunks = static_cast<FdEntry**>(std::realloc(chunks_, count * sizeof(FdEntry*)));
-    if (chunks == nullptr) return false;
-    std::fill(chunks + chunk_count_, chunks + count, nullptr);
-    chunks_ = chunks;
-    chunk_count_ = count;
-    return true;
-  }
-
-  FdEntry** chunks_ = nullptr;
-  size_t chunk_count_ = 0;
 };
 
 // Ends a sleep at a deadline. A timerfd, because libev's timers count in epoll's milliseconds; elsewhere its own timer.
@@ -216,6 +167,10 @@ class EvBackend final : public Backend {
   [[nodiscard]] Result<size_t> try_send(int fd, std::span<const iovec> iov) noexcept override {
     return send_vector(fd, iov);
   }
+  [[nodiscard]] Result<size_t> try_send_to(int fd, std::span<const std::byte> datagram,
+                                           const Address* address) noexcept override {
+    return send_to(fd, datagram, address);
+  }
   [[nodiscard]] Errno shutdown_write(int fd) noexcept override { return io::shutdown_write(fd); }
   void forget(int fd) noexcept override;
   [[nodiscard]] Errno wait(Deadline deadline) noexcept override;
@@ -245,7 +200,9 @@ class EvBackend final : public Backend {
   [[nodiscard]] bool prepare_sleep(Deadline deadline) noexcept;
 
   void complete_last(Op& op, int32_t result) noexcept;
+  [[nodiscard]] bool resolve_target(std::optional<std::span<std::byte>>& target) noexcept;
   void dispatch_recv(RecvOp& op) noexcept;
+  void dispatch_recv_from(RecvFromOp& op) noexcept;
   void dispatch_accept(AcceptOp& op) noexcept;
   void dispatch_send(SendOp& op) noexcept;
 
@@ -253,12 +210,12 @@ class EvBackend final : public Backend {
 
   struct ev_loop* loop_ = nullptr;
   uint64_t generation_ = fork_generation();
-  FdTable fds_;
+  FdTable<FdEntry> fds_;
   OpBatch batch_;
   size_t events_per_poll_ = 64;  // libev's epoll_eventmax
   size_t ops_count_ = 0;
   FdEntry* first_changed_ = nullptr;
-  Op* accepting_ = nullptr;  // the op whose callback runs inside dispatch_accept(); detach() clears it
+  Op* repeating_ = nullptr;  // the op that may complete several times in this dispatch; detach() clears it
   std::byte* shared_buffer_ = nullptr;
   Wakeup wakeup_;
   bool may_sleep_ = false;  // True exactly when the ev_run() under way may sleep.
@@ -373,7 +330,7 @@ void EvBackend::detach(Op& op) noexcept {
   op.state = OpState::idle;
   --ops_count_;
   batch_.remove(op);
-  if (accepting_ == &op) accepting_ = nullptr;
+  if (repeating_ == &op) repeating_ = nullptr;
   // A descriptor that was given up is not registered again for the op that is left: that one will complete too.
   if (entry.failure == Errno::ok) sync_interest(op.fd, entry);
 }
@@ -501,6 +458,9 @@ bool EvBackend::dispatch_one() noexcept {
     case OpKind::recv:
       dispatch_recv(static_cast<RecvOp&>(*op));
       break;
+    case OpKind::recv_from:
+      dispatch_recv_from(static_cast<RecvFromOp&>(*op));
+      break;
     case OpKind::accept:
       dispatch_accept(static_cast<AcceptOp&>(*op));
       break;
@@ -516,16 +476,20 @@ void EvBackend::complete_last(Op& op, int32_t result) noexcept {
   op.on_complete(op, result);
 }
 
+// An empty target means the shared buffer. False: no memory for it.
+bool EvBackend::resolve_target(std::optional<std::span<std::byte>>& target) noexcept {
+  if (!target->empty()) return true;
+  // One buffer for the whole loop: its pages stay mapped and warm, where a fresh one of this size would cost
+  // mmap, page faults and munmap for every read.
+  if (shared_buffer_ == nullptr) shared_buffer_ = static_cast<std::byte*>(std::malloc(shared_buffer_size));
+  target = std::span(shared_buffer_, shared_buffer_size);
+  return shared_buffer_ != nullptr;
+}
+
 void EvBackend::dispatch_recv(RecvOp& op) noexcept {
   std::optional<std::span<std::byte>> target = op.read_target(op);
   if (!target.has_value()) return;  // The op may be gone.
-  if (target->empty()) {
-    // One buffer for the whole loop: its pages stay mapped and warm, where a fresh one of this size would cost
-    // mmap, page faults and munmap for every read.
-    if (shared_buffer_ == nullptr) shared_buffer_ = static_cast<std::byte*>(std::malloc(shared_buffer_size));
-    if (shared_buffer_ == nullptr) return complete_last(op, -ENOMEM);
-    target = std::span(shared_buffer_, shared_buffer_size);
-  }
+  if (!resolve_target(target)) return complete_last(op, -ENOMEM);
   const size_t size_max = std::min<size_t>(target->size(), std::numeric_limits<int32_t>::max());
   Result<size_t> received = receive(op.fd, target->first(size_max));
   if (!received.ok()) {
@@ -537,11 +501,30 @@ void EvBackend::dispatch_recv(RecvOp& op) noexcept {
   op.on_complete(op, static_cast<int32_t>(received.value()));
 }
 
+void EvBackend::dispatch_recv_from(RecvFromOp& op) noexcept {
+  CXL_ASSERT(repeating_ == nullptr);
+  repeating_ = &op;
+  op.received = 0;
+  while (repeating_ == &op) {
+    std::optional<std::span<std::byte>> target = op.read_target(op);
+    if (!target.has_value() || repeating_ != &op) break;
+    Result<size_t> received = resolve_target(target) ? receive_from(op.fd, *target, &op.peer) : Errno::no_memory;
+    if (!received.ok()) {
+      if (received.error() != Errno::again) op.on_complete(op, -static_cast<int32_t>(received.error()));
+      break;
+    }
+    ++op.received;
+    op.data = target->data();
+    op.on_complete(op, static_cast<int32_t>(received.value()));
+  }
+  repeating_ = nullptr;
+}
+
 void EvBackend::dispatch_accept(AcceptOp& op) noexcept {
-  CXL_ASSERT(accepting_ == nullptr);
-  accepting_ = &op;
+  CXL_ASSERT(repeating_ == nullptr);
+  repeating_ = &op;
   const uint32_t accepts_max = op.accepts_max;
-  for (uint32_t i = 0; i < accepts_max && accepting_ == &op; ++i) {
+  for (uint32_t i = 0; i < accepts_max && repeating_ == &op; ++i) {
     Result<int> accepted = accept_connection(op.fd, &op.peer, &op.peer_size);
     if (accepted.ok()) {
       op.on_complete(op, accepted.value());
@@ -551,7 +534,7 @@ void EvBackend::dispatch_accept(AcceptOp& op) noexcept {
     if (accepted.error() != Errno::again) op.on_complete(op, -static_cast<int32_t>(accepted.error()));
     break;
   }
-  accepting_ = nullptr;
+  repeating_ = nullptr;
 }
 
 void EvBackend::dispatch_send(SendOp& op) noexcept {

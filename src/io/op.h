@@ -16,6 +16,7 @@
 #include <span>
 
 #include "base/assert.h"
+#include "io/address.h"
 
 namespace cxxloop::io {
 
@@ -23,6 +24,7 @@ enum class OpKind : uint8_t {
   poll_read,   // completes while fd is readable, errored or hung up; result: 0
   poll_write,  // completes while fd is writable, errored or hung up; result: 0
   recv,        // RecvOp; result: bytes received, 0 at end of file, or -errno
+  recv_from,   // RecvFromOp; result: size of a datagram, 0 for an empty one, or -errno
   accept,      // AcceptOp; result: an accepted, non-blocking, close-on-exec descriptor, or -errno
   send,        // SendOp; result: bytes sent or -errno
 };
@@ -30,10 +32,11 @@ enum class OpKind : uint8_t {
 // idle -> armed (submit) -> idle (last completion or successful cancel); armed -> cancelling (cancel() == false) -> idle.
 enum class OpState : uint8_t { idle, armed, cancelling };
 
-// poll_*, recv and accept go on completing until they are cancelled ("multishot"); send completes once.
-// Level-triggered: what was not consumed completes again. recv also ends by itself after a result <= 0, and every op
-// does when its descriptor was closed behind the backend's back: one last completion, of 0 for polls and -EBADF for the
-// others. An op that has ended is idle already when on_complete is called.
+// poll_*, recv, recv_from and accept go on completing until they are cancelled ("multishot"); send completes once.
+// Level-triggered: what was not consumed completes again. recv also ends by itself after a result <= 0; recv_from does
+// not, because the errors of a datagram socket tell of one datagram. Every op ends when its descriptor was closed behind
+// the backend's back: one last completion, of 0 for polls and -EBADF for the others. An op that has ended is idle
+// already when on_complete is called.
 struct Op {
   using CompleteFn = void (*)(Op&, int32_t result) noexcept;
 
@@ -45,7 +48,7 @@ struct Op {
 
   [[nodiscard]] bool in_kernel() const noexcept { return state != OpState::idle; }
   [[nodiscard]] bool reads() const noexcept {
-    return kind == OpKind::poll_read || kind == OpKind::recv || kind == OpKind::accept;
+    return kind == OpKind::poll_read || kind == OpKind::recv || kind == OpKind::recv_from || kind == OpKind::accept;
   }
 
   CompleteFn on_complete;  // called by Backend::dispatch only; may cancel, resubmit or destroy the op
@@ -66,6 +69,20 @@ struct RecvOp : Op {
 
   TargetFn read_target;
   const std::byte* data = nullptr;  // the received bytes, valid during on_complete only
+};
+
+struct RecvFromOp : Op {
+  // As RecvOp's, asked before each datagram: one readiness completes until there is no target, no datagram, an error,
+  // or the op was taken back.
+  using TargetFn = std::optional<std::span<std::byte>> (*)(RecvFromOp&) noexcept;
+
+  RecvFromOp(void* owner_of_op, CompleteFn callback, TargetFn target) noexcept
+      : Op(OpKind::recv_from, owner_of_op, callback), read_target(target) {}
+
+  TargetFn read_target;
+  uint32_t received = 0;            // datagrams of this readiness so far. Written by the backend.
+  const std::byte* data = nullptr;  // the datagram, cut off at the target's end; valid during on_complete only
+  Address peer;                     // who sent it; valid during on_complete only
 };
 
 struct AcceptOp : Op {

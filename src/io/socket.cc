@@ -92,6 +92,20 @@ Result<size_t> send_vector(int fd, std::span<const iovec> iov) noexcept {
   return size_or_error(without_eintr([&] { return ::sendmsg(fd, &message, send_flags); }));
 }
 
+Result<size_t> receive_from(int fd, std::span<std::byte> into, Address* peer) noexcept {
+  return size_or_error(without_eintr([&] {
+    peer->size = sizeof(peer->storage);
+    return ::recvfrom(fd, into.data(), into.size(), MSG_DONTWAIT, peer->get(), &peer->size);
+  }));
+}
+
+Result<size_t> send_to(int fd, std::span<const std::byte> datagram, const Address* address) noexcept {
+  if (address == nullptr) return send(fd, datagram);
+  return size_or_error(without_eintr([&] {
+    return ::sendto(fd, datagram.data(), datagram.size(), send_flags, address->get(), address->size);
+  }));
+}
+
 Result<int> accept_connection(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept {
   auto* const address = reinterpret_cast<sockaddr*>(peer);
   const int fd = without_eintr([&] {

@@ -14,6 +14,7 @@
 #include "base/errno.h"
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "io/address.h"
 
 namespace cxxloop::io {
 
@@ -22,6 +23,11 @@ namespace cxxloop::io {
 // Bytes sent. Never raises SIGPIPE.
 [[nodiscard]] Result<size_t> send(int fd, std::span<const std::byte> bytes) noexcept;
 [[nodiscard]] Result<size_t> send_vector(int fd, std::span<const iovec> iov) noexcept;
+
+// One datagram and its sender. What does not fit is lost.
+[[nodiscard]] Result<size_t> receive_from(int fd, std::span<std::byte> into, Address* peer) noexcept;
+// One datagram to `address`; null: to the connected peer.
+[[nodiscard]] Result<size_t> send_to(int fd, std::span<const std::byte> datagram, const Address* address) noexcept;
 
 // The accepted connection, non-blocking and close-on-exec; the caller owns it.
 [[nodiscard]] Result<int> accept_connection(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept;

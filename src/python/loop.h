@@ -20,11 +20,13 @@
 #include "io/backend.h"
 #include "net/cork.h"
 #include "net/watch_table.h"
+#include "python/address_cache.h"
 #include "python/module_state.h"
 #include "python/threadsafe_inbox.h"
 
 namespace cxxloop::python {
 
+struct DatagramTransportObject;
 struct StreamTransportObject;
 struct ListenerObject;
 
@@ -66,6 +68,8 @@ struct LoopCore {
   ThreadsafeInbox inbox;
   PollPacing pacing;
   std::vector<StreamTransportObject*> transports;  // by descriptor; borrowed unless the transport is pinned
+  std::vector<DatagramTransportObject*> datagrams;  // likewise
+  AddressCache addresses;                          // of datagrams
   std::vector<ListenerObject*> listeners;          // owned references
   static constexpr size_t read_buffer_size = 256 * 1024;  // what asyncio reads at once
   std::unique_ptr<std::byte[]> read_buffer;        // of sock_recv and pipes: bytes are copied out at their exact size

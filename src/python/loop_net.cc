@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "net/listener.h"
+#include "python/datagram_transport.h"
 #include "python/error.h"
 #include "python/loop.h"
 #include "python/sockaddr.h"
@@ -213,6 +214,17 @@ PyObject* loop_make_stream_transport(PyObject* self, PyObject* const* args, Py_s
   return make_stream_transport(gil, core, {args[0], args[1], args[2], args[3], args[4], args[5]});
 }
 
+// _make_native_datagram_transport(sock, protocol, address, waiter, extra)
+PyObject* loop_make_datagram_transport(PyObject* self, PyObject* const* args, Py_ssize_t nargs) {
+  const Gil gil = Gil::in_slot();
+  LoopCore& core = core_of(self);
+  CXL_ASSERT(nargs == 5);
+  (void)nargs;
+  if (!check_closed(gil, core) || !check_forked(gil, core)) return nullptr;
+  if (!ensure_fd_no_transport(gil, core, args[0])) return nullptr;
+  return make_datagram_transport(gil, core, {args[0], args[1], args[2], args[3], args[4]});
+}
+
 // sendfile takes the descriptor away from its transport for a while.
 PyObject* loop_forget_transport(PyObject* self, PyObject* transport) {
   StreamTransportObject* const object = reinterpret_cast<StreamTransportObject*>(transport);
@@ -264,6 +276,9 @@ void release_net(Gil gil, LoopCore& core) noexcept {
   for (size_t fd = 0; fd < core.transports.size(); ++fd) {
     if (StreamTransportObject* const transport = core.transports[fd]) transport->native().detach_from_loop(gil);
   }
+  for (size_t fd = 0; fd < core.datagrams.size(); ++fd) {
+    if (DatagramTransportObject* const transport = core.datagrams[fd]) transport->native().detach_from_loop(gil);
+  }
 }
 
 int visit_listener(ListenerObject* listener, visitproc visit, void* arg) noexcept {
@@ -277,6 +292,7 @@ PyMethodDef net_methods[] = {
     {"_start_listening", CXL_FASTCALL(loop_start_listening), METH_FASTCALL, nullptr},
     {"_stop_listening", loop_stop_listening, METH_O, nullptr},
     {"_make_stream_transport", CXL_FASTCALL(loop_make_stream_transport), METH_FASTCALL, nullptr},
+    {"_make_native_datagram_transport", CXL_FASTCALL(loop_make_datagram_transport), METH_FASTCALL, nullptr},
     {"_forget_transport", loop_forget_transport, METH_O, nullptr},
     {"_remember_transport", loop_remember_transport, METH_O, nullptr},
     {nullptr, nullptr, 0, nullptr},

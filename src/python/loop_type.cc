@@ -5,6 +5,7 @@
 
 #include "base/fork_generation.h"
 #include "io/backend_factory.h"
+#include "python/datagram_transport.h"
 #include "python/error.h"
 #include "python/loop.h"
 #include "python/stream_transport.h"
@@ -29,6 +30,7 @@ void close_core(Gil gil, LoopCore& core) noexcept {
     for (PyObject*& file : files) Py_CLEAR(file);
   }
   core.read_buffer.reset();
+  core.addresses.clear();
 }
 
 // --- methods --------------------------------------------------------------------------------------------------
@@ -202,6 +204,9 @@ int visit_owned_handle(PyObject* handle, const ModuleState& state, visitproc vis
 
 int visit_served(LoopCore& core, visitproc visit, void* arg) noexcept {
   for (StreamTransportObject* const transport : core.transports) {
+    if (transport != nullptr && transport->native().is_pinned()) Py_VISIT(reinterpret_cast<PyObject*>(transport));
+  }
+  for (DatagramTransportObject* const transport : core.datagrams) {
     if (transport != nullptr && transport->native().is_pinned()) Py_VISIT(reinterpret_cast<PyObject*>(transport));
   }
   for (ListenerObject* const listener : core.listeners) {

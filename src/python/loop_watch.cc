@@ -2,6 +2,7 @@
 //
 // python/loop_watch.cc: add_reader, add_writer and their removal, on watches registered with the poller.
 #include "python/call_args.h"
+#include "python/datagram_transport.h"
 #include "python/error.h"
 #include "python/loop.h"
 #include "python/stream_transport.h"
@@ -182,13 +183,16 @@ bool ensure_fd_no_transport(Gil gil, LoopCore& core, PyObject* fileobj) noexcept
     set_exception(gil, std::move(exception));
     return false;
   }
-  if (StreamTransportObject* const transport = transport_of_fd(core, fd)) {
-    if (transport->native().is_closing()) return true;
-    PyErr_Format(PyExc_RuntimeError, "File descriptor %R is used by transport %R", fileobj,
-                 reinterpret_cast<PyObject*>(transport));
-    return false;
+  PyObject* transport = nullptr;
+  if (StreamTransportObject* const stream = transport_of_fd(core, fd); stream && !stream->native().is_closing()) {
+    transport = reinterpret_cast<PyObject*>(stream);
   }
-  return true;
+  if (DatagramTransportObject* const datagram = datagram_of_fd(core, fd); datagram && !datagram->native().is_closing()) {
+    transport = reinterpret_cast<PyObject*>(datagram);
+  }
+  if (transport == nullptr) return true;
+  PyErr_Format(PyExc_RuntimeError, "File descriptor %R is used by transport %R", fileobj, transport);
+  return false;
 }
 
 bool watch_fd(Gil gil, LoopCore& core, int fd, Direction direction, PyObject* token) noexcept {

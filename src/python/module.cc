@@ -2,6 +2,7 @@
 //
 // python/module.cc: the extension module cxxloop._core: its state, its types, once per interpreter.
 #include "python/bindings.h"
+#include "python/datagram_transport.h"
 #include "python/handle.h"
 #include "python/loop.h"
 #include "python/module_state.h"
@@ -18,7 +19,8 @@ int module_exec(PyObject* module) {
   ModuleState& state = state_of(module);
   const bool added = init_module_state(gil, state) && add_handle_types(gil, module, state) &&
                      add_sock_op_type(gil, module, state) && add_listener_type(gil, module, state) &&
-                     add_stream_transport_type(gil, module, state) && add_pipe_types(gil, module, state) &&
+                     add_stream_transport_type(gil, module, state) &&
+                     add_datagram_transport_type(gil, module, state) && add_pipe_types(gil, module, state) &&
                      add_loop_type(gil, module, state) && add_bindings(gil, module);
   return added ? 0 : -1;
 }

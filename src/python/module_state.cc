@@ -78,6 +78,7 @@ int traverse_module_state(ModuleState& state, visitproc visit, void* arg) noexce
   Py_VISIT(state.timer_handle_type);
   Py_VISIT(state.threadsafe_handle_type);
   Py_VISIT(state.stream_transport_type);
+  Py_VISIT(state.datagram_transport_type);
   Py_VISIT(state.sock_op_type);
   Py_VISIT(state.listener_type);
   Py_VISIT(state.pipe_buffer_type);
@@ -97,6 +98,7 @@ void clear_module_state(ModuleState& state) noexcept {
   Py_CLEAR(state.timer_handle_type);
   Py_CLEAR(state.threadsafe_handle_type);
   Py_CLEAR(state.stream_transport_type);
+  Py_CLEAR(state.datagram_transport_type);
   Py_CLEAR(state.sock_op_type);
   Py_CLEAR(state.listener_type);
   Py_CLEAR(state.pipe_buffer_type);

@@ -19,7 +19,8 @@
   X(eof_received) X(exc_info) X(exception) X(fileno) X(get_buffer) X(getpeername) X(getsockname) X(handle)    \
   X(loop) X(message) X(name) X(pause_writing) X(peername) X(protocol) X(resume_writing) X(set_exception)      \
   X(set_result) X(slow_callback_duration) X(socket) X(sockname) X(source_traceback) X(time) X(transport)      \
-  X(warning)
+  X(warning)                                                                                                  \
+  X(datagram_received) X(error_received) X(family) X(sendto)
 
 namespace cxxloop::python {
 
@@ -66,6 +67,7 @@ struct ModuleState {
   PyTypeObject* timer_handle_type;
   PyTypeObject* threadsafe_handle_type;  // handle_type before CPython 3.14
   PyTypeObject* stream_transport_type;
+  PyTypeObject* datagram_transport_type;
   PyTypeObject* sock_op_type;
   PyTypeObject* listener_type;
   PyTypeObject* pipe_buffer_type;

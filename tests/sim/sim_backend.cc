@@ -2,6 +2,7 @@
 #include "sim/sim_backend.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 namespace cxxloop::sim {
@@ -24,6 +25,7 @@ Faults Faults::harsh() {
   Faults faults = benign();
   faults.late_cancels = 300;
   faults.resets = 5;
+  faults.refusals = 50;
   faults.accept_errors = 50;
   faults.submit_errors = 2;
   return faults;
@@ -60,6 +62,22 @@ SimBackend::Pair SimBackend::make_pair() {
   return {near, far};
 }
 
+SimBackend::Pair SimBackend::make_datagram_pair() {
+  const Pair pair = make_pair();
+  find(pair.near)->is_datagram = true;
+  find(pair.far)->is_datagram = true;
+  return pair;
+}
+
+io::Address SimBackend::address_of(int fd) noexcept {
+  io::Address address;
+  address.storage = {};
+  address.storage.ss_family = AF_UNIX;
+  std::memcpy(reinterpret_cast<std::byte*>(&address.storage) + sizeof(sa_family_t), &fd, sizeof(fd));
+  address.size = sizeof(sa_family_t) + sizeof(fd);
+  return address;
+}
+
 int SimBackend::make_listener() {
   const int fd = add_socket();
   find(fd)->listens = true;
@@ -75,6 +93,7 @@ int SimBackend::connect(int listener) {
 Result<size_t> SimBackend::write(int fd, std::string_view bytes) {
   Socket* const socket = find(fd);
   if (socket == nullptr) return Errno::bad_fd;
+  if (socket->is_datagram) return send_datagram(fd, std::as_bytes(std::span(bytes)), nullptr);
   const iovec iov{const_cast<char*>(bytes.data()), bytes.size()};
   return send_bytes(*socket, {&iov, 1}, false);
 }
@@ -82,7 +101,8 @@ Result<size_t> SimBackend::write(int fd, std::string_view bytes) {
 Result<size_t> SimBackend::read(int fd, std::span<std::byte> into) {
   Socket* const socket = find(fd);
   if (socket == nullptr) return Errno::bad_fd;
-  return receive_bytes(*socket, into, false);
+  io::Address sender;
+  return socket->is_datagram ? receive_datagram(*socket, into, &sender) : receive_bytes(*socket, into, false);
 }
 
 void SimBackend::close(int fd) noexcept {
@@ -92,7 +112,7 @@ void SimBackend::close(int fd) noexcept {
   for (const int waiting : std::exchange(socket->backlog, {})) close(waiting);
   if (Socket* const peer = find(socket->peer); peer != nullptr) {
     peer->peer = -1;
-    peer->read_ended = true;
+    peer->read_ended = !peer->is_datagram;
     if (!socket->incoming.empty()) peer->broken = true;
   }
   sockets_.erase(fd);
@@ -117,13 +137,14 @@ void SimBackend::schedule(int64_t delay_ns, std::function<void()> event) {
 
 bool SimBackend::readable(const Socket& socket) const noexcept {
   if (socket.listens) return !socket.backlog.empty();
+  if (socket.is_datagram) return socket.broken || !socket.datagrams.empty();
   return socket.broken || socket.read_ended || !socket.incoming.empty();
 }
 
 size_t SimBackend::room_towards_peer(const Socket& socket) noexcept {
   const Socket* const peer = find(socket.peer);
   if (peer == nullptr) return 0;
-  return pipe_capacity_ - std::min(pipe_capacity_, peer->incoming.size());
+  return pipe_capacity_ - std::min(pipe_capacity_, peer->incoming.size() + datagram_bytes(*peer));
 }
 
 bool SimBackend::writable(const Socket& socket) noexcept {
@@ -162,6 +183,39 @@ Result<size_t> SimBackend::receive_bytes(Socket& socket, std::span<std::byte> in
   return size;
 }
 
+// One byte for the datagram itself: an empty one takes room too.
+size_t SimBackend::datagram_bytes(const Socket& socket) noexcept {
+  size_t size = 0;
+  for (const Datagram& datagram : socket.datagrams) size += 1 + datagram.bytes.size();
+  return size;
+}
+
+Result<size_t> SimBackend::send_datagram(int fd, std::span<const std::byte> bytes, const io::Address* address) {
+  Socket& socket = *find(fd);
+  if (std::exchange(socket.broken, false)) return static_cast<Errno>(ECONNREFUSED);
+  int target_fd = socket.peer;
+  if (address != nullptr) {
+    std::memcpy(&target_fd, reinterpret_cast<const std::byte*>(&address->storage) + sizeof(sa_family_t), sizeof(int));
+  }
+  Socket* const target = find(target_fd);
+  if (target == nullptr || !target->is_datagram) return static_cast<Errno>(ECONNREFUSED);
+  if (bytes.size() >= pipe_capacity_) return static_cast<Errno>(EMSGSIZE);
+  if (datagram_bytes(*target) + bytes.size() >= pipe_capacity_) return Errno::again;
+  target->datagrams.push_back({fd, {bytes.begin(), bytes.end()}});
+  return bytes.size();
+}
+
+Result<size_t> SimBackend::receive_datagram(Socket& socket, std::span<std::byte> into, io::Address* sender) {
+  if (std::exchange(socket.broken, false)) return static_cast<Errno>(ECONNREFUSED);
+  if (socket.datagrams.empty()) return Errno::again;
+  const Datagram datagram = std::move(socket.datagrams.front());
+  socket.datagrams.pop_front();
+  const size_t size = std::min(into.size(), datagram.bytes.size());
+  std::copy_n(datagram.bytes.begin(), size, into.begin());
+  *sender = address_of(datagram.sender);
+  return size;
+}
+
 // io::Backend
 
 Errno SimBackend::submit(Op& op) noexcept {
@@ -180,7 +234,7 @@ Errno SimBackend::submit(Op& op) noexcept {
 bool SimBackend::cancel(Op& op) noexcept {
   if (op.state == OpState::idle) return true;
   drop_from_batch(op);
-  if (accepting_ == &op) accepting_ = nullptr;
+  if (repeating_ == &op) repeating_ = nullptr;
   if (op.state == OpState::cancelling) return false;
   if (random_.chance(faults_.late_cancels)) {
     op.state = OpState::cancelling;
@@ -202,7 +256,7 @@ void SimBackend::release(Op& op) noexcept {
   op.state = OpState::idle;
   --ops_count_;
   drop_from_batch(op);
-  if (accepting_ == &op) accepting_ = nullptr;
+  if (repeating_ == &op) repeating_ = nullptr;
 }
 
 Result<size_t> SimBackend::try_send(int fd, std::span<const iovec> iov) noexcept {
@@ -211,6 +265,15 @@ Result<size_t> SimBackend::try_send(int fd, std::span<const iovec> iov) noexcept
   if (random_.chance(faults_.try_send_again)) return Errno::again;
   if (random_.chance(faults_.resets)) reset(fd);
   return send_bytes(*socket, iov, true);
+}
+
+Result<size_t> SimBackend::try_send_to(int fd, std::span<const std::byte> datagram,
+                                       const io::Address* address) noexcept {
+  Socket* const socket = find(fd);
+  if (socket == nullptr) return Errno::bad_fd;
+  if (random_.chance(faults_.try_send_again)) return Errno::again;
+  if (random_.chance(faults_.refusals)) socket->broken = true;
+  return send_datagram(fd, datagram, address);
 }
 
 Errno SimBackend::shutdown_write(int fd) noexcept {
@@ -294,6 +357,9 @@ bool SimBackend::dispatch_one() noexcept {
     case OpKind::recv:
       dispatch_recv(static_cast<io::RecvOp&>(*op));
       break;
+    case OpKind::recv_from:
+      dispatch_recv_from(static_cast<io::RecvFromOp&>(*op));
+      break;
     case OpKind::accept:
       dispatch_accept(static_cast<io::AcceptOp&>(*op));
       break;
@@ -341,10 +407,31 @@ void SimBackend::dispatch_recv(io::RecvOp& op) noexcept {
   op.on_complete(op, static_cast<int32_t>(received.value()));
 }
 
+void SimBackend::dispatch_recv_from(io::RecvFromOp& op) noexcept {
+  repeating_ = &op;
+  op.received = 0;
+  while (repeating_ == &op) {
+    std::optional<std::span<std::byte>> target = op.read_target(op);
+    if (!target.has_value() || repeating_ != &op) break;
+    if (target->empty()) target = shared_buffer_;
+    Socket& socket = *find(op.fd);
+    if (random_.chance(faults_.refusals)) socket.broken = true;
+    Result<size_t> received = receive_datagram(socket, *target, &op.peer);
+    if (!received.ok()) {
+      if (received.error() != Errno::again) op.on_complete(op, -static_cast<int32_t>(received.error()));
+      break;
+    }
+    ++op.received;
+    op.data = target->data();
+    op.on_complete(op, static_cast<int32_t>(received.value()));
+  }
+  repeating_ = nullptr;
+}
+
 void SimBackend::dispatch_accept(io::AcceptOp& op) noexcept {
-  accepting_ = &op;
+  repeating_ = &op;
   const uint32_t accepts_max = op.accepts_max;
-  for (uint32_t i = 0; i < accepts_max && accepting_ == &op; ++i) {
+  for (uint32_t i = 0; i < accepts_max && repeating_ == &op; ++i) {
     Socket& listener = *find(op.fd);
     if (listener.backlog.empty()) break;
     Result<size_t> accepted = take_connection(listener, op);
@@ -354,7 +441,7 @@ void SimBackend::dispatch_accept(io::AcceptOp& op) noexcept {
     }
     op.on_complete(op, static_cast<int32_t>(accepted.value()));
   }
-  accepting_ = nullptr;
+  repeating_ = nullptr;
 }
 
 Result<size_t> SimBackend::take_connection(Socket& listener, io::AcceptOp& op) {

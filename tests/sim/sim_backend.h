@@ -34,6 +34,7 @@ struct Faults {
   uint32_t early_wakes = 0;    // wait() returns before its deadline with nothing
   uint32_t late_cancels = 0;   // cancel() answers false
   uint32_t resets = 0;         // a connection breaks on a send or receive
+  uint32_t refusals = 0;       // a datagram socket hears of an unreachable peer on a send or receive
   uint32_t accept_errors = 0;  // EMFILE or ENOBUFS instead of a connection
   uint32_t submit_errors = 0;  // submit() answers no_memory
 
@@ -56,6 +57,8 @@ class SimBackend final : public io::Backend {
   [[nodiscard]] Errno submit(io::Op& op) noexcept override;
   [[nodiscard]] bool cancel(io::Op& op) noexcept override;
   [[nodiscard]] Result<size_t> try_send(int fd, std::span<const iovec> iov) noexcept override;
+  [[nodiscard]] Result<size_t> try_send_to(int fd, std::span<const std::byte> datagram,
+                                           const io::Address* address) noexcept override;
   [[nodiscard]] Errno shutdown_write(int fd) noexcept override;
   void forget(int fd) noexcept override { close(fd); }
   [[nodiscard]] Errno wait(Deadline deadline) noexcept override;
@@ -72,6 +75,9 @@ class SimBackend final : public io::Backend {
   };
   [[nodiscard]] Pair make_pair();
   [[nodiscard]] int make_listener();
+  // Connected datagram sockets; any datagram socket also takes datagrams sent to its address_of().
+  [[nodiscard]] Pair make_datagram_pair();
+  [[nodiscard]] static io::Address address_of(int fd) noexcept;
   // The client's end of a connection that waits to be accepted.
   [[nodiscard]] int connect(int listener);
 
@@ -99,8 +105,15 @@ class SimBackend final : public io::Backend {
   [[nodiscard]] Random& random() noexcept { return random_; }
 
  private:
+  struct Datagram {
+    int sender;
+    std::vector<std::byte> bytes;
+  };
+
   struct Socket {
     bool listens = false;
+    bool is_datagram = false;
+    std::deque<Datagram> datagrams;  // received and not read
     int peer = -1;                   // -1: gone
     std::deque<std::byte> incoming;
     bool read_ended = false;         // the peer has closed or shut down its side
@@ -120,6 +133,10 @@ class SimBackend final : public io::Backend {
   [[nodiscard]] Result<size_t> send_bytes(Socket& socket, std::span<const iovec> iov, bool with_faults);
   [[nodiscard]] Result<size_t> receive_bytes(Socket& socket, std::span<std::byte> into, bool with_faults);
 
+  [[nodiscard]] static size_t datagram_bytes(const Socket& socket) noexcept;
+  [[nodiscard]] Result<size_t> send_datagram(int fd, std::span<const std::byte> bytes, const io::Address* address);
+  [[nodiscard]] Result<size_t> receive_datagram(Socket& socket, std::span<std::byte> into, io::Address* sender);
+
   [[nodiscard]] Result<size_t> take_connection(Socket& listener, io::AcceptOp& op);
 
   void collect(bool with_delays);
@@ -131,6 +148,7 @@ class SimBackend final : public io::Backend {
   void complete_last(io::Op& op, int32_t result) noexcept;
   void complete_cancelled(io::Op& op) noexcept;
   void dispatch_recv(io::RecvOp& op) noexcept;
+  void dispatch_recv_from(io::RecvFromOp& op) noexcept;
   void dispatch_accept(io::AcceptOp& op) noexcept;
   void dispatch_send(io::SendOp& op) noexcept;
 
@@ -145,7 +163,7 @@ class SimBackend final : public io::Backend {
   int64_t now_ns_ = 1'000 * ns_per_second;
   std::atomic<bool> woken_{false};
   bool stalled_ = false;
-  io::Op* accepting_ = nullptr;  // the op whose callback runs; release() clears it
+  io::Op* repeating_ = nullptr;  // the op whose callback runs; release() clears it
   std::array<std::byte, 64 * 1024> shared_buffer_{};
   io::BackendCounters counters_;
 };

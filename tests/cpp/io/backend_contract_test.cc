@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
@@ -19,6 +20,12 @@ class BackendContract : public testing::Test {
   // A pair that is closed with the test.
   FdPair pair() {
     const FdPair fds = world.make_pair();
+    opened.push_back(fds.near);
+    opened.push_back(fds.far);
+    return fds;
+  }
+  FdPair datagram_pair() {
+    const FdPair fds = world.make_datagram_pair();
     opened.push_back(fds.near);
     opened.push_back(fds.far);
     return fds;
@@ -398,6 +405,111 @@ TYPED_TEST(BackendContract, HangUpWakesReaderAndWriter) {
   EXPECT_EQ(reader.completions + writer.completions, 0);
   this->close(fds.far);
   EXPECT_TRUE(this->world.run_until([&] { return reader.completions > 0 && writer.completions > 0; }));
+}
+
+TYPED_TEST(BackendContract, RecvFromKeepsBordersAndTellsTheSender) {
+  const FdPair fds = this->datagram_pair();
+  RecvFromProbe probe(this->world, fds.near);
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  const std::vector<std::string> sent{"one", "", "three"};
+  for (const std::string& text : sent) this->world.write(fds.far, text);
+  EXPECT_TRUE(this->world.run_until([&] { return probe.datagrams.size() == 3; }));
+  EXPECT_EQ(probe.datagrams, sent);
+  const Address sender = this->world.address_of(fds.far);
+  ASSERT_EQ(probe.peer.size, sender.size);
+  EXPECT_EQ(memcmp(&probe.peer.storage, &sender.storage, sender.size), 0);
+  EXPECT_TRUE(probe.op.in_kernel());
+  EXPECT_TRUE(probe.errors.empty());
+}
+
+TYPED_TEST(BackendContract, RecvFromCountsTheDatagramsOfAReadiness) {
+  const FdPair fds = this->datagram_pair();
+  for (int i = 0; i < 3; ++i) this->world.write(fds.far, "x");
+  RecvFromProbe probe(this->world, fds.near);
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  EXPECT_TRUE(this->world.run_until([&] { return probe.datagrams.size() == 3; }));
+  EXPECT_EQ(probe.counts, (std::vector<uint32_t>{1, 2, 3}));
+}
+
+TYPED_TEST(BackendContract, RecvFromWithoutATargetLeavesTheDatagramThere) {
+  const FdPair fds = this->datagram_pair();
+  RecvFromProbe probe(this->world, fds.near);
+  bool wanted = false;
+  probe.choose_target = [&]() -> std::optional<std::span<std::byte>> {
+    if (wanted && probe.op.received == 0) return std::span<std::byte>();
+    return std::nullopt;
+  };
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  for (int i = 0; i < 2; ++i) this->world.write(fds.far, "x");
+  this->world.settle();
+  EXPECT_TRUE(probe.datagrams.empty());
+  wanted = true;
+  EXPECT_TRUE(this->world.run_until([&] { return probe.datagrams.size() == 2; }));
+  EXPECT_EQ(probe.counts, (std::vector<uint32_t>{1, 1}));
+}
+
+TYPED_TEST(BackendContract, RecvFromCutsADatagramOffAtTheEndOfItsTarget) {
+  const FdPair fds = this->datagram_pair();
+  RecvFromProbe probe(this->world, fds.near);
+  std::array<std::byte, 3> target{};
+  probe.choose_target = [&]() -> std::optional<std::span<std::byte>> { return target; };
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  this->world.write(fds.far, "abcdef");
+  this->world.write(fds.far, "next");
+  EXPECT_TRUE(this->world.run_until([&] { return probe.datagrams.size() == 2; }));
+  EXPECT_EQ(probe.datagrams, (std::vector<std::string>{"abc", "nex"}));
+}
+
+TYPED_TEST(BackendContract, RecvFromStopsWhenItsCallbackCancels) {
+  const FdPair fds = this->datagram_pair();
+  for (int i = 0; i < 3; ++i) this->world.write(fds.far, "x");
+  RecvFromProbe probe(this->world, fds.near);
+  probe.then = [&] { EXPECT_TRUE(this->world.backend().cancel(probe.op)); };
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  EXPECT_TRUE(this->world.run_until([&] { return !probe.datagrams.empty(); }));
+  this->world.settle();
+  EXPECT_EQ(probe.datagrams.size(), 1U);
+  EXPECT_EQ(this->world.read_datagrams(fds.near).size(), 2U);
+}
+
+TYPED_TEST(BackendContract, ARecvFromCallbackMayDestroyItsOp) {
+  const FdPair fds = this->datagram_pair();
+  for (int i = 0; i < 3; ++i) this->world.write(fds.far, "x");
+  auto probe = std::make_unique<RecvFromProbe>(this->world, fds.near);
+  probe->then = [&] { probe.reset(); };
+  ASSERT_EQ(probe->submit(), Errno::ok);
+  EXPECT_TRUE(this->world.run_until([&] { return probe == nullptr; }));
+  this->world.settle();
+}
+
+TYPED_TEST(BackendContract, TrySendToReachesThePeerOrAnAddress) {
+  const FdPair fds = this->datagram_pair();
+  const std::string_view text = "datagram";
+  const auto try_until_sent = [&](const Address* address) {
+    for (int i = 0; i < 100; ++i) {
+      Result<size_t> sent = this->world.backend().try_send_to(fds.near, std::as_bytes(std::span(text)), address);
+      if (sent.ok()) return sent.value();
+      EXPECT_EQ(sent.error(), Errno::again);
+    }
+    return size_t{0};
+  };
+  EXPECT_EQ(try_until_sent(nullptr), text.size());
+  const Address address = this->world.address_of(fds.far);
+  EXPECT_EQ(try_until_sent(&address), text.size());
+  EXPECT_EQ(this->world.read_datagrams(fds.far), (std::vector<std::string>{"datagram", "datagram"}));
+}
+
+TYPED_TEST(BackendContract, TrySendToAPeerThatIsGoneFails) {
+  const FdPair fds = this->datagram_pair();
+  const Address address = this->world.address_of(fds.far);
+  this->close(fds.far);
+  const std::byte byte{};
+  Errno error = Errno::again;
+  for (int i = 0; i < 100 && error == Errno::again; ++i) {
+    Result<size_t> sent = this->world.backend().try_send_to(fds.near, {&byte, 1}, &address);
+    error = sent.ok() ? Errno::ok : sent.error();
+  }
+  EXPECT_EQ(error, static_cast<Errno>(ECONNREFUSED));
 }
 
 TYPED_TEST(BackendContract, AcceptTakesEveryConnection) {

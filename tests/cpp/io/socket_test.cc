@@ -102,6 +102,28 @@ TEST_F(SocketTest, AcceptedConnectionsDoNotBlockAndAreNotInherited) {
   EXPECT_NE(::fcntl(connection.get(), F_GETFD) & FD_CLOEXEC, 0);
 }
 
+TEST_F(SocketTest, DatagramsCarryTheAddressOfTheirSender) {
+  const UniqueFd one(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const UniqueFd other(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  Address address;
+  address.storage = {};
+  address.storage.ss_family = AF_UNIX;
+  ASSERT_EQ(::bind(one.get(), address.get(), sizeof(sa_family_t)), 0);
+  address.size = sizeof(address.storage);
+  ASSERT_EQ(::getsockname(one.get(), address.get(), &address.size), 0);
+  std::array<std::byte, 16> buffer;
+  Address peer;
+  EXPECT_EQ(receive_from(one.get(), buffer, &peer).error(), Errno::again);
+  Result<size_t> sent = send_to(other.get(), bytes_of("hello"), &address);
+  ASSERT_TRUE(sent.ok());
+  EXPECT_EQ(sent.value(), 5U);
+  Result<size_t> received = receive_from(one.get(), buffer, &peer);
+  ASSERT_TRUE(received.ok());
+  EXPECT_EQ(received.value(), 5U);
+  EXPECT_EQ(peer.size, 0U);  // the sender has no name
+  EXPECT_EQ(send_to(other.get(), bytes_of("x"), nullptr).error(), static_cast<Errno>(ENOTCONN));
+}
+
 TEST_F(SocketTest, SetNonblockingCloexecSetsBoth) {
   const UniqueFd plain(::socket(AF_UNIX, SOCK_STREAM, 0));
   EXPECT_EQ(set_nonblocking_cloexec(plain.get()), Errno::ok);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <utility>
 
 #include "io/backend_factory.h"
 
@@ -32,6 +33,38 @@ int EvWorld::make_listener() {
   EXPECT_EQ(::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
   EXPECT_EQ(::listen(fd, 128), 0);
   return fd;
+}
+
+FdPair EvWorld::make_datagram_pair() {
+  FdPair fds{};
+  for (int* const fd : {&fds.near, &fds.far}) {
+    *fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    sockaddr address{};
+    address.sa_family = AF_UNIX;
+    EXPECT_EQ(::bind(*fd, &address, sizeof(sa_family_t)), 0);  // the kernel chooses an abstract name
+  }
+  for (const auto& [from, to] : {std::pair(fds.near, fds.far), std::pair(fds.far, fds.near)}) {
+    const Address address = address_of(to);
+    EXPECT_EQ(::connect(from, address.get(), address.size), 0);
+  }
+  return fds;
+}
+
+Address EvWorld::address_of(int fd) {
+  Address address;
+  address.size = sizeof(address.storage);
+  EXPECT_EQ(::getsockname(fd, address.get(), &address.size), 0);
+  return address;
+}
+
+std::vector<std::string> EvWorld::read_datagrams(int fd) {
+  std::vector<std::string> all;
+  std::array<char, 65536> one;
+  ssize_t size;
+  while ((size = ::recv(fd, one.data(), one.size(), MSG_DONTWAIT)) >= 0) {
+    all.emplace_back(one.data(), static_cast<size_t>(size));
+  }
+  return all;
 }
 
 int EvWorld::connect(int listener) {
@@ -77,6 +110,16 @@ std::string SimWorld::read(int fd) {
     Result<size_t> size = backend_.read(fd, part);
     if (!size.ok() || size.value() == 0) return all;
     all.append(reinterpret_cast<const char*>(part.data()), size.value());
+  }
+}
+
+std::vector<std::string> SimWorld::read_datagrams(int fd) {
+  std::vector<std::string> all;
+  std::array<std::byte, 65536> one;
+  for (;;) {
+    Result<size_t> size = backend_.read(fd, one);
+    if (!size.ok()) return all;
+    all.emplace_back(reinterpret_cast<const char*>(one.data()), size.value());
   }
 }
 

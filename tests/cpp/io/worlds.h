@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "io/backend.h"
 #include "sim/sim_backend.h"
@@ -26,6 +27,10 @@ class World {
   [[nodiscard]] virtual Backend& backend() = 0;
   [[nodiscard]] virtual FdPair make_pair() = 0;
   [[nodiscard]] virtual int make_listener() = 0;
+  // Datagram sockets, connected to each other and reachable by their addresses.
+  [[nodiscard]] virtual FdPair make_datagram_pair() = 0;
+  [[nodiscard]] virtual Address address_of(int fd) = 0;
+  virtual std::vector<std::string> read_datagrams(int fd) = 0;  // what is there
   [[nodiscard]] virtual int connect(int listener) = 0;  // the client's end
   virtual size_t write(int fd, std::string_view bytes) = 0;  // what fits
   virtual std::string read(int fd) = 0;                      // what is there
@@ -63,6 +68,9 @@ class EvWorld : public World {
   Backend& backend() override { return *backend_; }
   FdPair make_pair() override;
   int make_listener() override;
+  FdPair make_datagram_pair() override;
+  Address address_of(int fd) override;
+  std::vector<std::string> read_datagrams(int fd) override;
   int connect(int listener) override;
   size_t write(int fd, std::string_view bytes) override;
   std::string read(int fd) override;
@@ -84,6 +92,12 @@ class SimWorld : public World {
     return {near, far};
   }
   int make_listener() override { return backend_.make_listener(); }
+  FdPair make_datagram_pair() override {
+    const auto [near, far] = backend_.make_datagram_pair();
+    return {near, far};
+  }
+  Address address_of(int fd) override { return sim::SimBackend::address_of(fd); }
+  std::vector<std::string> read_datagrams(int fd) override;
   int connect(int listener) override { return backend_.connect(listener); }
   size_t write(int fd, std::string_view bytes) override;
   std::string read(int fd) override;
@@ -146,6 +160,39 @@ struct RecvProbe {
   std::string bytes;
   int endings = 0;
   int32_t last_result = 0;
+  std::function<std::optional<std::span<std::byte>>()> choose_target;
+  std::function<void()> then;
+};
+
+struct RecvFromProbe {
+  RecvFromProbe(World& world, int fd) : backend(world.backend()), op(this, on_complete, target) { op.fd = fd; }
+  ~RecvFromProbe() { EXPECT_TRUE(backend.cancel(op)); }
+  Errno submit() { return backend.submit(op); }
+
+  static std::optional<std::span<std::byte>> target(RecvFromOp& op) noexcept {
+    auto& self = *static_cast<RecvFromProbe*>(op.owner);
+    if (const auto choose = self.choose_target) return choose();
+    return std::span<std::byte>();
+  }
+  static void on_complete(Op& op, int32_t result) noexcept {
+    auto& self = *static_cast<RecvFromProbe*>(op.owner);
+    const auto& receive = static_cast<RecvFromOp&>(op);
+    if (result >= 0) {
+      self.datagrams.emplace_back(reinterpret_cast<const char*>(receive.data), static_cast<size_t>(result));
+      self.counts.push_back(receive.received);
+    } else {
+      self.errors.push_back(result);
+    }
+    self.peer = receive.peer;
+    if (const auto then = self.then) then();
+  }
+
+  Backend& backend;
+  RecvFromOp op;
+  std::vector<std::string> datagrams;
+  std::vector<uint32_t> counts;  // op.received at each datagram
+  std::vector<int32_t> errors;
+  Address peer;
   std::function<std::optional<std::span<std::byte>>()> choose_target;
   std::function<void()> then;
 };

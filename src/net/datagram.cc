@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: MIT
+#include "net/datagram.h"
+
+#include <algorithm>
+
+#include "base/clock.h"
+
+namespace cxxloop::net {
+
+bool BurstPacing::may_look(uint32_t received) noexcept {
+  if (received == 0) {
+    if (looking_) skips_left_ = skips_ = std::min(skips_ * 2 + 1, skips_max);
+    looking_ = false;
+    return true;
+  }
+  if (received == 1) {
+    if (skips_left_ > 0) {
+      --skips_left_;
+      return false;
+    }
+    looking_ = true;
+    started_ns_ = monotonic_ns();
+    return true;
+  }
+  return received < datagrams_max && monotonic_ns() - started_ns_ < burst_ns_max;
+}
+
+void BurstPacing::note_received(uint32_t received) noexcept {
+  if (received < 2) return;
+  looking_ = false;
+  skips_ = 0;
+}
+
+Datagram::Datagram(io::Backend& backend, int fd, DatagramHandler& handler, ReleaseFn release_owner,
+                   size_t header_bytes) noexcept
+    : backend_(backend),
+      handler_(handler),
+      receive_(this, on_receive_complete, on_target),
+      writable_(io::OpKind::poll_write, this, on_writable),
+      release_owner_(release_owner),
+      header_bytes_(header_bytes) {
+  receive_.fd = fd;
+  writable_.fd = fd;
+}
+
+Datagram::~Datagram() {
+  CXL_ASSERT(!receive_.in_kernel() && !writable_.in_kernel());
+  while (!queue_.empty()) pop_first();
+}
+
+// --- receiving ------------------------------------------------------------------------------------------------
+
+Errno Datagram::start_receiving() noexcept {
+  CXL_ASSERT(state_ == State::open);
+  wants_receive_ = true;
+  if (receive_.in_kernel()) return Errno::ok;  // still on its way out: finish_receive() submits it again
+  const Errno error = backend_.submit(receive_);
+  wants_receive_ = error == Errno::ok;
+  return error;
+}
+
+void Datagram::stop_receiving() noexcept {
+  wants_receive_ = false;
+  if (receive_.state == io::OpState::armed) (void)backend_.cancel(receive_);  // false: finish_receive() will see
+}
+
+std::optional<std::span<std::byte>> Datagram::on_target(io::RecvFromOp& op) noexcept {
+  Datagram& self = *static_cast<Datagram*>(op.owner);
+  if (!self.wants_receive_) return std::nullopt;
+  if (op.received > 0 && !self.handler_.on_may_receive_more()) return std::nullopt;
+  if (!self.pacing_.may_look(op.received)) return std::nullopt;
+  return std::span<std::byte>();
+}
+
+void Datagram::on_receive_complete(io::Op& op, int32_t result) noexcept {
+  static_cast<Datagram*>(op.owner)->finish_receive(result);
+}
+
+void Datagram::finish_receive(int32_t result) noexcept {
+  if (state_ != State::open) return released_if_idle();
+  if (result >= 0) {
+    pacing_.note_received(receive_.received);
+    return handler_.on_datagram({receive_.data, static_cast<size_t>(result)}, receive_.peer);
+  }
+  if (result == -ECANCELED) {
+    if (!wants_receive_) return;
+    const Errno error = backend_.submit(receive_);  // stopped and started again while the kernel had the op
+    if (error == Errno::ok) return;
+    result = -static_cast<int32_t>(error);
+  }
+  if (!receive_.in_kernel()) wants_receive_ = false;
+  handler_.on_receive_error(errno_of(result));
+}
+
+// --- sending --------------------------------------------------------------------------------------------------
+
+Errno Datagram::send(std::span<const std::byte> data, const io::Address* address) noexcept {
+  CXL_ASSERT(queue_.empty());
+  Result<size_t> sent = backend_.try_send_to(receive_.fd, data, address);
+  return sent.ok() ? Errno::ok : sent.error();
+}
+
+Errno Datagram::append(const QueuedDatagram& datagram) noexcept {
+  CXL_ASSERT(state_ == State::open);
+  if (!wants_send_) {
+    if (const Errno error = wait_writable(); error != Errno::ok) return error;
+  }
+  if (!queue_.push_back(datagram)) return Errno::no_memory;
+  queued_bytes_ += datagram.data.size() + header_bytes_;
+  return Errno::ok;
+}
+
+Errno Datagram::wait_writable() noexcept {
+  wants_send_ = true;
+  if (writable_.in_kernel()) return Errno::ok;  // still on its way out: on_writable() submits it again
+  const Errno error = backend_.submit(writable_);
+  wants_send_ = error == Errno::ok;
+  return error;
+}
+
+void Datagram::stop_waiting() noexcept {
+  wants_send_ = false;
+  if (writable_.state == io::OpState::armed) (void)backend_.cancel(writable_);
+}
+
+void Datagram::pop_first() noexcept {
+  const QueuedDatagram datagram = queue_.pop_front();
+  queued_bytes_ -= datagram.data.size() + header_bytes_;
+  release_owner_(datagram.owner);
+}
+
+void Datagram::drop_queue() noexcept {
+  stop_waiting();
+  while (!queue_.empty()) pop_first();
+}
+
+void Datagram::on_writable(io::Op& op, int32_t) noexcept {
+  Datagram& self = *static_cast<Datagram*>(op.owner);
+  if (self.state_ != State::open) return self.released_if_idle();
+  if (!self.wants_send_) return;
+  if (!op.in_kernel()) {  // it was cancelled and is wanted again, or its descriptor was closed
+    if (const Errno error = self.backend_.submit(op); error != Errno::ok) {
+      self.drop_queue();
+      return self.handler_.on_send_error(error);
+    }
+  }
+  self.flush();
+}
+
+Errno Datagram::send_first() noexcept {
+  const QueuedDatagram& first = queue_.front();
+  if (first.target == QueuedDatagram::Target::foreign) return handler_.on_send_foreign(first.owner);
+  Result<size_t> sent = backend_.try_send_to(
+      receive_.fd, first.data, first.target == QueuedDatagram::Target::address ? &first.address : nullptr);
+  return sent.ok() ? Errno::ok : sent.error();
+}
+
+void Datagram::flush() noexcept {
+  while (!queue_.empty()) {
+    const void* const owner = queue_.front().owner;
+    const Errno error = send_first();
+    if (error == Errno::again) break;
+    // A foreign datagram may have been sent by code that dropped the queue.
+    if (state_ != State::open) return;
+    if (!queue_.empty() && queue_.front().owner == owner) pop_first();
+    if (error != Errno::ok) return handler_.on_send_error(error);
+  }
+  if (queue_.empty()) stop_waiting();
+  handler_.on_sent();
+}
+
+// --- the end --------------------------------------------------------------------------------------------------
+
+bool Datagram::release() noexcept {
+  CXL_ASSERT(state_ == State::open);
+  state_ = State::releasing;
+  stop_receiving();
+  drop_queue();
+  if (receive_.in_kernel() || writable_.in_kernel()) return false;
+  backend_.forget(receive_.fd);
+  state_ = State::released;
+  return true;
+}
+
+void Datagram::released_if_idle() noexcept {
+  if (receive_.in_kernel() || writable_.in_kernel()) return;
+  backend_.forget(receive_.fd);
+  state_ = State::released;
+  handler_.on_released();
+}
+
+}  // namespace cxxloop::net
