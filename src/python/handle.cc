@@ -115,16 +115,18 @@ PyObject* args_as_tuple(HandleObject& handle) noexcept {
 }
 
 Ref format_callback(Gil, HandleObject& handle) noexcept {
-  const Ref args = Ref::steal(args_as_tuple(handle));
+  // As asyncio sees it, cancel() has already taken both from a handle that its own callback cancelled.
+  PyObject* const callback = handle.clear_after_run ? Py_None : handle.callback;
+  const Ref args = handle.clear_after_run ? Ref::borrow(Py_None) : Ref::steal(args_as_tuple(handle));
   if (!args) return {};
   PyObject* const function = handle.state->imports.format_callback_source;
 #if PY_VERSION_HEX >= 0x030D0000
   const Ref keywords = Ref::steal(PyTuple_Pack(1, handle.state->names.debug));
   if (!keywords) return {};
-  PyObject* const values[] = {handle.callback, args.get(), handle.loop->core().debug ? Py_True : Py_False};
+  PyObject* const values[] = {callback, args.get(), handle.loop->core().debug ? Py_True : Py_False};
   return Ref::steal(PyObject_Vectorcall(function, values, 2, keywords.get()));
 #else
-  PyObject* const values[] = {handle.callback, args.get()};
+  PyObject* const values[] = {callback, args.get()};
   return Ref::steal(PyObject_Vectorcall(function, values, 2, nullptr));
 #endif
 }

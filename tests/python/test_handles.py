@@ -172,3 +172,13 @@ def test_a_long_chain_of_handles_dies_without_deep_recursion(loop_factory, leadi
         head = schedule(*first, len, head)
     loop.close()
     del head
+
+
+def test_a_callback_that_cancels_itself_and_raises(loop, turn, reported):
+    def callback():
+        handle.cancel()
+        raise ValueError("after cancel")
+
+    handle = loop.call_soon(callback)
+    turn()
+    assert [context["message"] for context in reported] == ["Exception in callback None()"]
