@@ -264,16 +264,23 @@ constexpr size_t count_methods(const PyMethodDef* methods) noexcept {
   return count;
 }
 
-// One table for the type, from the tables of the files that implement it; it lives as long as the process.
-PyMethodDef* all_methods() noexcept {
-  static PyMethodDef table[64];  // C data without references: the same for every interpreter
-  size_t used = 0;
-  for (PyMethodDef* const part : {life_methods, schedule_methods, watch_methods, sock_methods, net_methods}) {
-    const size_t count = count_methods(part);
-    CXL_CHECK(used + count < std::size(table));
-    for (size_t i = 0; i < count; ++i) table[used++] = part[i];
+// One table for the type, from the tables of the files that implement it: C data without references, the same for every
+// interpreter, filled by whichever imports the module first.
+struct MethodTable {
+  MethodTable() noexcept {
+    size_t used = 0;
+    for (PyMethodDef* const part : {life_methods, schedule_methods, watch_methods, sock_methods, net_methods}) {
+      const size_t count = count_methods(part);
+      CXL_CHECK(used + count < std::size(methods));
+      for (size_t i = 0; i < count; ++i) methods[used++] = part[i];
+    }
   }
-  return table;
+  PyMethodDef methods[64] = {};
+};
+
+PyMethodDef* all_methods() noexcept {
+  static MethodTable table;
+  return table.methods;
 }
 
 }  // namespace
