@@ -56,6 +56,37 @@ if sys.version_info >= (3, 14):
         def cancelled(self) -> bool: ...
 
 @disjoint_base
+class TlsProtocol:
+    _loop: Any
+    _state: Any
+    _sslobj: Any
+    _incoming: Any
+    _outgoing: Any
+    _transport: Any
+    _app_protocol: Any
+    _app_transport: Any
+    _write_backlog: Any
+    _outgoing_high_water: float
+    _outgoing_low_water: float
+    _incoming_high_water: float
+    _incoming_low_water: float
+    _write_buffer_size: int
+    _app_protocol_is_buffer: bool
+    _app_reading_paused: bool
+    _app_writing_paused: bool
+    _ssl_reading_paused: bool
+    _ssl_writing_paused: bool
+    max_size: int
+    def buffer_updated(self, nbytes: int, /) -> None: ...
+    def _do_read(self) -> None: ...
+    def _do_write(self) -> None: ...
+    def _process_outgoing(self) -> None: ...
+    def _get_read_buffer_size(self) -> int: ...
+    def _write_appdata(self, list_of_data: Iterable[Buffer], /) -> None: ...
+
+_tls_transport_write: Any
+
+@disjoint_base
 class Loop:
     _debug: bool
     _closed: bool
@@ -87,6 +118,7 @@ class Loop:
         server: Any,
         backlog: int,
         context: Context | None,
+        on_accepted: Callable[[socket.socket, Any], object] | None,
         /,
     ) -> None: ...
     def _stop_listening(self, sock: socket.socket, /) -> None: ...

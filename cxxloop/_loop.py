@@ -4,10 +4,11 @@
 import asyncio
 import contextvars
 import errno
+import functools
 import os
 import selectors
 import socket
-from asyncio import constants, sslproto, trsock
+from asyncio import constants, trsock
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVarTuple, cast
 
@@ -17,6 +18,7 @@ from ._dns import answers_getaddrinfo_at_once, answers_getnameinfo_at_once
 from ._pipes import ReadPipeTransport, WritePipeTransport
 from ._signals import SignalWakeup
 from ._subprocess import can_watch_exits, start_process
+from ._tls import SSLProtocol, sslproto_with_ours, with_globals
 
 # By its own name: the launcher makes asyncio.SelectorEventLoop mean this module's Loop.
 _SelectorEventLoop = asyncio.SelectorEventLoop
@@ -228,9 +230,7 @@ class Loop(_core.Loop, _SelectorEventLoop):
         context: contextvars.Context | None = None,
         **timeouts: Any,
     ) -> asyncio.Transport:
-        ssl_protocol = sslproto.SSLProtocol(
-            self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
-        )
+        ssl_protocol = SSLProtocol(self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
         self._make_stream_transport(rawsock, ssl_protocol, None, extra, server, context)
         return cast(asyncio.Transport, ssl_protocol._app_transport)
 
@@ -247,6 +247,8 @@ class Loop(_core.Loop, _SelectorEventLoop):
         if "peername" not in names:
             names["peername"] = _name_of(sock.getpeername)
         return self._make_native_datagram_transport(sock, protocol, address, waiter, names)
+
+    start_tls = with_globals(_SelectorEventLoop.start_tls, sslproto=sslproto_with_ours)
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
         if not isinstance(transp, _core.StreamTransport):
@@ -298,13 +300,28 @@ class Loop(_core.Loop, _SelectorEventLoop):
         *timeouts_and_context: Any,
         **keywords: Any,
     ) -> None:
+        timeouts = timeouts_and_context[:2]
+        context = keywords.pop("context", timeouts_and_context[2] if len(timeouts_and_context) > 2 else None)
+        on_accepted = None
         if sslcontext is not None:
-            super()._start_serving(  # type: ignore[misc]
-                protocol_factory, sock, sslcontext, server, backlog, *timeouts_and_context, **keywords
-            )
-            return
-        context = keywords.get("context", timeouts_and_context[2] if len(timeouts_and_context) > 2 else None)
-        self._start_listening(sock, protocol_factory, server, backlog, context)
+            connect = functools.partial(cast(Any, self)._accept_connection2, protocol_factory)
+            arguments = (sslcontext, server, *timeouts)
+            on_accepted = functools.partial(self._accept_tls, connect, arguments, keywords, context is not None)
+        self._start_listening(sock, protocol_factory, server, backlog, context, on_accepted)
+
+    def _accept_tls(
+        self,
+        connect: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        timeouts: dict[str, float],
+        has_context: bool,
+        conn: socket.socket,
+        address: Any,
+    ) -> None:
+        """A connection of a TLS server: asyncio's coroutine waits for its handshake."""
+        # We run in the connection's own copy of create_server()'s context.
+        context = {"context": contextvars.copy_context()} if has_context else {}
+        self.create_task(connect(conn, {"peername": address}, *arguments, **timeouts, **context), **context)
 
     def _stop_serving(self, sock: socket.socket) -> None:
         if sock.fileno() >= 0:
@@ -318,6 +335,7 @@ class Loop(_core.Loop, _SelectorEventLoop):
         protocol_factory: Callable[[], Any],
         server: Any,
         context: contextvars.Context | None,
+        on_accepted: Callable[..., Any] | None,
     ) -> None:
         """Out of resources: stop listening for a while, as asyncio does. Other errors are reported."""
         if exc.errno not in _OUT_OF_RESOURCES:
@@ -339,7 +357,9 @@ class Loop(_core.Loop, _SelectorEventLoop):
         if sock.fileno() < 0:  # the exception handler has closed the server
             return
         self._stop_listening(sock)
-        self.call_later(constants.ACCEPT_RETRY_DELAY, self._listen_again, sock, protocol_factory, server, context)
+        self.call_later(
+            constants.ACCEPT_RETRY_DELAY, self._listen_again, sock, protocol_factory, server, context, on_accepted
+        )
 
     def _listen_again(
         self,
@@ -347,7 +367,8 @@ class Loop(_core.Loop, _SelectorEventLoop):
         protocol_factory: Callable[[], Any],
         server: Any,
         context: contextvars.Context | None,
+        on_accepted: Callable[..., Any] | None,
     ) -> None:
         if sock.fileno() >= 0:  # the server may have been closed meanwhile
             backlog = server._backlog if server is not None else 100
-            self._start_listening(sock, protocol_factory, server, backlog, context)
+            self._start_listening(sock, protocol_factory, server, backlog, context, on_accepted)

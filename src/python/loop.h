@@ -73,6 +73,7 @@ struct LoopCore {
   std::vector<ListenerObject*> listeners;          // owned references
   static constexpr size_t read_buffer_size = 256 * 1024;  // what asyncio reads at once
   std::unique_ptr<std::byte[]> read_buffer;        // of sock_recv and pipes: bytes are copied out at their exact size
+  Ref tls_scratch;                             // a bytearray that plaintext is copied out of likewise; null: not used yet
   Ref spare_context;                           // empty, for handles without a context of their own
   Ref task_factory;                            // null: asyncio.Task
   Ref exit_exception;                          // a SystemExit/KeyboardInterrupt on its way out of run_forever()

@@ -27,7 +27,7 @@ struct ListenerObject {
 
     template <class F>
     int each_ref(F&& f) noexcept {
-      for (Ref* ref : {&sock, &protocol_factory, &server, &server_context, &context}) {
+      for (Ref* ref : {&sock, &protocol_factory, &server, &server_context, &on_accepted, &context}) {
         if (const int result = f(*ref); result != 0) return result;
       }
       return 0;
@@ -49,6 +49,7 @@ struct ListenerObject {
     Ref protocol_factory;
     Ref server;
     Ref server_context;  // 3.15: create_server()'s context, copied for each connection; else null
+    Ref on_accepted;     // on_accepted(conn, address) goes on with a connection of a TLS server; null: a plain one
     Ref context;         // the context _start_serving() was called in: asyncio's reader handle would keep it
     int family = -1;
     int type = -1;
@@ -76,6 +77,10 @@ Ref ListenerObject::Native::make_socket(Gil, UniqueFd accepted) noexcept {
 
 Ref ListenerObject::Native::make_transport(Gil gil, PyObject* conn, PyObject* address, PyObject* conn_context,
                                            Ref* protocol) noexcept {
+  if (on_accepted) {
+    PyObject* const args[] = {conn, address};
+    return Ref::steal(PyObject_Vectorcall(on_accepted.get(), args, 2, nullptr));
+  }
   // Runs Python: the factory may close the server or the loop.
   *protocol = Ref::steal(PyObject_CallNoArgs(protocol_factory.get()));
   if (!*protocol) return {};
@@ -138,8 +143,8 @@ void ListenerObject::Native::on_accept_error(Errno error) noexcept {
   const Ref exception = make_os_error(gil, error);
   PyObject* const loop = as_object(core_.self);
   PyObject* const args[] = {loop, exception.get(), sock.get(), protocol_factory.get(), server ? server.get() : Py_None,
-                            server_context ? server_context.get() : Py_None};
-  if (!Ref::steal(PyObject_VectorcallMethod(core_.state.names._accept_failed, args, 6, nullptr))) {
+                            server_context ? server_context.get() : Py_None, on_accepted ? on_accepted.get() : Py_None};
+  if (!Ref::steal(PyObject_VectorcallMethod(core_.state.names._accept_failed, args, 7, nullptr))) {
     report_or_leave(gil, core_, "Exception in callback Loop._accept_failed()");
   }
 }
@@ -161,11 +166,11 @@ void stop_listener(LoopCore& core, size_t fd) noexcept {
   if (listener != nullptr && listener->native().listener.stop()) Py_DECREF(as_object(listener));
 }
 
-// _start_listening(sock, protocol_factory, server, backlog, server_context)
+// _start_listening(sock, protocol_factory, server, backlog, server_context, on_accepted)
 PyObject* loop_start_listening(PyObject* self, PyObject* const* args, Py_ssize_t nargs) {
   const Gil gil = Gil::in_slot();
   LoopCore& core = core_of(self);
-  CXL_ASSERT(nargs == 5);
+  CXL_ASSERT(nargs == 6);
   (void)nargs;
   if (!check_closed(gil, core) || !check_forked(gil, core)) return nullptr;
   const int fd = parse_fileobj(gil, args[0]);
@@ -180,6 +185,7 @@ PyObject* loop_start_listening(PyObject* self, PyObject* const* args, Py_ssize_t
   native.protocol_factory = Ref::borrow(args[1]);
   if (args[2] != Py_None) native.server = Ref::borrow(args[2]);
   if (args[4] != Py_None) native.server_context = Ref::borrow(args[4]);
+  if (args[5] != Py_None) native.on_accepted = Ref::borrow(args[5]);
   native.context = Ref::steal(PyContext_CopyCurrent());
   native.family = int_attribute(args[0], "family");
   native.type = int_attribute(args[0], "type");

@@ -31,6 +31,7 @@ void close_core(Gil gil, LoopCore& core) noexcept {
   }
   core.read_buffer.reset();
   core.addresses.clear();
+  core.tls_scratch.reset();
 }
 
 // --- methods --------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@
 #include "python/module_state.h"
 #include "python/pipe_transport.h"
 #include "python/stream_transport.h"
+#include "python/tls_protocol.h"
 
 namespace cxxloop::python {
 namespace {
@@ -21,6 +22,7 @@ int module_exec(PyObject* module) {
                      add_sock_op_type(gil, module, state) && add_listener_type(gil, module, state) &&
                      add_stream_transport_type(gil, module, state) &&
                      add_datagram_transport_type(gil, module, state) && add_pipe_types(gil, module, state) &&
+                     add_tls_types(gil, module, state) &&
                      add_loop_type(gil, module, state) && add_bindings(gil, module);
   return added ? 0 : -1;
 }

@@ -46,6 +46,7 @@ bool run_imports(Imports& imports) noexcept {
       {&imports.socket_module, "socket", nullptr},
       {&imports.socket_type, "socket", "socket"},
       {&imports.sys_getframe, "sys", "_getframe"},
+      {&imports.ssl_protocol, "asyncio.sslproto", "SSLProtocol"},
   };
   for (const Import& import : list) {
     if (!run_import(import)) return false;
@@ -62,10 +63,26 @@ bool run_imports(Imports& imports) noexcept {
   return imports.sendfile_mode_try_native != nullptr;
 }
 
+bool run_ssl_imports(Imports& imports) noexcept {
+  const Ref sslproto = Ref::steal(PyImport_ImportModule("asyncio.sslproto"));
+  const Ref states = sslproto ? Ref::steal(PyObject_GetAttrString(sslproto.get(), "SSLProtocolState")) : Ref();
+  if (!states) return false;
+  imports.ssl_states.do_handshake = PyObject_GetAttrString(states.get(), "DO_HANDSHAKE");
+  imports.ssl_states.wrapped = PyObject_GetAttrString(states.get(), "WRAPPED");
+  imports.ssl_states.flushing = PyObject_GetAttrString(states.get(), "FLUSHING");
+  imports.ssl_states.shutdown = PyObject_GetAttrString(states.get(), "SHUTDOWN");
+  const Ref ssl = Ref::steal(PyObject_GetAttrString(sslproto.get(), "ssl"));
+  if (!ssl || ssl.get() == Py_None) return static_cast<bool>(ssl);  // a Python without it: nobody can ask for TLS
+  imports.ssl_again_errors = PyObject_GetAttrString(sslproto.get(), "SSLAgainErrors");
+  imports.ssl_object = PyObject_GetAttrString(ssl.get(), "SSLObject");
+  imports.ssl_memory_bio = reinterpret_cast<PyTypeObject*>(PyObject_GetAttrString(ssl.get(), "MemoryBIO"));
+  return PyErr_Occurred() == nullptr;
+}
+
 }  // namespace
 
 bool init_module_state(Gil, ModuleState& state) noexcept {
-  if (!intern_names(state.names) || !run_imports(state.imports)) return false;
+  if (!intern_names(state.names) || !run_imports(state.imports) || !run_ssl_imports(state.imports)) return false;
   state.kwnames_loop = PyTuple_Pack(1, state.names.loop);
   return state.kwnames_loop != nullptr;
 }
@@ -82,6 +99,7 @@ int traverse_module_state(ModuleState& state, visitproc visit, void* arg) noexce
   Py_VISIT(state.sock_op_type);
   Py_VISIT(state.listener_type);
   Py_VISIT(state.pipe_buffer_type);
+  Py_VISIT(state.tls_protocol_type);
   return 0;
 }
 
@@ -102,6 +120,7 @@ void clear_module_state(ModuleState& state) noexcept {
   Py_CLEAR(state.sock_op_type);
   Py_CLEAR(state.listener_type);
   Py_CLEAR(state.pipe_buffer_type);
+  Py_CLEAR(state.tls_protocol_type);
 }
 
 ModuleState* state_of_type(PyTypeObject* type) noexcept {

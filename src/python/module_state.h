@@ -20,7 +20,11 @@
   X(loop) X(message) X(name) X(pause_writing) X(peername) X(protocol) X(resume_writing) X(set_exception)      \
   X(set_result) X(slow_callback_duration) X(socket) X(sockname) X(source_traceback) X(time) X(transport)      \
   X(warning)                                                                                                  \
-  X(datagram_received) X(error_received) X(family) X(sendto)
+  X(datagram_received) X(error_received) X(family) X(sendto)                                                  \
+  X(_app_protocol_buffer_updated) X(_app_protocol_get_buffer) X(_call_eof_received) X(_control_ssl_reading)   \
+  X(_do_flush) X(_do_handshake) X(_do_read) X(_do_shutdown) X(_do_write) X(_fatal_error) X(_incoming)         \
+  X(_process_outgoing) X(_ssl_protocol) X(_sslobj) X(_start_shutdown) X(_write_appdata) X(append) X(join)     \
+  X(max_size) X(pause_reading) X(pending) X(read) X(resume_reading) X(write)
 
 namespace cxxloop::python {
 
@@ -50,6 +54,16 @@ struct Imports {
   PyObject* socket_type;                    // socket.socket
   PyObject* sys_getframe;                   // sys._getframe
   PyObject* base_create_task;               // asyncio.base_events.BaseEventLoop.create_task
+  PyObject* ssl_protocol;                   // asyncio.sslproto.SSLProtocol
+  struct {
+    PyObject* do_handshake;
+    PyObject* wrapped;
+    PyObject* flushing;
+    PyObject* shutdown;
+  } ssl_states;                             // of asyncio.sslproto.SSLProtocolState
+  PyObject* ssl_again_errors;               // asyncio.sslproto.SSLAgainErrors; null: a Python without ssl
+  PyObject* ssl_object;                     // ssl.SSLObject; null likewise
+  PyTypeObject* ssl_memory_bio;             // ssl.MemoryBIO; null likewise
 };
 
 // Dead handles kept for the next call_soon(): an allocation less per callback.
@@ -71,6 +85,7 @@ struct ModuleState {
   PyTypeObject* sock_op_type;
   PyTypeObject* listener_type;
   PyTypeObject* pipe_buffer_type;
+  PyTypeObject* tls_protocol_type;
   PyObject* kwnames_loop;     // ("loop",)
   HandleFreelist handle_freelist;
   HandleFreelist timer_freelist;

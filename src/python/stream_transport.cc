@@ -8,6 +8,7 @@
 
 #include "python/error.h"
 #include "python/sockaddr.h"
+#include "python/tls_protocol.h"
 
 namespace cxxloop::python {
 namespace {
@@ -115,7 +116,8 @@ bool StreamTransport::schedule_callbacks(Gil gil, const TransportArgs& args) noe
 bool StreamTransport::set_protocol(Gil, PyObject* new_protocol) noexcept {
   const int buffered = PyObject_IsInstance(new_protocol, state_.imports.buffered_protocol);
   if (buffered < 0) return false;
-  buffered_protocol_ = buffered == 1;
+  tls_protocol_ = tls_protocol_of(state_, new_protocol);
+  buffered_protocol_ = buffered == 1 && tls_protocol_ == nullptr;
   protocol = Ref::borrow(new_protocol);
   protocol_connected = true;
   return true;
@@ -202,6 +204,7 @@ std::optional<std::span<std::byte>> StreamTransport::on_read_target() noexcept {
 void StreamTransport::on_data(std::span<const std::byte> data) noexcept {
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
+  if (tls_protocol_ != nullptr) return deliver_to_tls(gil, data);
   const Py_ssize_t size = static_cast<Py_ssize_t>(data.size());
   if (read_buffer_) {
     read_buffer_.reset();
@@ -211,6 +214,17 @@ void StreamTransport::on_data(std::span<const std::byte> data) noexcept {
   }
   const Ref bytes = Ref::steal(PyBytes_FromStringAndSize(reinterpret_cast<const char*>(data.data()), size));
   deliver(gil, state_.names.data_received, bytes.get(), "Fatal error: protocol.data_received() call failed.");
+}
+
+// A protocol of ours takes the bytes from where they are; to the program it is a BufferedProtocol as asyncio's.
+void StreamTransport::deliver_to_tls(Gil gil, std::span<const std::byte> data) noexcept {
+  const Ref buffer = read_buffer_.take();  // of a protocol that was replaced in its get_buffer()
+  const ContextScope scope(gil, read_context_.get());
+  const Ref receiver = Ref::borrow(protocol.get());
+  // Runs Python: as in deliver().
+  if (!scope.entered() || !tls_protocol_->on_data(gil, data)) {
+    fail(gil, "Fatal error: protocol.buffer_updated() call failed.");
+  }
 }
 
 // protocol.method(argument) in the reading context. A null argument: its creation failed, the indicator is set.
@@ -354,6 +368,7 @@ void StreamTransport::close_socket(Gil) noexcept {
   const Ref old_sock = sock.take();
   const Ref old_server = server.take();
   const Ref old_protocol = protocol.take();
+  tls_protocol_ = nullptr;
   // Runs Python: socket.close() and Server._detach().
   const Ref closed = old_sock ? Ref::steal(PyObject_CallMethodNoArgs(old_sock.get(), state_.names.close)) : Ref();
   if (!closed && PyErr_Occurred() != nullptr) PyErr_WriteUnraisable(self_object());

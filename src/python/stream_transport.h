@@ -22,6 +22,8 @@ struct TransportArgs {
   PyObject* context;  // 3.15: every callback runs in it; before: each in a copy of the current one
 };
 
+class TlsProtocol;
+
 class StreamTransport final : public net::StreamHandler {
  public:
   StreamTransport(StreamTransportObject& self, LoopCore& core, int fd) noexcept;
@@ -117,6 +119,7 @@ class StreamTransport final : public net::StreamHandler {
   [[nodiscard]] bool tell_flow(Gil gil, PyObject* method, const char* failure) noexcept;
   [[nodiscard]] bool on_drained(Gil gil) noexcept;
   [[nodiscard]] bool resume_stream(Gil gil) noexcept;
+  void deliver_to_tls(Gil gil, std::span<const std::byte> data) noexcept;
   void deliver(Gil gil, PyObject* method, PyObject* argument, const char* failure) noexcept;
   void fail(Gil gil, const char* message) noexcept;
   void close_socket(Gil gil) noexcept;
@@ -137,6 +140,7 @@ class StreamTransport final : public net::StreamHandler {
   bool closing_ = false;
   bool paused_ = false;
   bool buffered_protocol_ = false;
+  TlsProtocol* tls_protocol_ = nullptr;  // the native side of `protocol`, if it is TLS
   bool pinned_ = false;       // True exactly when an op of the stream keeps us alive
   bool close_when_released_ = false;
 };
