@@ -238,9 +238,9 @@ class Loop(_core.Loop, _SelectorEventLoop):
         self, sock: socket.socket, protocol: Any, address: Any = None, waiter: Any = None, extra: Any = None
     ) -> asyncio.DatagramTransport:
         if type(sock) is not socket.socket or sock.family not in _KNOWN_FAMILIES:
-            return cast(
-                asyncio.DatagramTransport, super()._make_datagram_transport(sock, protocol, address, waiter, extra)
-            )
+            asyncio_loop: Any = super()  # typeshed does not know the method
+            transport = asyncio_loop._make_datagram_transport(sock, protocol, address, waiter, extra)
+            return cast(asyncio.DatagramTransport, transport)
         names = {} if extra is None else extra
         names["socket"] = trsock.TransportSocket(sock)
         names["sockname"] = _name_of(sock.getsockname)

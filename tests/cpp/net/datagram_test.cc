@@ -222,7 +222,9 @@ TYPED_TEST(DatagramTest, APeerThatIsGoneCostsEachQueuedDatagramAnError) {
   this->fill();
   this->probe.append("second");
   this->probe.then = [&](std::string_view event) {
-    if (event == "send_error") EXPECT_LE(this->probe.errors.size(), 2U);
+    if (event == "send_error") {
+      EXPECT_LE(this->probe.errors.size(), 2U);
+    }
   };
   this->world.forget_and_close(this->fds.far);
   EXPECT_TRUE(this->world.run_until([&] { return this->probe.count("send_error") == 2; }));
