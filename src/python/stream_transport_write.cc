@@ -16,7 +16,7 @@ bool is_bytes_like(PyObject* data) noexcept {
 bool raise_not_bytes_like(PyObject* data) noexcept {
   const Ref name = Ref::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(data)), "__name__"));
   if (!name) return false;
-#if PY_VERSION_HEX >= 0x030F0000
+#if PY_VERSION_HEX >= 0x030E0000
   PyErr_Format(PyExc_TypeError, "data argument must be a bytes, bytearray, or memoryview object, not %R", name.get());
 #else
   PyErr_Format(PyExc_TypeError, "data argument must be a bytes-like object, not %R", name.get());
