@@ -100,6 +100,15 @@ bool StreamTransport::write_buffer(Gil gil, PyObject* data) noexcept {
   return after_append(gil);
 }
 
+#if PY_VERSION_HEX < 0x030C0000
+// asyncio's writelines() of 3.11: joined, with the errors of join() and write().
+bool StreamTransport::write_lines(Gil gil, PyObject* list_of_data) noexcept {
+  const Ref separator = Ref::steal(PyBytes_FromStringAndSize(nullptr, 0));
+  if (!separator) return false;
+  const Ref joined = Ref::steal(PyObject_CallMethod(separator.get(), "join", "O", list_of_data));
+  return joined && write(gil, joined.get());
+}
+#else
 bool StreamTransport::write_lines(Gil gil, PyObject* list_of_data) noexcept {
   bool drop = false;
   if (eof_written || empty_waiter) return check_writable(gil, "writelines", &drop);
@@ -120,6 +129,8 @@ bool StreamTransport::write_lines(Gil gil, PyObject* list_of_data) noexcept {
   }
   return after_append(gil);
 }
+
+#endif
 
 bool StreamTransport::may_cork() const noexcept {
   return core_ != nullptr && core_->in_turn && core_->thread_id == PyThread_get_thread_ident();
