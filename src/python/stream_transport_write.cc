@@ -105,7 +105,7 @@ bool StreamTransport::write_buffer(Gil gil, PyObject* data) noexcept {
 bool StreamTransport::write_lines(Gil gil, PyObject* list_of_data) noexcept {
   const Ref separator = Ref::steal(PyBytes_FromStringAndSize(nullptr, 0));
   if (!separator) return false;
-  const Ref joined = Ref::steal(PyObject_CallMethod(separator.get(), "join", "O", list_of_data));
+  const Ref joined = Ref::steal(PyObject_CallMethod(separator.get(), "join", "(O)", list_of_data));
   return joined && write(gil, joined.get());
 }
 #else
