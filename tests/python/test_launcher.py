@@ -24,10 +24,12 @@ def python(loop_name, tmp_path):
 
     def python(*arguments, options=(), stdin=None):
         path = os.pathsep.join(entry for entry in sys.path if entry)
+        # What the launched programs find must not depend on how the tests are run.
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
         return subprocess.run(
             [sys.executable, *options, *arguments],
             cwd=tmp_path,
-            env=dict(os.environ, PYTHONPATH=path, PYTHONDONTWRITEBYTECODE="1"),
+            env=dict(environment, PYTHONPATH=path, PYTHONDONTWRITEBYTECODE="1"),
             input=stdin,
             capture_output=True,
             text=True,
