@@ -136,7 +136,8 @@ PyObject* loop_call_soon_threadsafe(PyObject* self, PyObject* const* args, Py_ss
     if (!push_ready(gil, core, Ref::borrow(as_object(handle)))) return nullptr;
   } else {
     Py_INCREF(handle);
-    core.inbox.push(handle, *core.backend);
+    // Runs Python: other threads, which may close the loop.
+    if (core.inbox.push(handle, *core.backend)) ThreadsafeInbox::pause(gil);
   }
   return result.release();
 }

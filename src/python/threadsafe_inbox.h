@@ -5,6 +5,9 @@
 // Thread: push() any; the rest loop thread.  Owns: a reference to each queued handle.
 #pragma once
 
+#include <atomic>
+#include <ctime>
+
 #include "base/mpsc_queue.h"
 #include "base/parking_flag.h"
 #include "io/backend.h"
@@ -17,15 +20,33 @@ class ThreadsafeInbox {
   // Handles moved per turn, so that a flood from threads does not starve timers and I/O.
   static constexpr size_t batch_max = 512;
 
-  // Takes a reference. Wakes the loop only when it sleeps.
-  void push(HandleObject* handle, io::Backend& backend) noexcept {
+  // A thread that floods a loop which cannot keep up pauses after so many calls: it would hold the GIL for its whole
+  // switch interval each time, and the queue would grow without end.
+  static constexpr size_t backlog_before_pauses = 1024;
+  static constexpr size_t calls_between_pauses = 256;
+  static constexpr long pause_ns = 50'000;
+
+  // Takes a reference. Wakes the loop only when it sleeps. True: the caller should pause().
+  [[nodiscard]] bool push(HandleObject* handle, io::Backend& backend) noexcept {
     queue_.push(&handle->inbox_node);
+    const size_t pushed = pushed_.fetch_add(1, std::memory_order_relaxed) + 1;
     if (parking_.take_wake_duty()) backend.wake();
+    return pushed % calls_between_pauses == 0 &&
+           pushed - popped_.load(std::memory_order_relaxed) > backlog_before_pauses;
+  }
+  // Lets the loop's thread have the GIL for a while.
+  static void pause(Gil gil) noexcept {
+    gil.released([] {
+      const timespec duration{.tv_sec = 0, .tv_nsec = pause_ns};
+      return nanosleep(&duration, nullptr);
+    });
   }
   // The oldest handle (its reference), or null.
   [[nodiscard]] HandleObject* pop() noexcept {
     MpscNode* const node = queue_.pop();
-    return node != nullptr ? handle_of_inbox(node) : nullptr;
+    if (node == nullptr) return nullptr;
+    popped_.store(popped_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    return handle_of_inbox(node);
   }
   [[nodiscard]] bool empty() noexcept { return queue_.empty(); }
   // True: the loop may sleep, pushes will wake it. False: there is something to do.
@@ -37,6 +58,8 @@ class ThreadsafeInbox {
  private:
   MpscQueue queue_;
   ParkingFlag parking_;
+  std::atomic<size_t> pushed_{0};
+  std::atomic<size_t> popped_{0};  // written by the loop's thread only
 };
 
 }  // namespace cxxloop::python

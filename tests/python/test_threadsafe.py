@@ -458,3 +458,38 @@ def test_a_cpu_bound_thread_does_not_stop_the_loop(loop):
     done.set()
     worker.join()
     assert turns > 10
+
+
+@pytest.mark.cxxloop_only
+def test_a_flood_does_not_outgrow_the_loop(loop):
+    """Threads that call faster than the loop runs are held back: the queue stays short, and so do the waits."""
+    made = [0] * 4
+    ran = 0
+    backlogs = []
+    until = time.monotonic() + 0.5
+
+    def callback():
+        nonlocal ran
+        ran += 1
+
+    def flood(index):
+        while time.monotonic() < until:
+            for _ in range(100):
+                loop.call_soon_threadsafe(callback)
+            made[index] += 100
+
+    def look():
+        backlogs.append(sum(made) - ran)
+        if time.monotonic() < until:
+            loop.call_later(0.01, look)
+
+    threads = [threading.Thread(target=flood, args=(index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    loop.call_soon(look)
+    while any(thread.is_alive() for thread in threads) or ran < sum(made):
+        loop.run_until_complete(asyncio.sleep(0.01))
+    for thread in threads:
+        thread.join()
+    assert ran == sum(made)
+    assert max(backlogs) < 20_000
