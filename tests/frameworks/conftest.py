@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: MIT
 """The fixtures of the behaviour tests, for servers and clients that run on top of a loop."""
 
+import asyncio
+import contextlib
 import importlib.util
 import pathlib
 import subprocess
 import sys
 
+import cxxloop
 import pytest
+from servers import Missing, PostgreSQL, Redis
+from stories import Storyteller
 
 _PATH = pathlib.Path(__file__).parents[1] / "python" / "conftest.py"
 _SPEC = importlib.util.spec_from_file_location("behaviour_fixtures", _PATH)
@@ -35,6 +40,32 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     behaviour.pytest_configure(config)
+
+
+@pytest.fixture
+def same_story(asyncio_records, open_fds):
+    """Plays a scene on asyncio and on cxxloop: see stories.py."""
+    factories = {"asyncio": asyncio.SelectorEventLoop, "cxxloop": cxxloop.new_event_loop}
+    return Storyteller(factories, asyncio_records, open_fds)
+
+
+def serve(kind):
+    try:
+        server = kind()
+    except Missing as missing:
+        pytest.skip(str(missing))
+    with contextlib.closing(server):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    yield from serve(PostgreSQL)
+
+
+@pytest.fixture(scope="session")
+def redis_server():
+    yield from serve(Redis)
 
 
 @pytest.fixture
