@@ -48,13 +48,17 @@ Datagram::~Datagram() {
   while (!queue_.empty()) pop_first();
 }
 
+Errno Datagram::submit(io::Op& op) noexcept {
+  return handler_.owns_descriptor() ? backend_.submit(op) : Errno::bad_fd;
+}
+
 // --- receiving ------------------------------------------------------------------------------------------------
 
 Errno Datagram::start_receiving() noexcept {
   CXL_ASSERT(state_ == State::open);
   wants_receive_ = true;
   if (receive_.in_kernel()) return Errno::ok;  // still on its way out: finish_receive() submits it again
-  const Errno error = backend_.submit(receive_);
+  const Errno error = submit(receive_);
   wants_receive_ = error == Errno::ok;
   return error;
 }
@@ -67,6 +71,11 @@ void Datagram::stop_receiving() noexcept {
 std::optional<std::span<std::byte>> Datagram::on_target(io::RecvFromOp& op) noexcept {
   Datagram& self = *static_cast<Datagram*>(op.owner);
   if (!self.wants_receive_) return std::nullopt;
+  if (!self.handler_.owns_descriptor()) {
+    self.stop_receiving();
+    self.handler_.on_receive_error(Errno::bad_fd);  // may destroy us
+    return std::nullopt;
+  }
   if (op.received > 0 && !self.handler_.on_may_receive_more()) return std::nullopt;
   if (!self.pacing_.may_look(op.received)) return std::nullopt;
   return std::span<std::byte>();
@@ -84,7 +93,7 @@ void Datagram::finish_receive(int32_t result) noexcept {
   }
   if (result == -ECANCELED) {
     if (!wants_receive_) return;
-    const Errno error = backend_.submit(receive_);  // stopped and started again while the kernel had the op
+    const Errno error = submit(receive_);  // stopped and started again while the kernel had the op
     if (error == Errno::ok) return;
     result = -static_cast<int32_t>(error);
   }
@@ -96,6 +105,11 @@ void Datagram::finish_receive(int32_t result) noexcept {
 
 Errno Datagram::send(std::span<const std::byte> data, const io::Address* address) noexcept {
   CXL_ASSERT(queue_.empty());
+  return send_now(data, address);
+}
+
+Errno Datagram::send_now(std::span<const std::byte> data, const io::Address* address) noexcept {
+  if (!handler_.owns_descriptor()) return Errno::bad_fd;
   Result<size_t> sent = backend_.try_send_to(receive_.fd, data, address);
   return sent.ok() ? Errno::ok : sent.error();
 }
@@ -113,7 +127,7 @@ Errno Datagram::append(const QueuedDatagram& datagram) noexcept {
 Errno Datagram::wait_writable() noexcept {
   wants_send_ = true;
   if (writable_.in_kernel()) return Errno::ok;  // still on its way out: on_writable() submits it again
-  const Errno error = backend_.submit(writable_);
+  const Errno error = submit(writable_);
   wants_send_ = error == Errno::ok;
   return error;
 }
@@ -139,7 +153,7 @@ void Datagram::on_writable(io::Op& op, int32_t) noexcept {
   if (self.state_ != State::open) return self.released_if_idle();
   if (!self.wants_send_) return;
   if (!op.in_kernel()) {  // it was cancelled and is wanted again, or its descriptor was closed
-    if (const Errno error = self.backend_.submit(op); error != Errno::ok) {
+    if (const Errno error = self.submit(op); error != Errno::ok) {
       self.drop_queue();
       return self.handler_.on_send_error(error);
     }
@@ -150,9 +164,7 @@ void Datagram::on_writable(io::Op& op, int32_t) noexcept {
 Errno Datagram::send_first() noexcept {
   const QueuedDatagram& first = queue_.front();
   if (first.target == QueuedDatagram::Target::foreign) return handler_.on_send_foreign(first.owner);
-  Result<size_t> sent = backend_.try_send_to(
-      receive_.fd, first.data, first.target == QueuedDatagram::Target::address ? &first.address : nullptr);
-  return sent.ok() ? Errno::ok : sent.error();
+  return send_now(first.data, first.target == QueuedDatagram::Target::address ? &first.address : nullptr);
 }
 
 void Datagram::flush() noexcept {

@@ -46,6 +46,8 @@ class DatagramHandler {
   virtual void on_send_error(Errno error) noexcept = 0;  // a queued datagram is lost; what is left still waits
   virtual void on_sent() noexcept = 0;                   // the kernel had room; see queued_bytes()
   virtual void on_released() noexcept = 0;               // after release() == false: the kernel has let go
+  // False: somebody else has closed the descriptor, and its number may be another socket's by now.
+  virtual bool owns_descriptor() noexcept { return true; }
 
  protected:
   ~DatagramHandler() = default;
@@ -102,8 +104,10 @@ class Datagram {
   static void on_receive_complete(io::Op& op, int32_t result) noexcept;
   static void on_writable(io::Op& op, int32_t result) noexcept;
   static std::optional<std::span<std::byte>> on_target(io::RecvFromOp& op) noexcept;
+  [[nodiscard]] Errno submit(io::Op& op) noexcept;
   void finish_receive(int32_t result) noexcept;
   void flush() noexcept;
+  [[nodiscard]] Errno send_now(std::span<const std::byte> data, const io::Address* address) noexcept;
   [[nodiscard]] Errno send_first() noexcept;
   void pop_first() noexcept;
   [[nodiscard]] Errno wait_writable() noexcept;

@@ -10,6 +10,7 @@
 #include "net/datagram.h"
 #include "python/flow_control.h"
 #include "python/loop.h"
+#include "python/socket_number.h"
 
 namespace cxxloop::python {
 
@@ -69,6 +70,7 @@ class DatagramTransport final : public net::DatagramHandler {
   void on_send_error(Errno error) noexcept override;
   void on_sent() noexcept override;
   void on_released() noexcept override;
+  bool owns_descriptor() noexcept override { return socket_number_.is_ours(); }
 
   template <class F>
   int each_ref(F&& f) noexcept {
@@ -114,6 +116,7 @@ class DatagramTransport final : public net::DatagramHandler {
   LoopCore* core_;          // null once detached
   net::Datagram datagram_;
   FlowControl flow_;
+  SocketNumber socket_number_;
   Ref receive_context_;     // the protocol's receiving callbacks run in it
   Ref send_context_;        // resume_writing() runs in it
   Ref foreign_error_;       // why the socket object could not send

@@ -52,13 +52,14 @@ StreamTransport::StreamTransport(StreamTransportObject& self, LoopCore& core, in
       self_(self),
       state_(core.state),
       core_(&core),
-      stream_(*core.backend, fd_of_sock, *this, release_chunk) {}
+      stream_(*core.backend, fd_of_sock, *this, release_chunk),
+      socket_number_(fd_of_sock) {}
 
 PyObject* StreamTransport::self_object() const noexcept { return reinterpret_cast<PyObject*>(&self_); }
 
 bool StreamTransport::open(Gil gil, const TransportArgs& args) noexcept {
   sock = Ref::borrow(args.sock);
-  find_socket_fd();
+  socket_number_.watch(state_, args.sock);
   if (is_given(args.context)) call_context = Ref::borrow(args.context);
   if (!fill_extra(gil, args) || !set_protocol(gil, args.protocol)) return false;
   protocol_connected = true;
@@ -274,17 +275,6 @@ void StreamTransport::on_read_error(Errno error) noexcept {
   update_pin();
 }
 
-// A program may close the socket object under its transport. asyncio's next send() on it fails; ours, by number, would
-// reach whoever has the number by then. Reading the first field of the socket object costs less than fileno().
-void StreamTransport::find_socket_fd() noexcept {
-  PyTypeObject* const type = Py_TYPE(sock.get());
-  if (PyType_IsSubtype(type, reinterpret_cast<PyTypeObject*>(state_.imports.socket_type)) == 0) return;
-  const int* const field = reinterpret_cast<const int*>(reinterpret_cast<const char*>(sock.get()) + sizeof(PyObject));
-  if (*field == fd) socket_fd_ = field;  // as laid out since Python 2; else it stays unseen
-}
-
-bool StreamTransport::owns_descriptor() noexcept { return socket_fd_ == nullptr || *socket_fd_ == fd; }
-
 // --- closing --------------------------------------------------------------------------------------------------
 
 bool StreamTransport::close(Gil gil) noexcept {
@@ -364,7 +354,7 @@ void StreamTransport::on_released() noexcept {
 // The socket object owns the descriptor: closing through it keeps both of one mind.
 void StreamTransport::close_socket(Gil) noexcept {
   if (core_ != nullptr) unregister_transport(*core_, fd, &self_);
-  socket_fd_ = nullptr;
+  socket_number_.forget();
   const Ref old_sock = sock.take();
   const Ref old_server = server.take();
   const Ref old_protocol = protocol.take();

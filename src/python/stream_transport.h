@@ -9,6 +9,7 @@
 
 #include "net/stream.h"
 #include "python/loop.h"
+#include "python/socket_number.h"
 
 namespace cxxloop::python {
 
@@ -72,7 +73,7 @@ class StreamTransport final : public net::StreamHandler {
   void on_sent() noexcept override;
   void on_write_error(Errno error) noexcept override;
   void on_released() noexcept override;
-  bool owns_descriptor() noexcept override;
+  bool owns_descriptor() noexcept override { return socket_number_.is_ours(); }
 
   template <class F>
   int each_ref(F&& f) noexcept {
@@ -125,7 +126,6 @@ class StreamTransport final : public net::StreamHandler {
   void close_socket(Gil gil) noexcept;
   [[nodiscard]] bool log_debug(Gil gil, const char* format) noexcept;
   void update_pin() noexcept;
-  void find_socket_fd() noexcept;
   [[nodiscard]] PyObject* self_object() const noexcept;
   [[nodiscard]] bool stream_is_open() const noexcept { return stream_.state() == net::Stream::State::open; }
 
@@ -133,7 +133,7 @@ class StreamTransport final : public net::StreamHandler {
   ModuleState& state_;
   LoopCore* core_;         // null once detached
   net::Stream stream_;
-  const int* socket_fd_ = nullptr;  // the descriptor inside the socket object; null: it cannot be seen
+  SocketNumber socket_number_;
   Ref read_context_;          // the protocol's reading callbacks run in it
   Ref write_context_;         // resume_writing() runs in it
   Ref read_buffer_;           // BufferedProtocol: the buffer the next bytes go to

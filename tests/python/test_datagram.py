@@ -2,7 +2,9 @@
 """create_datagram_endpoint(): receiving, addresses, closing."""
 
 import asyncio
+import contextlib
 import contextvars
+import errno
 import gc
 import os
 import re
@@ -351,6 +353,90 @@ def test_the_descriptor_belongs_to_the_transport(run, loop):
             for method in (loop.add_reader, loop.add_writer):
                 with pytest.raises(RuntimeError, match=f"File descriptor {fd} is used by transport"):
                     method(fd, print)
+
+    run(main())
+
+
+# --- a socket that was closed under its transport ------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def stranger_with_the_number_of(sock):
+    """Closes a socket; a connected pair of UNIX datagram sockets, one of which has its number now."""
+    number = sock.fileno()
+    sock.close()
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with one, other:
+        assert number in (one.fileno(), other.fileno())
+        one.setblocking(False)
+        other.setblocking(False)
+        yield (one, other) if one.fileno() == number else (other, one)
+
+
+def has_nothing_to_read(sock):
+    try:
+        sock.recv(100)
+    except BlockingIOError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_a_socket_closed_under_its_transport_sends_nothing_to_the_next_owner_of_its_number(run, connected):
+    async def main():
+        own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        own.setblocking(False)
+        if connected:
+            own.connect(unused_address())
+        else:
+            own.bind((LOOPBACK, 0))
+        async with endpoint(sock=own) as (transport, protocol):
+            with stranger_with_the_number_of(own) as (stranger, friend):
+                transport.sendto(b"secret", None if connected else unused_address())
+                assert [error.errno for error in protocol.errors] == [errno.EBADF]
+                assert has_nothing_to_read(friend)
+                transport.close()
+                await protocol.until_event("connection_lost")
+                assert protocol.lost_with is None
+                friend.send(b"still open")
+                assert stranger.recv(100) == b"still open"
+
+    run(main())
+
+
+def test_a_socket_closed_under_its_transport_takes_nothing_from_the_next_owner_of_its_number(run):
+    """A duplicate keeps the poller reporting the old number."""
+
+    async def main():
+        protocol = DatagramRecorder(error_received=lambda self: self.transport.abort())
+        own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        own.setblocking(False)
+        own.bind((LOOPBACK, 0))
+        with own.dup() as duplicate:
+            async with endpoint(protocol, sock=own):
+                with stranger_with_the_number_of(own) as (stranger, friend), bound_socket() as sender:
+                    friend.send(b"for the stranger")
+                    sender.sendto(b"x", duplicate.getsockname())
+                    await protocol.until_event("connection_lost")
+                    assert {error.errno for error in protocol.errors} == {errno.EBADF}
+                    assert protocol.received == []
+                    assert stranger.recv(100) == b"for the stranger"
+
+    run(main())
+
+
+@pauses_reading
+def test_reading_from_a_socket_closed_under_its_transport_is_not_resumed(run):
+    async def main():
+        own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        own.setblocking(False)
+        own.bind((LOOPBACK, 0))
+        async with endpoint(sock=own) as (transport, protocol):
+            transport.pause_reading()
+            own.close()
+            with pytest.raises(OSError) as info:
+                transport.resume_reading()
+            assert info.value.errno == errno.EBADF
 
     run(main())
 

@@ -68,6 +68,7 @@ class DatagramProbe final : public DatagramHandler {
   }
   void on_sent() noexcept override { tell("sent"); }
   void on_released() noexcept override { tell("released"); }
+  bool owns_descriptor() noexcept override { return owns; }
 
   [[nodiscard]] auto count(std::string_view event) const { return std::count(events.begin(), events.end(), event); }
 
@@ -78,6 +79,7 @@ class DatagramProbe final : public DatagramHandler {
   std::vector<Errno> errors;
   Errno foreign_outcome = Errno::ok;
   bool may_receive_more = true;
+  bool owns = true;
   int owners_queued = 0;
   int owners_released = 0;
   std::function<void(std::string_view event)> then;
@@ -251,6 +253,41 @@ TYPED_TEST(DatagramTest, ReleasedSocketsSayNothing) {
   EXPECT_EQ(this->datagram().state(), Datagram::State::released);
   this->world.settle();
   EXPECT_TRUE(this->probe.events.empty());
+}
+
+TYPED_TEST(DatagramTest, SendsNothingThroughAForeignDescriptor) {
+  this->probe.owns = false;
+  EXPECT_EQ(this->datagram().send(std::as_bytes(std::span("x", 1)), nullptr), Errno::bad_fd);
+  this->world.settle();
+  EXPECT_TRUE(this->world.read_datagrams(this->fds.far).empty());
+}
+
+TYPED_TEST(DatagramTest, QueuesNothingForAForeignDescriptor) {
+  this->probe.owns = false;
+  EXPECT_EQ(this->datagram().append({{}, nullptr, QueuedDatagram::Target::peer, {}}), Errno::bad_fd);
+  EXPECT_TRUE(this->datagram().is_queue_empty());
+  EXPECT_FALSE(this->datagram().is_waiting());
+}
+
+TYPED_TEST(DatagramTest, WhatIsQueuedDoesNotGoThroughAForeignDescriptor) {
+  const int count = this->fill();
+  this->probe.owns = false;
+  EXPECT_EQ(this->read_far(static_cast<size_t>(count - 1)).size(), static_cast<size_t>(count - 1));
+  EXPECT_TRUE(this->world.run_until([&] { return this->probe.count("send_error") == 1; }));
+  EXPECT_EQ(this->probe.errors, (std::vector<Errno>{Errno::bad_fd}));
+  this->world.settle();
+  EXPECT_TRUE(this->world.read_datagrams(this->fds.far).empty());
+}
+
+TYPED_TEST(DatagramTest, ReadsNothingFromAForeignDescriptor) {
+  ASSERT_EQ(this->datagram().start_receiving(), Errno::ok);
+  this->probe.owns = false;
+  this->world.write(this->fds.far, "x");
+  EXPECT_TRUE(this->world.run_until([&] { return !this->probe.errors.empty(); }));
+  this->world.settle();
+  EXPECT_EQ(this->probe.errors, (std::vector<Errno>{Errno::bad_fd}));
+  EXPECT_TRUE(this->probe.received.empty());
+  EXPECT_EQ(this->datagram().start_receiving(), Errno::bad_fd);
 }
 
 // Looking for a second datagram where there is never one becomes rare; where there are some it is always worth it.
