@@ -20,7 +20,7 @@ DatagramTransport::DatagramTransport(DatagramTransportObject& self, LoopCore& co
       core_(&core),
       datagram_(*core.backend, fd_of_sock, *this, release_owner, header_bytes),
       flow_(core.state),
-      socket_number_(fd_of_sock) {}
+      file_number_(fd_of_sock) {}
 
 PyObject* DatagramTransport::self_object() const noexcept { return reinterpret_cast<PyObject*>(&self_); }
 
@@ -35,7 +35,7 @@ bool DatagramTransport::open(Gil gil, const DatagramArgs& args) noexcept {
   connected_ = connected == 1;
   self_.extra = Py_NewRef(args.extra);
   sock = Ref::borrow(args.sock);
-  socket_number_.watch(state_, args.sock);
+  file_number_.watch(state_, args.sock);
   protocol = Ref::borrow(args.protocol);
   address = Ref::borrow(args.address);
   register_datagram(*core_, fd, &self_);
@@ -194,7 +194,7 @@ void DatagramTransport::on_released() noexcept {
 // The socket object owns the descriptor: closing through it keeps both of one mind.
 void DatagramTransport::close_socket(Gil) noexcept {
   if (core_ != nullptr) unregister_datagram(*core_, fd, &self_);
-  socket_number_.forget();
+  file_number_.forget();
   const Ref old_sock = sock.take();
   const Ref old_protocol = protocol.take();
   // Runs Python: socket.close().

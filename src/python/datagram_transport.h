@@ -8,9 +8,9 @@
 #pragma once
 
 #include "net/datagram.h"
+#include "python/file_number.h"
 #include "python/flow_control.h"
 #include "python/loop.h"
-#include "python/socket_number.h"
 
 namespace cxxloop::python {
 
@@ -70,7 +70,7 @@ class DatagramTransport final : public net::DatagramHandler {
   void on_send_error(Errno error) noexcept override;
   void on_sent() noexcept override;
   void on_released() noexcept override;
-  bool owns_descriptor() noexcept override { return socket_number_.is_ours(); }
+  bool owns_descriptor() noexcept override { return file_number_.is_ours(); }
 
   template <class F>
   int each_ref(F&& f) noexcept {
@@ -116,7 +116,7 @@ class DatagramTransport final : public net::DatagramHandler {
   LoopCore* core_;          // null once detached
   net::Datagram datagram_;
   FlowControl flow_;
-  SocketNumber socket_number_;
+  FileNumber file_number_;
   Ref receive_context_;     // the protocol's receiving callbacks run in it
   Ref send_context_;        // resume_writing() runs in it
   Ref foreign_error_;       // why the socket object could not send

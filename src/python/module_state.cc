@@ -45,6 +45,7 @@ bool run_imports(Imports& imports) noexcept {
       {&imports.constants_module, "asyncio.constants", nullptr},
       {&imports.socket_module, "socket", nullptr},
       {&imports.socket_type, "socket", "socket"},
+      {&imports.file_io, "io", "FileIO"},
       {&imports.sys_getframe, "sys", "_getframe"},
       {&imports.ssl_protocol, "asyncio.sslproto", "SSLProtocol"},
   };

@@ -13,7 +13,7 @@
   X(Future) X(Task) X(_accept_failed) X(_add_writer) X(_attach) X(_buffer) X(_call_connection_lost)           \
   X(_cancelled)                                                                                               \
   X(_check_callback) X(_check_thread) X(_closing) X(_conn_lost) X(_current_handle) X(_detach) X(_drained)     \
-  X(_end_of_file) X(_fileno) X(_loop) X(_maybe_pause_protocol) X(_protocol) X(_read_failed) X(_run)           \
+  X(_end_of_file) X(_loop) X(_maybe_pause_protocol) X(_pipe) X(_protocol) X(_read_failed) X(_run)             \
   X(_start_reading) X(_write_failed) X(_write_lost) X(_write_ready) X(buffer_updated)                         \
   X(call_exception_handler) X(close) X(connection_lost) X(connection_made) X(data_received) X(debug) X(done)  \
   X(eof_received) X(exc_info) X(exception) X(fileno) X(get_buffer) X(getpeername) X(getsockname) X(handle)    \
@@ -52,6 +52,7 @@ struct Imports {
   PyObject* sendfile_mode_try_native;       // asyncio.constants._SendfileMode.TRY_NATIVE
   PyObject* socket_module;                  // socket: getaddrinfo is looked up at each use, programs replace it
   PyObject* socket_type;                    // socket.socket
+  PyObject* file_io;                        // io.FileIO
   PyObject* sys_getframe;                   // sys._getframe
   PyObject* base_create_task;               // asyncio.base_events.BaseEventLoop.create_task
   PyObject* ssl_protocol;                   // asyncio.sslproto.SSLProtocol

@@ -5,6 +5,7 @@
 
 #include "io/pipe.h"
 #include "python/error.h"
+#include "python/file_number.h"
 #include "python/loop.h"
 #include "python/pipe_buffer.h"
 
@@ -29,12 +30,21 @@ bool call_with_error(Gil gil, PyObject* self, PyObject* name, Errno error) noexc
   return exception && Ref::steal(PyObject_CallMethodOneArg(self, name, exception.get()));
 }
 
-// The transport's descriptor, or -1 with the indicator set.
+constexpr int pipe_closed = -2;
+
+// The descriptor of the transport's pipe, asked of the pipe: transport._fileno may be another file's if somebody has
+// closed the pipe. pipe_closed: somebody has. -1: the indicator is set.
 int fd_of(const ModuleState& state, PyObject* self) noexcept {
-  const Ref number = Ref::steal(PyObject_GetAttr(self, state.names._fileno));
+  const Ref pipe = Ref::steal(PyObject_GetAttr(self, state.names._pipe));
+  if (!pipe) return -1;
+  if (const int* const field = number_field(state, pipe.get())) return *field >= 0 ? *field : pipe_closed;
+  // Runs Python: fileno() of any object.
+  const Ref number = Ref::steal(PyObject_CallMethodNoArgs(pipe.get(), state.names.fileno));
   const long fd = number ? PyLong_AsLong(number.get()) : -1;
-  if (fd < 0 && PyErr_Occurred() == nullptr) PyErr_SetString(PyExc_ValueError, "the transport has no descriptor");
-  return static_cast<int>(fd);
+  if (fd >= 0) return static_cast<int>(fd);
+  if (PyErr_Occurred() != nullptr && PyErr_ExceptionMatches(PyExc_Exception) == 0) return -1;
+  PyErr_Clear();  // a closed file has no number to tell
+  return pipe_closed;
 }
 
 // A closed transport has no loop any more; its methods can be called all the same.
@@ -60,6 +70,7 @@ PyObject* read_pipe_read_ready(PyObject* self, PyObject*) {
   Ref loop;
   LoopCore* const core = core_of_transport(state, self, &loop);
   const int fd = core != nullptr ? fd_of(state, self) : -1;
+  if (fd == pipe_closed) return none_if(call_with_error(gil, self, state.names._read_failed, Errno::bad_fd));
   if (fd < 0) return nullptr;
   const std::span<std::byte> buffer = read_buffer(gil, *core);
   if (buffer.empty()) return nullptr;
@@ -121,6 +132,7 @@ bool write_bytes(Gil gil, const ModuleState& state, PyObject* self, PyObject* da
   const LoopCore* const core = core_of_transport(state, self, &loop);
   PipeBufferObject* const buffer = core != nullptr ? buffer_of(state, self, &owner) : nullptr;
   const int fd = buffer != nullptr ? fd_of(state, self) : -1;
+  if (fd == pipe_closed) return call_with_error(gil, self, state.names._write_failed, Errno::bad_fd);
   if (fd < 0) return false;
   size_t written = 0;
   const bool is_first = buffer->queue().empty();
@@ -170,6 +182,7 @@ PyObject* write_pipe_write_ready(PyObject* self, PyObject*) {
   Ref owner;
   PipeBufferObject* const buffer = buffer_of(state, self, &owner);
   const int fd = buffer != nullptr ? fd_of(state, self) : -1;
+  if (fd == pipe_closed) return none_if(call_with_error(gil, self, state.names._write_failed, Errno::bad_fd));
   if (fd < 0) return nullptr;
   std::array<iovec, iov_max> iov;
   const size_t pieces = buffer->queue().peek(iov);

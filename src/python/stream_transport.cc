@@ -53,13 +53,13 @@ StreamTransport::StreamTransport(StreamTransportObject& self, LoopCore& core, in
       state_(core.state),
       core_(&core),
       stream_(*core.backend, fd_of_sock, *this, release_chunk),
-      socket_number_(fd_of_sock) {}
+      file_number_(fd_of_sock) {}
 
 PyObject* StreamTransport::self_object() const noexcept { return reinterpret_cast<PyObject*>(&self_); }
 
 bool StreamTransport::open(Gil gil, const TransportArgs& args) noexcept {
   sock = Ref::borrow(args.sock);
-  socket_number_.watch(state_, args.sock);
+  file_number_.watch(state_, args.sock);
   if (is_given(args.context)) call_context = Ref::borrow(args.context);
   if (!fill_extra(gil, args) || !set_protocol(gil, args.protocol)) return false;
   protocol_connected = true;
@@ -354,7 +354,7 @@ void StreamTransport::on_released() noexcept {
 // The socket object owns the descriptor: closing through it keeps both of one mind.
 void StreamTransport::close_socket(Gil) noexcept {
   if (core_ != nullptr) unregister_transport(*core_, fd, &self_);
-  socket_number_.forget();
+  file_number_.forget();
   const Ref old_sock = sock.take();
   const Ref old_server = server.take();
   const Ref old_protocol = protocol.take();

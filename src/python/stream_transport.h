@@ -8,8 +8,8 @@
 #pragma once
 
 #include "net/stream.h"
+#include "python/file_number.h"
 #include "python/loop.h"
-#include "python/socket_number.h"
 
 namespace cxxloop::python {
 
@@ -73,7 +73,7 @@ class StreamTransport final : public net::StreamHandler {
   void on_sent() noexcept override;
   void on_write_error(Errno error) noexcept override;
   void on_released() noexcept override;
-  bool owns_descriptor() noexcept override { return socket_number_.is_ours(); }
+  bool owns_descriptor() noexcept override { return file_number_.is_ours(); }
 
   template <class F>
   int each_ref(F&& f) noexcept {
@@ -133,7 +133,7 @@ class StreamTransport final : public net::StreamHandler {
   ModuleState& state_;
   LoopCore* core_;         // null once detached
   net::Stream stream_;
-  SocketNumber socket_number_;
+  FileNumber file_number_;
   Ref read_context_;          // the protocol's reading callbacks run in it
   Ref write_context_;         // resume_writing() runs in it
   Ref read_buffer_;           // BufferedProtocol: the buffer the next bytes go to

@@ -4,6 +4,7 @@
 import asyncio
 import contextlib
 import contextvars
+import errno
 import gc
 import logging
 import os
@@ -425,6 +426,61 @@ def test_the_descriptor_is_closed_once(run, open_fds, kind):
                 assert fd in open_fds()
 
     run(main())
+
+
+@contextlib.contextmanager
+def stranger_with_the_number_of(file):
+    """Closes a file object; a connected pair of sockets, the first of which has its number now."""
+    number = file.fileno()
+    file.close()
+    one, other = socket.socketpair()
+    with one, other:
+        assert number in (one.fileno(), other.fileno())
+        one.setblocking(False)
+        other.setblocking(False)
+        yield (one, other) if one.fileno() == number else (other, one)
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda fd: open(fd, "wb", 0), lambda fd: open(fd, "wb"), lambda fd: socket.socket(fileno=fd)]
+)
+@pytest.mark.cxxloop_only(reason="asyncio writes by number, whoever has it")
+def test_a_pipe_closed_under_its_transport_gives_nothing_to_the_next_owner_of_its_number(run, reported, wrap):
+    async def main():
+        near, far = socket.socketpair()
+        file = wrap(near.detach())
+        protocol = Recorder()
+        transport, _ = await asyncio.get_running_loop().connect_write_pipe(lambda: protocol, file)
+        with far, stranger_with_the_number_of(file) as (stranger, friend):
+            transport.write(b"secret")
+            await protocol.until_event("connection_lost")
+            assert protocol.lost_with.errno == errno.EBADF
+            with pytest.raises(BlockingIOError):
+                friend.recv(100)
+            friend.send(b"still open")
+            assert stranger.recv(100) == b"still open"
+
+    run(main())
+    assert reported == []
+
+
+@pytest.mark.cxxloop_only(reason="asyncio reads by number, whoever has it")
+def test_a_pipe_closed_under_its_transport_takes_nothing_from_the_next_owner_of_its_number(run, reported):
+    """A duplicate keeps the poller reporting the old number."""
+
+    async def main():
+        near, far = socket.socketpair()
+        protocol = Recorder()
+        await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, near)
+        with far, near.dup(), stranger_with_the_number_of(near) as (stranger, friend):
+            friend.send(b"for the stranger")
+            far.send(b"x")
+            await protocol.until_event("connection_lost")
+            assert protocol.lost_with.errno == errno.EBADF
+            assert stranger.recv(100) == b"for the stranger"
+
+    run(main())
+    assert [context["message"] for context in reported] == ["Fatal read error on pipe transport"]
 
 
 @pytest.mark.parametrize("first", ["close", "abort"])
