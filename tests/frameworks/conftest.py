@@ -10,8 +10,11 @@ import sys
 
 import cxxloop
 import pytest
-from servers import Missing, PostgreSQL, Redis
-from stories import Storyteller
+
+pytest.register_assert_rewrite("http_suite", "stories")
+
+from servers import Missing, PostgreSQL, Redis  # noqa: E402  # after what says how they are imported
+from stories import Storyteller  # noqa: E402
 
 _PATH = pathlib.Path(__file__).parents[1] / "python" / "conftest.py"
 _SPEC = importlib.util.spec_from_file_location("behaviour_fixtures", _PATH)
