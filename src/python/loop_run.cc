@@ -178,11 +178,13 @@ void report_or_leave(Gil gil, LoopCore& core, const char* message) noexcept {
 PyObject* run_turns(Gil gil, LoopCore& core) noexcept {
   if (!check_closed(gil, core) || !check_forked(gil, core) || !notice_replaced_time(gil, core)) return nullptr;
   const Ref pin = Ref::borrow(as_object(core.self));
+  // Asked for by somebody else than run_forever(): one turn, as asyncio's _run_once() runs.
+  const bool only_one = core.thread_id == 0;
   core.in_turn = true;
   bool go_on = true;
   while (go_on) {
     go_on = run_turn(gil, core);
-    if (core.stopping) break;
+    if (core.stopping || only_one) break;
   }
   core.in_turn = false;
   if (!go_on) return nullptr;
