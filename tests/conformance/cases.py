@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from types import ModuleType
 
 import loops
+import mock_loops
 
 PACKAGE = "test.test_asyncio"
 
-# Not here: the files that never make a loop of the default kind (mocks of the selector loop, Windows, abstract classes).
 MODULES = (
     "test_base_events",
     "test_buffered_proto",
@@ -44,6 +44,15 @@ MODULES = (
     "test_waitfor",
 )
 
+LEFT_OUT = {
+    "test_proactor_events": "mocks of the loop for Windows",
+    "test_protocols": "abstract classes: no loop",
+    "test_selector_events": "mocks of asyncio's selector loop and of its transports",
+    "test_transports": "abstract classes: no loop",
+    "test_windows_events": "Windows",
+    "test_windows_utils": "Windows",
+}
+
 # The classes that make their loop in a method of their own: a row each in the summary.
 LOOP_METHODS = {
     "test_buffered_proto.BufferedProtocolSelectorTests": "new_loop",
@@ -66,6 +75,12 @@ REPEATED = (
     "SubprocessProactorTests",
 )
 
+# asyncio's pipe transports on a mock loop with a mock poller.
+MOCKS = (
+    "test_unix_events.UnixReadPipeTransportTests",
+    "test_unix_events.UnixWritePipeTransportTests",
+)
+
 # They replace parts of asyncio's selector loop and look at the rest: only a loop derived from it can be asked.
 WHITE_BOX = (
     "test_base_events.BaseEventLoopWithSelectorTests",
@@ -77,16 +92,17 @@ WHITE_BOX = (
 
 def load(loop_class: type) -> list[unittest.TestCase]:
     """All tests of the running Python that concern a loop, set up to make loop_class."""
-    stock_class = asyncio.SelectorEventLoop
+    derived = issubclass(loop_class, asyncio.SelectorEventLoop)
     loops.install(loop_class)
-    derived = issubclass(loop_class, stock_class)
+    mock_loops.replace(loop_class, derived)
+    left_out = MOCKS if derived else MOCKS + WHITE_BOX
     tests: list[unittest.TestCase] = []
     for name in MODULES:
         module = _import(name)
         if module is None:
             continue
         for test in _flatten(unittest.defaultTestLoader.loadTestsFromModule(module)):
-            if type(test).__name__ in REPEATED or (not derived and class_of(name_of(test)) in WHITE_BOX):
+            if type(test).__name__ in REPEATED or class_of(name_of(test)) in left_out:
                 continue
             _give_loop(test, loop_class)
             tests.append(test)

@@ -20,6 +20,7 @@ OUTPUT_BYTES_MAX = 6000
 DYING_SECONDS = 2.0  # what a hanging test has for printing where it hangs
 
 PASSED, SKIPPED = "passed", "skipped"
+UNCONCERNED = "no loop"  # passed, without making what is under test
 FAILED, CRASHED, HUNG = "failed", "crashed", "hung"
 
 
@@ -50,9 +51,15 @@ class _Child:
 
 
 def run(
-    tests: Sequence[unittest.TestCase], jobs: int, seconds_max: Callable[[unittest.TestCase], float]
+    tests: Sequence[unittest.TestCase],
+    jobs: int,
+    seconds_max: Callable[[unittest.TestCase], float],
+    concerned: Callable[[], bool],
 ) -> Iterator[tuple[unittest.TestCase, Outcome]]:
-    """Yield each test with its outcome as it ends; `jobs` of them run at a time."""
+    """Yield each test with its outcome as it ends; `jobs` of them run at a time.
+
+    concerned() is asked in the process of a test that passed: whether it has made what is under test.
+    """
     gc.collect()
     gc.freeze()  # many tests collect garbage: in their own objects, not in those of all test modules
     waiting = list(reversed(tests))
@@ -61,7 +68,7 @@ def run(
             while waiting or selector.get_map():
                 while waiting and len(selector.get_map()) < jobs:
                     test = waiting.pop()
-                    child = _start(test, seconds_max(test))
+                    child = _start(test, seconds_max(test), concerned)
                     selector.register(os.pidfd_open(child.pid), selectors.EVENT_READ, child)
                 ended = selector.select(_seconds_to_next_deadline(selector))
                 for key, _ in ended:
@@ -74,19 +81,19 @@ def run(
                 _kill_group(key.data.pid)
 
 
-def _start(test: unittest.TestCase, seconds_max: float) -> _Child:
+def _start(test: unittest.TestCase, seconds_max: float, concerned: Callable[[], bool]) -> _Child:
     sys.stdout.flush()
     child = _Child(test, 0, time.monotonic() + seconds_max)
     child.pid = os.fork()
     if child.pid == 0:
         try:
-            _run_in_child(child)
+            _run_in_child(child, concerned)
         finally:
             os._exit(1)  # reached only when the report could not be written
     return child
 
 
-def _run_in_child(child: _Child) -> None:
+def _run_in_child(child: _Child, concerned: Callable[[], bool]) -> None:
     os.setpgid(0, 0)
     os.chdir(child.folder.name)
     with open(os.devnull, "rb") as nothing:
@@ -100,7 +107,10 @@ def _run_in_child(child: _Child) -> None:
     unittest.TestSuite([child.test]).run(result)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    child.report.write(json.dumps(_summarize(result)).encode())
+    status, detail = _summarize(result)
+    if status == PASSED and not concerned():
+        status = UNCONCERNED
+    child.report.write(json.dumps((status, detail)).encode())
     child.report.flush()
     os._exit(0)
 

@@ -2,28 +2,32 @@
 """The event loops the suite can run on, and how one becomes the loop that asyncio makes in this process."""
 
 import asyncio
+import functools
 import importlib
 import os
 from asyncio import unix_events
+from collections.abc import Callable
+from typing import Any
 
 CLASSES = {
-    "asyncio": ("asyncio", "SelectorEventLoop"),
-    "cxxloop": ("cxxloop", "Loop"),
-    "uvloop": ("uvloop", "Loop"),
+    "asyncio": "asyncio:SelectorEventLoop",
+    "cxxloop": "cxxloop:Loop",
+    "uvloop": "uvloop:Loop",
 }
 
 
 def load_class(name: str, backend: str | None) -> type:
-    """The class of the loop, importable or ImportError."""
+    """The class of a loop by its short name or as module:Class, importable or ImportError."""
     if backend is not None:
         os.environ["CXXLOOP_BACKEND"] = backend
-    module, attribute = CLASSES[name]
+    module, _, attribute = CLASSES.get(name, name).partition(":")
     return getattr(importlib.import_module(module), attribute)
 
 
 def version_of(name: str) -> str | None:
     """The release of the loop; None for asyncio, which has Python's."""
-    return getattr(importlib.import_module(CLASSES[name][0]), "__version__", None)
+    module, _, _ = CLASSES.get(name, name).partition(":")
+    return getattr(importlib.import_module(module), "__version__", None)
 
 
 def install(loop_class: type) -> None:
@@ -33,3 +37,17 @@ def install(loop_class: type) -> None:
     for name in ("SelectorEventLoop", "EventLoop"):
         if hasattr(asyncio, name):
             setattr(asyncio, name, loop_class)
+
+
+def watch_making(loop_class: Any) -> Callable[[], bool]:
+    """A function that says whether this process has made a loop_class since."""
+    made: list[bool] = []
+    original = loop_class.__init__
+
+    @functools.wraps(original)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        made.append(True)
+
+    loop_class.__init__ = init
+    return lambda: bool(made)

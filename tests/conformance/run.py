@@ -22,22 +22,29 @@ from pathlib import Path
 import cases
 import expectations
 import isolate
+import junit
 import loops
 
 EXPECTED = "expected"  # failed, and listed in expectations.txt
+LEFT_OUT = 3  # exit code: there is nothing to run
 EXPECTED_SECONDS_MAX = 10  # for a test that is expected to fail: it may hang
-COLUMNS = (isolate.PASSED, EXPECTED, isolate.FAILED, isolate.SKIPPED)
+COLUMNS = (isolate.PASSED, EXPECTED, isolate.FAILED, isolate.SKIPPED, isolate.UNCONCERNED)
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--loop", choices=sorted(loops.CLASSES), default="cxxloop")
+    parser.add_argument("--loop", default="cxxloop", help=f"{', '.join(sorted(loops.CLASSES))} or module:Class")
     parser.add_argument("--backend", help="cxxloop's backend (default: what cxxloop chooses)")
     parser.add_argument("--only", action="append", metavar="TEST", help="a part of a test's name, or a pattern with *")
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 8))
     parser.add_argument("--seconds", type=float, default=60, help="time limit of a test")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write every outcome")
+    parser.add_argument("--junit", type=Path, metavar="FILE.xml", help="write a JUnit report")
     return parser.parse_args(arguments)
+
+
+def debian_package() -> str:
+    return "libpython{}.{}-testsuite".format(*sys.version_info)
 
 
 def chosen(tests: list[unittest.TestCase], patterns: list[str] | None) -> list[unittest.TestCase]:
@@ -74,6 +81,7 @@ def summary(verdicts: dict[str, str]) -> str:
 def closing_line(verdicts: dict[str, str], seconds: float) -> str:
     counts = collections.Counter(verdicts.values())
     names = {isolate.PASSED: "passed", isolate.FAILED: "failed", isolate.SKIPPED: "skipped", EXPECTED: "xfailed"}
+    names[isolate.UNCONCERNED] = "without this loop"
     parts = [f"{counts[column]} {name}" for column, name in names.items() if counts[column] or name == "passed"]
     return f"{', '.join(parts)} in {seconds:.1f}s"
 
@@ -81,9 +89,10 @@ def closing_line(verdicts: dict[str, str], seconds: float) -> str:
 def main(arguments: list[str]) -> int:
     options = parse_arguments(arguments)
     if importlib.util.find_spec(cases.PACKAGE) is None:
-        print(f"{sys.executable} has no {cases.PACKAGE}: install its test suite", file=sys.stderr)
-        return 3
-    tests = chosen(cases.load(loops.load_class(options.loop, options.backend)), options.only)
+        print(f"left out: {sys.executable} has no {cases.PACKAGE}; Debian has it in {debian_package()}", file=sys.stderr)
+        return LEFT_OUT
+    loop_class = loops.load_class(options.loop, options.backend)
+    tests = chosen(cases.load(loop_class), options.only)
     if not tests:
         print(f"no test is called {options.only}", file=sys.stderr)
         return 2
@@ -100,7 +109,8 @@ def main(arguments: list[str]) -> int:
     def seconds_max(test: unittest.TestCase) -> float:
         return EXPECTED_SECONDS_MAX if cases.name_of(test) in expected else options.seconds
 
-    for test, outcome in isolate.run(tests, options.jobs, seconds_max):
+    concerned = loops.watch_making(loop_class)
+    for test, outcome in isolate.run(tests, options.jobs, seconds_max, concerned):
         name = cases.name_of(test)
         verdict, detail = judge(outcome, expected.get(name))
         verdicts[name] = verdict
@@ -109,6 +119,8 @@ def main(arguments: list[str]) -> int:
             print(f"FAILED {name}: {detail}", flush=True)
     print(summary(verdicts))
     print(closing_line(verdicts, time.monotonic() - started))
+    if options.junit is not None:
+        junit.write(options.junit, outcomes)
     if options.out is not None:
         report = {
             "loop": options.loop,
