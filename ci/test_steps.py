@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "build" / "reports"
 BIN = Path(sys.executable).parent
 COMMAND_SECONDS_MAX = 900  # A command that runs longer hangs.
+LEFT_OUT = 3  # Exit code of a check that this machine cannot run: it says why.
 SIMULATED_SEEDS = 10_000
 # Freed memory is kept back under AddressSanitizer, so that a growing process proves nothing.
 ASAN_IGNORES = ["--ignore=tests/python/test_leaks.py"]
@@ -23,11 +24,15 @@ STUBTEST_OPTIONS = ["--mypy-config-file=pyproject.toml", "--allowlist=ci/stubtes
 
 @dataclass(frozen=True)
 class Command:
-    """One check of a step. With a JUnit report its cases are counted, without one the command itself is the case."""
+    """One check of a step. With a JUnit report its cases are counted, without one the command itself is the case.
+
+    may_be_left_out: the exit code LEFT_OUT is a skip, not a failure.
+    """
 
     name: str
     arguments: list[str]
     report: Path | None = None
+    may_be_left_out: bool = False
 
 
 @dataclass
@@ -36,12 +41,20 @@ class Outcome:
     failed: int = 0
     skipped: int = 0
     broken: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     def add(self, other: "Outcome") -> None:
         self.passed += other.passed
         self.failed += other.failed
         self.skipped += other.skipped
         self.broken += other.broken
+        self.left_out += other.left_out
+
+    @property
+    def verdict(self) -> str:
+        if self.broken:
+            return f"FAILED ({', '.join(self.broken)})"
+        return f"left out ({', '.join(self.left_out)})" if self.left_out else "ok"
 
     def __str__(self) -> str:
         counts = [(self.failed, "failed"), (self.passed, "passed"), (self.skipped, "skipped")]
@@ -58,6 +71,12 @@ def sanitized_cpp(name: str, sanitizer: str, folder: str) -> Command:
     return Command(name, ["ci/sanitize", sanitizer], report)
 
 
+def conformance() -> Command:
+    report = REPORTS / "conformance.xml"
+    arguments = [sys.executable, "tests/conformance/run.py", "--loop", "cxxloop", "--jobs", "2", "--junit", str(report)]
+    return Command("conformance", arguments, report, may_be_left_out=True)
+
+
 def steps() -> dict[str, list[Command]]:
     asan_report = REPORTS / "asan.xml"
     return {
@@ -66,6 +85,7 @@ def steps() -> dict[str, list[Command]]:
             sanitized_cpp("thread", "thread", "tsan-cpp"),
         ],
         "python": [pytest("python", "tests/python")],
+        "conformance": [conformance()],
         "frameworks": [pytest("frameworks", "tests/frameworks")],
         "asan": [Command("asan", ["ci/sanitize", "python", "tests/python", *ASAN_IGNORES, "-q", f"--junitxml={asan_report}"], asan_report)],
         "tidy": [Command("tidy", ["ci/tidy"]), pytest("ci", "tests/ci"), pytest("benchmarks", "tests/benchmarks")],
@@ -103,6 +123,8 @@ def run(command: Command) -> Outcome:
                 raise
             print(f"{command.name}: no end after {COMMAND_SECONDS_MAX} s", flush=True)
             code = -signal.SIGKILL
+    if code == LEFT_OUT and command.may_be_left_out:
+        return Outcome(skipped=1, left_out=[command.name])
     counted = command.report is not None and command.report.exists()
     outcome = count_cases(command.report) if counted and command.report else Outcome(passed=int(code == 0))
     if code != 0:
@@ -130,8 +152,7 @@ def main(names: list[str]) -> int:
         for command in known[name]:
             step.add(run(command))
         total.add(step)
-        verdict = f"FAILED ({', '.join(step.broken)})" if step.broken else "ok"
-        lines.append(f"{name:12} {time.monotonic() - step_started:7.1f} s  {verdict}: {step}")
+        lines.append(f"{name:12} {time.monotonic() - step_started:7.1f} s  {step.verdict}: {step}")
         print(lines[-1], flush=True)
     print(headline("summary", "-"), *lines, sep="\n")
     print(headline(f"{total} in {time.monotonic() - started:.2f}s", "="))

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MIT
+"""ci/test counts every case of a step, and tells what failed from what was left out."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[2] / "ci" / "test_steps.py"
+
+
+@pytest.fixture
+def ci_steps(monkeypatch):
+    spec = importlib.util.spec_from_file_location("test_steps_of_ci", SOURCE)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def summarize(ci_steps, monkeypatch, capfd, tmp_path):
+    """Runs commands as the one step there is; returns the exit code and the line about the step."""
+
+    def summarize(*commands):
+        monkeypatch.setattr(ci_steps, "REPORTS", tmp_path)
+        monkeypatch.setattr(ci_steps, "steps", lambda: {"only": list(commands)})
+        code = ci_steps.main([])
+        line = next(line for line in capfd.readouterr().out.splitlines() if line.startswith("only "))
+        return code, line.partition(" s  ")[2]
+
+    return summarize
+
+
+def python(source, *arguments):
+    return [sys.executable, "-c", source, *map(str, arguments)]
+
+
+def test_a_command_is_a_case(ci_steps, summarize):
+    assert summarize(ci_steps.Command("fine", python("pass"))) == (0, "ok: 1 passed")
+    assert summarize(ci_steps.Command("bad", python("raise SystemExit(1)"))) == (1, "FAILED (bad): 1 failed")
+
+
+def test_the_cases_of_a_report_are_counted(ci_steps, summarize, tmp_path):
+    report = tmp_path / "report.xml"
+    cases = "<testcase/><testcase><skipped/></testcase><testcase><failure/></testcase>"
+    write = python("import sys; open(sys.argv[1], 'w').write(f'<testsuite>{sys.argv[2]}</testsuite>')", report, cases)
+    code, line = summarize(ci_steps.Command("reporting", write, report))
+    assert line.endswith("1 failed, 1 passed, 1 skipped")
+
+
+def test_a_command_without_its_report_fails(ci_steps, summarize, tmp_path):
+    command = ci_steps.Command("crashed", python("import os; os.abort()"), tmp_path / "none.xml")
+    assert summarize(command) == (1, "FAILED (crashed): 1 failed")
+
+
+def test_what_this_machine_cannot_run_is_left_out_not_passed(ci_steps, summarize):
+    left_out = ci_steps.Command("absent", python("raise SystemExit(3)"), may_be_left_out=True)
+    assert summarize(left_out) == (0, "left out (absent): 1 skipped")
+    assert summarize(ci_steps.Command("broken", python("raise SystemExit(3)"))) == (1, "FAILED (broken): 1 failed")
+
+
+def test_the_conformance_run_is_left_out_without_cpythons_tests(ci_steps, tmp_path):
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "__init__.py").write_text("")
+    hide = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import runpy; sys.argv = sys.argv[1:]; "
+    script, *options = ci_steps.conformance().arguments[1:]
+    path = f"sys.path.insert(0, {str((SOURCE.parents[1] / script).parent)!r}); "
+    run = f"runpy.run_path({str(SOURCE.parents[1] / script)!r}, run_name='__main__')"
+    command = ci_steps.Command("conformance", python(hide + path + run, script, *options), may_be_left_out=True)
+    assert ci_steps.run(command).left_out == ["conformance"]
