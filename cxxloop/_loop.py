@@ -324,8 +324,7 @@ class Loop(_core.Loop, _SelectorEventLoop):
         self.create_task(connect(conn, {"peername": address}, *arguments, **timeouts, **context), **context)
 
     def _stop_serving(self, sock: socket.socket) -> None:
-        if sock.fileno() >= 0:
-            self._stop_listening(sock)
+        self._stop_listening(sock)
         super()._stop_serving(sock)  # type: ignore[misc]
 
     def _accept_failed(

@@ -70,9 +70,15 @@ Ref ListenerObject::Native::make_socket(Gil, UniqueFd accepted) noexcept {
                                                 "fileno", accepted.get()));
   const Ref none = Ref::steal(PyTuple_New(0));
   if (!keywords || !none) return {};
-  Ref conn = Ref::steal(PyObject_Call(core_.state.imports.socket_type, none.get(), keywords.get()));
-  if (conn) (void)accepted.take();  // the socket object owns it now
-  return conn;
+  // Its own constructor is Python code: a KeyboardInterrupt in it would leave open who closes the descriptor.
+  PyTypeObject* const socket_type = reinterpret_cast<PyTypeObject*>(core_.state.imports.socket_type);
+  Ref conn = Ref::steal(socket_type->tp_new(socket_type, none.get(), nullptr));
+  if (!conn || socket_type->tp_base->tp_init(conn.get(), none.get(), keywords.get()) < 0) return {};
+  (void)accepted.take();  // the socket object owns it now
+  const Names& names = core_.state.names;
+  const Ref zero = Ref::steal(PyLong_FromLong(0));
+  if (!zero || PyObject_SetAttr(conn.get(), names._io_refs, zero.get()) < 0) return {};
+  return PyObject_SetAttr(conn.get(), names._closed, Py_False) == 0 ? std::move(conn) : Ref();
 }
 
 Ref ListenerObject::Native::make_transport(Gil gil, PyObject* conn, PyObject* address, PyObject* conn_context,
@@ -201,11 +207,12 @@ PyObject* loop_start_listening(PyObject* self, PyObject* const* args, Py_ssize_t
   Py_RETURN_NONE;
 }
 
+// By identity: a socket that was closed meanwhile does not know its descriptor any more.
 PyObject* loop_stop_listening(PyObject* self, PyObject* sock) {
-  const Gil gil = Gil::in_slot();
-  const int fd = parse_fileobj(gil, sock);
-  if (fd < 0) return nullptr;
-  stop_listener(core_of(self), static_cast<size_t>(fd));
+  LoopCore& core = core_of(self);
+  for (size_t fd = 0; fd < core.listeners.size(); ++fd) {
+    if (core.listeners[fd] != nullptr && core.listeners[fd]->native().sock.get() == sock) stop_listener(core, fd);
+  }
   Py_RETURN_NONE;
 }
 

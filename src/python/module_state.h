@@ -24,7 +24,8 @@
   X(_app_protocol_buffer_updated) X(_app_protocol_get_buffer) X(_call_eof_received) X(_control_ssl_reading)   \
   X(_do_flush) X(_do_handshake) X(_do_read) X(_do_shutdown) X(_do_write) X(_fatal_error) X(_incoming)         \
   X(_process_outgoing) X(_ssl_protocol) X(_sslobj) X(_start_shutdown) X(_write_appdata) X(append) X(join)     \
-  X(max_size) X(pause_reading) X(pending) X(read) X(resume_reading) X(write)
+  X(max_size) X(pause_reading) X(pending) X(read) X(resume_reading) X(write)                                   \
+  X(_closed) X(_io_refs) X(_run_once) X(call_at) X(call_soon) X(context) X(create_future)
 
 namespace cxxloop::python {
 
@@ -55,6 +56,8 @@ struct Imports {
   PyObject* file_io;                        // io.FileIO
   PyObject* sys_getframe;                   // sys._getframe
   PyObject* base_create_task;               // asyncio.base_events.BaseEventLoop.create_task
+  PyObject* handle_type;                    // asyncio.events.Handle
+  PyObject* handle_run;                     // its _run(), as it was at import
   PyObject* ssl_protocol;                   // asyncio.sslproto.SSLProtocol
   struct {
     PyObject* do_handshake;

@@ -4,10 +4,12 @@
 import asyncio
 import contextvars
 import errno
+import gc
 import re
 import socket
 import ssl
 import sys
+import weakref
 
 import pytest
 from recorder import LOOPBACK, Recorder
@@ -534,3 +536,49 @@ def test_debug_log(loop, run, asyncio_records):
         await asyncio.wait_for(server.wait_closed(), 5)
 
     run(main())
+
+
+@pytest.mark.cxxloop_only("asyncio keeps the protocol factory registered until the loop is closed")
+def test_a_server_whose_socket_was_closed_by_somebody_else_is_forgotten(loop, run):
+    class Factory:
+        def __call__(self):
+            return asyncio.Protocol()
+
+    async def main():
+        factory = Factory()
+        sock = socket.create_server((LOOPBACK, 0))
+        server = await loop.create_server(factory, sock=sock)
+        sock.close()
+        with pytest.raises(ValueError, match="Invalid file descriptor: -1"):
+            server.close()
+        ref = weakref.ref(factory)
+        del factory, server, sock
+        gc.collect()
+        return ref
+
+    assert run(main())() is None
+
+
+def test_accepted_sockets_are_like_others(loop, run):
+    async def main():
+        accepted = asyncio.Future()
+
+        class Protocol(asyncio.Protocol):
+            def connection_made(self, transport):
+                accepted.set_result(transport)
+
+        server = await loop.create_server(Protocol, LOOPBACK, 0)
+        with socket.create_connection(server.sockets[0].getsockname()) as client:
+            transport = await accepted
+            sock = transport.get_extra_info("socket")
+            told = (sock.family, sock.type, sock.proto, sock.gettimeout(), type(sock._sock), sock._sock._closed, sock._sock._io_refs)
+            assert sock.getpeername() == client.getsockname()
+            transport.close()
+        server.close()
+        await asyncio.sleep(0)
+        assert sock._sock._closed
+        return told
+
+    family, kind, proto, timeout, cls, closed, io_refs = run(main())
+    assert (family, kind, timeout, cls) == (socket.AF_INET, socket.SOCK_STREAM, 0, socket.socket)
+    assert (proto, closed, io_refs) == (socket.IPPROTO_TCP, False, 0)
