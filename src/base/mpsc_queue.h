@@ -50,6 +50,14 @@ class MpscQueue {
     return tail;
   }
 
+  // f(MpscNode*) for each, the oldest first. While no producer pushes.
+  template <class F>
+  void each(F&& f) noexcept {
+    for (MpscNode* node = tail_; node != nullptr; node = node->next.load(std::memory_order_acquire)) {
+      if (node != &stub_) f(node);
+    }
+  }
+
   // Consumer only. True exactly when no push has begun that was not popped.
   [[nodiscard]] bool empty() const noexcept {
     return tail_ == &stub_ && head_.load(std::memory_order_seq_cst) == &stub_;

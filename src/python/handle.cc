@@ -105,19 +105,10 @@ PyObject* call_callback(HandleObject& handle) noexcept {
                              static_cast<size_t>(handle.nargs) | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr);
 }
 
-PyObject* args_as_tuple(HandleObject& handle) noexcept {
-  if (handle.args_tuple != nullptr) return Py_NewRef(handle.args_tuple);
-  PyObject* const tuple = PyTuple_New(handle.nargs);
-  for (Py_ssize_t i = 0; tuple != nullptr && i < handle.nargs; ++i) {
-    PyTuple_SET_ITEM(tuple, i, Py_NewRef(handle.inline_args[1 + i]));
-  }
-  return tuple;
-}
-
-Ref format_callback(Gil, HandleObject& handle) noexcept {
+Ref format_callback(Gil gil, HandleObject& handle) noexcept {
   // As asyncio sees it, cancel() has already taken both from a handle that its own callback cancelled.
   PyObject* const callback = handle.clear_after_run ? Py_None : handle.callback;
-  const Ref args = handle.clear_after_run ? Ref::borrow(Py_None) : Ref::steal(args_as_tuple(handle));
+  const Ref args = handle.clear_after_run ? Ref::borrow(Py_None) : handle_args(gil, handle);
   if (!args) return {};
   PyObject* const function = handle.state->imports.format_callback_source;
 #if PY_VERSION_HEX >= 0x030D0000
@@ -230,6 +221,27 @@ bool run_handle(Gil gil, HandleObject& handle) noexcept {
   const bool go_on = succeeded || report_handle(gil, handle);
   end_running(handle);
   return go_on;
+}
+
+bool run_handle_by_asyncio(Gil, HandleObject& handle) noexcept {
+  const ModuleState& state = *handle.state;
+  const Ref run = Ref::steal(PyObject_GetAttr(state.imports.handle_type, state.names._run));
+  if (!run) return false;
+  handle.running = true;
+  const Ref result = Ref::steal(PyObject_CallOneArg(run.get(), as_object(&handle)));
+  end_running(handle);
+  return static_cast<bool>(result);
+}
+
+Ref handle_args(Gil, HandleObject& handle) noexcept {
+  if (handle.args_tuple != nullptr) return Ref::borrow(handle.args_tuple);
+  // Held first: making a tuple may run the collector, and that a destructor which cancels the handle.
+  const Py_ssize_t nargs = handle.nargs;
+  Ref args[HandleObject::inline_args_max];
+  for (Py_ssize_t i = 0; i < nargs; ++i) args[i] = Ref::borrow(handle.inline_args[1 + i]);
+  Ref tuple = Ref::steal(PyTuple_New(nargs));
+  for (Py_ssize_t i = 0; tuple && i < nargs; ++i) PyTuple_SET_ITEM(tuple.get(), i, args[i].release());
+  return tuple;
 }
 
 PyObject* handle_context(Gil, HandleObject& handle) noexcept {

@@ -71,6 +71,10 @@ inline PyObject* as_object(TimerHandleObject* timer) noexcept { return reinterpr
 // False: SystemExit, KeyboardInterrupt or an error of the reporting is set and must leave run_forever().
 // Runs Python: anything, cancelling or dropping the handle included; the caller holds a reference.
 [[nodiscard]] bool run_handle(Gil gil, HandleObject& handle) noexcept;
+// The same by asyncio.Handle._run(), for a program that replaced it.
+[[nodiscard]] bool run_handle_by_asyncio(Gil gil, HandleObject& handle) noexcept;
+// The arguments as a tuple; null: no memory, the indicator is set.
+Ref handle_args(Gil gil, HandleObject& handle) noexcept;
 // The handle's context; an empty one is made on demand. Borrowed, or null with the indicator set.
 PyObject* handle_context(Gil gil, HandleObject& handle) noexcept;
 

@@ -30,12 +30,7 @@ PyObject* get_scheduled(PyObject* self, void*) { return PyBool_FromLong(as_timer
 PyObject* get_args(PyObject* self, void*) {
   HandleObject& handle = as_handle(self);
   if (handle.clear_after_run || handle.callback == nullptr) Py_RETURN_NONE;
-  if (handle.args_tuple != nullptr) return Py_NewRef(handle.args_tuple);
-  PyObject* const tuple = PyTuple_New(handle.nargs);
-  for (Py_ssize_t i = 0; tuple != nullptr && i < handle.nargs; ++i) {
-    PyTuple_SET_ITEM(tuple, i, Py_NewRef(handle.inline_args[1 + i]));
-  }
-  return tuple;
+  return handle_args(Gil::in_slot(), handle).release();
 }
 
 // asyncio deletes the innermost entries of this list; assigning it is what its Python constructors do.

@@ -22,6 +22,7 @@
 #include "net/watch_table.h"
 #include "python/address_cache.h"
 #include "python/module_state.h"
+#include "python/replacements.h"
 #include "python/threadsafe_inbox.h"
 
 namespace cxxloop::python {
@@ -84,7 +85,7 @@ struct LoopCore {
   bool stopping = false;
   bool in_turn = false;          // True exactly when a callback of the loop may be on the stack
   bool cork_is_pulled = false;   // True exactly while run_step() sends what a callback wrote
-  bool time_replaced = false;    // True exactly when loop.time is not the native method
+  Replacements replaced;
   // Other threads wait here for the callback of a thread-safe handle to end.
   std::mutex running_mutex;
   std::condition_variable running_ended;
@@ -107,9 +108,12 @@ inline LoopCore& core_of(PyObject* loop) noexcept { return reinterpret_cast<Loop
 [[nodiscard]] bool check_forked(Gil gil, LoopCore& core) noexcept;
 
 // --- scheduling (loop_schedule.cc) ----------------------------------------------------------------------------
-// Queue a handle; takes the reference. False: no memory, the indicator is set.
+// Queue a handle that has its turn now, whatever other threads have called; takes the reference.
+// False: no memory, the indicator is set.
 [[nodiscard]] bool push_ready(Gil gil, LoopCore& core, Ref handle) noexcept;
-// loop.call_soon(callback, *args, context=context) without the handle.
+// Queue a native handle behind everything that was called before it, by this thread or another.
+[[nodiscard]] bool enqueue(Gil gil, LoopCore& core, HandleObject* handle) noexcept;
+// loop.call_soon(callback, *args, context=context) without the handle; through the program's own, if it replaced that.
 [[nodiscard]] bool schedule(Gil gil, LoopCore& core, PyObject* callback, PyObject* const* args, Py_ssize_t nargs,
                             PyObject* context) noexcept;
 // Run a handle from the poller; in debug mode with asyncio's warning if it is slow. False: the indicator is set.
@@ -118,7 +122,8 @@ inline LoopCore& core_of(PyObject* loop) noexcept { return reinterpret_cast<Loop
 // loop.time() in nanoseconds, the replacement's if there is one. False: the indicator is set.
 [[nodiscard]] bool loop_time_ns(Gil gil, LoopCore& core, int64_t* now_ns) noexcept;
 void clear_queues(Gil gil, LoopCore& core) noexcept;
-Ref make_future(Gil gil, LoopCore& core) noexcept;
+// loop.create_future(), the replacement's if there is one.
+Ref create_future(Gil gil, LoopCore& core) noexcept;
 
 // --- a turn (loop_run.cc) -------------------------------------------------------------------------------------
 PyObject* run_turns(Gil gil, LoopCore& core) noexcept;
@@ -130,8 +135,6 @@ inline void expect_io(LoopCore& core) noexcept { core.pacing.empty_polls = 0; }
 void leave_run_forever(Gil gil, LoopCore& core) noexcept;
 // As leave_run_forever() for SystemExit and KeyboardInterrupt; anything else goes to the exception handler.
 void report_or_leave(Gil gil, LoopCore& core, const char* message) noexcept;
-// loop.time may have been replaced on the class (mock.patch, a subclass); on the instance the setter notices.
-[[nodiscard]] bool notice_replaced_time(Gil gil, LoopCore& core) noexcept;
 
 // --- readiness (loop_watch.cc) --------------------------------------------------------------------------------
 void on_watch_ready(void* core, void* token, int fd, net::Direction direction) noexcept;

@@ -31,7 +31,7 @@ void note_poll(PollPacing& pacing, bool found_something) noexcept {
 bool next_deadline(Gil gil, LoopCore& core, Deadline* deadline) noexcept {
   TimerNode* const next = core.timers.top();
   *deadline = next != nullptr ? Deadline{next->deadline_ns} : Deadline::never();
-  if (next == nullptr || !core.time_replaced || next->deadline_ns == Deadline::never().at_ns) return true;
+  if (next == nullptr || !core.replaced.time || next->deadline_ns == Deadline::never().at_ns) return true;
   int64_t replaced_now_ns = 0;
   if (!loop_time_ns(gil, core, &replaced_now_ns)) return false;
   *deadline = next->deadline_ns <= replaced_now_ns
@@ -134,6 +134,7 @@ bool run_batch(Gil gil, LoopCore& core) noexcept {
 }
 
 bool run_turn(Gil gil, LoopCore& core) noexcept {
+  if (!handle_is_as_before(core) && !notice_replaced_handle_run(gil, core)) return false;
   const bool interrupted = core.backend->collected() > 0;  // the last turn was left by an exception
   if (!interrupted) {
     if (!drain_inbox(gil, core) || !poll(gil, core) || !drain_inbox(gil, core)) return false;
@@ -153,15 +154,6 @@ bool take_from_threads(Gil gil, LoopCore& core, size_t handles_max) noexcept {
   return true;
 }
 
-bool notice_replaced_time(Gil, LoopCore& core) noexcept {
-  PyObject* const type = reinterpret_cast<PyObject*>(Py_TYPE(as_object(core.self)));
-  const Ref of_class = Ref::steal(PyObject_GetAttr(type, core.state.names.time));
-  const Ref native = Ref::steal(PyObject_GetAttr(reinterpret_cast<PyObject*>(core.state.loop_type), core.state.names.time));
-  if (!of_class || !native) return false;
-  if (of_class.get() != native.get()) core.time_replaced = true;
-  return true;
-}
-
 void leave_run_forever(Gil gil, LoopCore& core) noexcept {
   Ref exception = take_exception(gil);
   if (!core.exit_exception) core.exit_exception = std::move(exception);
@@ -176,10 +168,10 @@ void report_or_leave(Gil gil, LoopCore& core, const char* message) noexcept {
 }
 
 PyObject* run_turns(Gil gil, LoopCore& core) noexcept {
-  if (!check_closed(gil, core) || !check_forked(gil, core) || !notice_replaced_time(gil, core)) return nullptr;
+  if (!check_closed(gil, core) || !check_forked(gil, core) || !notice_replacements(gil, core)) return nullptr;
   const Ref pin = Ref::borrow(as_object(core.self));
-  // Asked for by somebody else than run_forever(): one turn, as asyncio's _run_once() runs.
-  const bool only_one = core.thread_id == 0;
+  // Asked for by somebody else than run_forever(), or by a program's own _run_once(): one turn, as asyncio's runs.
+  const bool only_one = core.thread_id == 0 || core.replaced.run_once;
   core.in_turn = true;
   bool go_on = true;
   while (go_on) {
@@ -188,8 +180,6 @@ PyObject* run_turns(Gil gil, LoopCore& core) noexcept {
   }
   core.in_turn = false;
   if (!go_on) return nullptr;
-  // What threads sent before the end comes before what is called after it.
-  if (!core.inbox.empty() && !take_from_threads(gil, core, SIZE_MAX)) return nullptr;
   Py_RETURN_NONE;
 }
 

@@ -34,12 +34,25 @@ bool check_debug(LoopCore& core, PyObject* callback, const char* method, bool ch
   return static_cast<bool>(Ref::steal(PyObject_VectorcallMethod(names._check_callback, args, 3, nullptr)));
 }
 
+// loop.name([leading,] callback, *args[, context=context]), as asyncio's own code calls a method of its loop.
+Ref call_method(LoopCore& core, PyObject* name, PyObject* leading, const HandleArgs& args) noexcept {
+  const Ref method = Ref::steal(PyObject_GetAttr(as_object(core.self), name));
+  const Py_ssize_t before_args = leading != nullptr ? 2 : 1;
+  const Ref values = Ref::steal(PyTuple_New(before_args + args.nargs));
+  const Ref keywords = Ref::steal(PyDict_New());
+  if (!method || !values || !keywords) return {};
+  if (leading != nullptr) PyTuple_SET_ITEM(values.get(), 0, Py_NewRef(leading));
+  PyTuple_SET_ITEM(values.get(), before_args - 1, Py_NewRef(args.callback));
+  for (Py_ssize_t i = 0; i < args.nargs; ++i) PyTuple_SET_ITEM(values.get(), before_args + i, Py_NewRef(args.args[i]));
+  if (args.context != nullptr && PyDict_SetItem(keywords.get(), core.state.names.context, args.context) < 0) return {};
+  return Ref::steal(PyObject_Call(method.get(), values.get(), keywords.get()));
+}
+
 PyObject* schedule_soon(Gil gil, LoopCore& core, const HandleArgs& args) noexcept {
   HandleObject* const handle = make_handle(gil, core.self, args);
   if (handle == nullptr) return nullptr;
   Ref result = Ref::steal(as_object(handle));
-  if (!push_ready(gil, core, Ref::borrow(as_object(handle)))) return nullptr;
-  return result.release();
+  return enqueue(gil, core, handle) ? result.release() : nullptr;
 }
 
 // is_due: the time has come already, so that the timer need not be sorted in among others.
@@ -58,7 +71,7 @@ PyObject* schedule_timer(Gil gil, LoopCore& core, const HandleArgs& args, PyObje
 }
 
 PyObject* current_time(LoopCore& core) noexcept {
-  if (core.time_replaced) return PyObject_CallMethodNoArgs(as_object(core.self), core.state.names.time);
+  if (core.replaced.time) return PyObject_CallMethodNoArgs(as_object(core.self), core.state.names.time);
   return PyFloat_FromDouble(seconds_of(monotonic_ns()));
 }
 
@@ -66,7 +79,7 @@ PyObject* current_time(LoopCore& core) noexcept {
 Ref time_after(LoopCore& core, PyObject* delay, bool* is_due) noexcept {
   *is_due = false;
   const bool is_plain = PyFloat_CheckExact(delay) || PyLong_CheckExact(delay);
-  if (!is_plain || core.time_replaced) {
+  if (!is_plain || core.replaced.time) {
     const Ref now = Ref::steal(current_time(core));
     return now ? Ref::steal(PyNumber_Add(now.get(), delay)) : Ref();
   }
@@ -101,6 +114,10 @@ PyObject* loop_call_later(PyObject* self, PyObject* const* args, Py_ssize_t narg
   bool is_due = false;
   const Ref when = time_after(core, parsed.leading, &is_due);
   if (!when) return nullptr;
+  if (core.replaced.call_at) {
+    if (parsed.handle.context == nullptr) parsed.handle.context = Py_None;
+    return call_method(core, core.state.names.call_at, when.get(), parsed.handle).release();
+  }
   if (core.debug && !check_debug(core, parsed.handle.callback, "call_at", true)) return nullptr;
   return schedule_timer(gil, core, parsed.handle, when.get(), is_due);
 }
@@ -129,11 +146,9 @@ PyObject* loop_call_soon_threadsafe(PyObject* self, PyObject* const* args, Py_ss
   HandleObject* const handle = make_threadsafe_handle(gil, core.self, parsed.handle);
   if (handle == nullptr) return nullptr;
   Ref result = Ref::steal(as_object(handle));
-  // A loop that does not run, or this thread's own, is not looking at its queue: keep the order with call_soon(), and
-  // that with calls of other threads.
+  // A loop that does not run, or this thread's own, need not be woken.
   if (core.thread_id == 0 || core.thread_id == PyThread_get_thread_ident()) {
-    if (!core.inbox.empty() && !take_from_threads(gil, core, SIZE_MAX)) return nullptr;
-    if (!push_ready(gil, core, Ref::borrow(as_object(handle)))) return nullptr;
+    if (!enqueue(gil, core, handle)) return nullptr;
   } else {
     Py_INCREF(handle);
     // Runs Python: other threads, which may close the loop.
@@ -145,11 +160,14 @@ PyObject* loop_call_soon_threadsafe(PyObject* self, PyObject* const* args, Py_ss
 // asyncio's own code (signals, futures of other loops) queues handles it made itself.
 PyObject* loop_add_callback(PyObject* self, PyObject* handle) {
   const Gil gil = Gil::in_slot();
-  const Ref cancelled = Ref::steal(PyObject_GetAttr(handle, core_of(self).state.names._cancelled));
+  LoopCore& core = core_of(self);
+  const Ref cancelled = Ref::steal(PyObject_GetAttr(handle, core.state.names._cancelled));
   if (!cancelled) return nullptr;
   const int is_cancelled = PyObject_IsTrue(cancelled.get());
   if (is_cancelled < 0) return nullptr;
-  if (is_cancelled == 0 && !push_ready(gil, core_of(self), Ref::borrow(handle))) return nullptr;
+  if (is_cancelled == 0) {
+    if (!take_from_threads(gil, core, SIZE_MAX) || !push_ready(gil, core, Ref::borrow(handle))) return nullptr;
+  }
   Py_RETURN_NONE;
 }
 
@@ -163,7 +181,12 @@ PyObject* loop_is_closed(PyObject* self, PyObject*) {
   return PyBool_FromLong(core.closed || core.backend == nullptr);
 }
 
-PyObject* loop_create_future(PyObject* self, PyObject*) { return make_future(Gil::in_slot(), core_of(self)).release(); }
+PyObject* loop_create_future(PyObject* self, PyObject*) {
+  LoopCore& core = core_of(self);
+  const Ref future_type = Ref::steal(PyObject_GetAttr(core.state.imports.futures_module, core.state.names.Future));
+  if (!future_type) return nullptr;
+  return PyObject_Vectorcall(future_type.get(), &self, 0, core.state.kwnames_loop);
+}
 
 // asyncio's own create_task(): it knows what the running Python gives a task factory, and every odd way to be called.
 PyObject* create_task_by_asyncio(LoopCore& core, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) noexcept {
@@ -228,14 +251,22 @@ bool push_ready(Gil, LoopCore& core, Ref handle) noexcept {
   return true;
 }
 
+bool enqueue(Gil gil, LoopCore& core, HandleObject* handle) noexcept {
+  if (core.inbox.empty()) return push_ready(gil, core, Ref::borrow(as_object(handle)));
+  Py_INCREF(handle);
+  core.inbox.append(handle);
+  return true;
+}
+
 bool schedule(Gil gil, LoopCore& core, PyObject* callback, PyObject* const* args, Py_ssize_t nargs,
               PyObject* context) noexcept {
-  HandleObject* const handle = make_handle(gil, core.self, {callback, args, nargs, context});
-  return handle != nullptr && push_ready(gil, core, Ref::steal(as_object(handle)));
+  const HandleArgs handle_args{callback, args, nargs, context};
+  if (core.replaced.call_soon) return static_cast<bool>(call_method(core, core.state.names.call_soon, nullptr, handle_args));
+  return static_cast<bool>(Ref::steal(schedule_soon(gil, core, handle_args)));
 }
 
 bool loop_time_ns(Gil, LoopCore& core, int64_t* now_ns) noexcept {
-  if (!core.time_replaced) {
+  if (!core.replaced.time) {
     *now_ns = monotonic_ns();
     return true;
   }
@@ -248,11 +279,10 @@ bool loop_time_ns(Gil, LoopCore& core, int64_t* now_ns) noexcept {
   return true;
 }
 
-Ref make_future(Gil, LoopCore& core) noexcept {
-  const Ref future_type = Ref::steal(PyObject_GetAttr(core.state.imports.futures_module, core.state.names.Future));
-  if (!future_type) return {};
-  PyObject* const values[] = {as_object(core.self)};
-  return Ref::steal(PyObject_Vectorcall(future_type.get(), values, 0, core.state.kwnames_loop));
+Ref create_future(Gil, LoopCore& core) noexcept {
+  PyObject* const loop = as_object(core.self);
+  if (!core.replaced.create_future) return Ref::steal(loop_create_future(loop, nullptr));
+  return Ref::steal(PyObject_CallMethodNoArgs(loop, core.state.names.create_future));
 }
 
 void clear_queues(Gil, LoopCore& core) noexcept {

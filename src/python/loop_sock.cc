@@ -138,7 +138,7 @@ PyObject* start_op(Gil gil, LoopCore& core, Ref owner) noexcept {
   if (result || error != Errno::again) return result.release();
   const Ref number = Ref::steal(PyLong_FromLong(op.fd));
   if (!number || !ensure_fd_no_transport(gil, core, number.get())) return nullptr;
-  op.future = make_future(gil, core).release();
+  op.future = create_future(gil, core).release();
   if (op.future == nullptr || !watch_fd(gil, core, op.fd, direction_of(op.kind), owner.get())) return nullptr;
   op.waiting = true;
   PyObject_GC_Track(owner.get());

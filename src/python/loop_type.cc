@@ -57,7 +57,7 @@ PyObject* loop_open(PyObject* self, PyObject* backend_name) {
   if (core.backend == nullptr) return raise_errno(gil, why);
   core.backend->set_sleep_hooks(&core.sleep_hooks);
   core.watches = std::make_unique<net::WatchTable>(*core.backend, on_watch_ready, &core);
-  if (!notice_replaced_time(gil, core)) return nullptr;
+  if (!notice_replacements(gil, core)) return nullptr;
   Py_RETURN_NONE;
 }
 
@@ -143,22 +143,24 @@ int set_task_factory(PyObject* self, PyObject* value, void*) {
 // Snapshots: programs and tests look at len(loop._ready); changing them changes nothing.
 PyObject* get_ready(PyObject* self, void*) {
   LoopCore& core = core_of(self);
-  PyObject* const list = PyList_New(static_cast<Py_ssize_t>(core.ready.size()));
-  for (size_t i = 0; list != nullptr && i < core.ready.size(); ++i) {
-    PyList_SET_ITEM(list, static_cast<Py_ssize_t>(i), Py_NewRef(core.ready[i]));
+  if (!take_from_threads(Gil::in_slot(), core, SIZE_MAX)) return nullptr;
+  // Empty at first: making a list may run the collector, and that destructors which change the queue.
+  Ref list = Ref::steal(PyList_New(0));
+  for (size_t i = 0; list && i < core.ready.size(); ++i) {
+    if (PyList_Append(list.get(), core.ready[i]) < 0) return nullptr;
   }
-  return list;
+  return list.release();
 }
 
 PyObject* get_scheduled(PyObject* self, void*) {
   LoopCore& core = core_of(self);
-  PyObject* const list = PyList_New(static_cast<Py_ssize_t>(core.timers.size()));
-  if (list == nullptr) return nullptr;
-  Py_ssize_t i = 0;
-  core.timers.each([list, &i](TimerNode* node) {
-    PyList_SET_ITEM(list, i++, Py_NewRef(as_object(TimerHandleObject::of_node(node))));
+  const Ref list = Ref::steal(PyList_New(0));
+  if (!list) return nullptr;
+  bool complete = true;
+  core.timers.each([&list, &complete](TimerNode* node) {
+    complete = complete && PyList_Append(list.get(), as_object(TimerHandleObject::of_node(node))) == 0;
   });
-  return list;
+  return complete ? Py_NewRef(list.get()) : nullptr;
 }
 
 // asyncio's constructor assigns its own queues.
@@ -175,11 +177,11 @@ PyGetSetDef loop_getset[] = {
     {nullptr, nullptr, nullptr, nullptr, nullptr},
 };
 
-// Fake clocks are assigned to the instance; every other attribute is none of our business.
 int loop_setattro(PyObject* self, PyObject* name, PyObject* value) {
   if (PyObject_GenericSetAttr(self, name, value) < 0) return -1;
-  if (PyUnicode_CompareWithASCIIString(name, "time") == 0) core_of(self).time_replaced = value != nullptr;
-  return 0;
+  LoopCore& core = core_of(self);
+  if (!is_replaceable(core, name)) return 0;
+  return notice_replacements(Gil::in_slot(), core) ? 0 : -1;
 }
 
 // --- the type -------------------------------------------------------------------------------------------------
@@ -194,10 +196,12 @@ PyObject* loop_new(PyTypeObject* type, PyObject*, PyObject*) {
   return self;
 }
 
-// A handle nobody else holds is not tracked: what it refers to is the loop's.
+// A handle nobody else holds is not tracked: what it refers to is the loop's. One that somebody has kept may be part of
+// a cycle: from now on the collector is told of it, and finds the cycle the next time.
 int visit_owned_handle(PyObject* handle, const ModuleState& state, visitproc visit, void* arg) noexcept {
-  if (PyObject_GC_IsTracked(handle) == 0 && Py_REFCNT(handle) == 1 && is_native_handle(state, handle)) {
-    return visit_handle(*reinterpret_cast<HandleObject*>(handle), visit, arg);
+  if (PyObject_GC_IsTracked(handle) == 0 && is_native_handle(state, handle)) {
+    if (Py_REFCNT(handle) == 1) return visit_handle(*reinterpret_cast<HandleObject*>(handle), visit, arg);
+    PyObject_GC_Track(handle);
   }
   Py_VISIT(handle);
   return 0;
@@ -233,6 +237,9 @@ int loop_traverse(PyObject* self, visitproc visit, void* arg) {
     if (const int result = visit_owned_handle(core.ready[i], core.state, visit, arg); result != 0) return result;
   }
   int result = 0;
+  core.inbox.each([&](HandleObject* handle) {
+    if (result == 0) result = visit_owned_handle(as_object(handle), core.state, visit, arg);
+  });
   core.timers.each([&](TimerNode* node) {
     if (result == 0) result = visit_owned_handle(as_object(TimerHandleObject::of_node(node)), core.state, visit, arg);
   });

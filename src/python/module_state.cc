@@ -47,6 +47,7 @@ bool run_imports(Imports& imports) noexcept {
       {&imports.socket_type, "socket", "socket"},
       {&imports.file_io, "io", "FileIO"},
       {&imports.sys_getframe, "sys", "_getframe"},
+      {&imports.handle_type, "asyncio.events", "Handle"},
       {&imports.ssl_protocol, "asyncio.sslproto", "SSLProtocol"},
   };
   for (const Import& import : list) {
@@ -57,7 +58,8 @@ bool run_imports(Imports& imports) noexcept {
   const Ref base_loop = Ref::steal(PyObject_GetAttrString(base_events.get(), "BaseEventLoop"));
   if (!base_loop) return false;
   imports.base_create_task = PyObject_GetAttrString(base_loop.get(), "create_task");
-  if (imports.base_create_task == nullptr) return false;
+  imports.handle_run = PyObject_GetAttrString(imports.handle_type, "_run");
+  if (imports.base_create_task == nullptr || imports.handle_run == nullptr) return false;
   const Ref modes = Ref::steal(PyObject_GetAttrString(imports.constants_module, "_SendfileMode"));
   if (!modes) return false;
   imports.sendfile_mode_try_native = PyObject_GetAttrString(modes.get(), "TRY_NATIVE");

@@ -31,7 +31,8 @@ bool warn_if_slow(LoopCore& core, PyObject* handle, int64_t took_ns) noexcept {
 bool run_any_handle(Gil gil, LoopCore& core, PyObject* handle) noexcept {
   if (is_native_handle(core.state, handle)) {
     HandleObject& native = *reinterpret_cast<HandleObject*>(handle);
-    return native.cancelled || run_handle(gil, native);
+    if (native.cancelled) return true;
+    return core.replaced.handle_run ? run_handle_by_asyncio(gil, native) : run_handle(gil, native);
   }
   const Ref cancelled = Ref::steal(PyObject_GetAttr(handle, core.state.names._cancelled));
   if (!cancelled) return false;

@@ -319,7 +319,7 @@ PyObject* StreamTransport::make_empty_waiter(Gil gil) noexcept {
     return nullptr;
   }
   const size_t queued = write_buffer_size(gil);
-  empty_waiter = make_future(gil, core_of(loop.get()));
+  empty_waiter = create_future(gil, core_of(loop.get()));
   if (!empty_waiter) return nullptr;
   if (queued == 0) {
     const Ref set = Ref::steal(PyObject_CallMethodOneArg(empty_waiter.get(), state_.names.set_result, Py_None));

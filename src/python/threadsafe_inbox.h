@@ -34,6 +34,11 @@ class ThreadsafeInbox {
     return pushed % calls_between_pauses == 0 &&
            pushed - popped_.load(std::memory_order_relaxed) > backlog_before_pauses;
   }
+  // For the loop's own thread, which is awake: behind what others pushed. Takes a reference.
+  void append(HandleObject* handle) noexcept {
+    queue_.push(&handle->inbox_node);
+    pushed_.fetch_add(1, std::memory_order_relaxed);
+  }
   // Lets the loop's thread have the GIL for a while.
   static void pause(Gil gil) noexcept {
     gil.released([] {
@@ -49,6 +54,11 @@ class ThreadsafeInbox {
     return handle_of_inbox(node);
   }
   [[nodiscard]] bool empty() noexcept { return queue_.empty(); }
+  // f(HandleObject*) for each, the oldest first. No thread may push meanwhile: the caller holds the GIL.
+  template <class F>
+  void each(F&& f) noexcept {
+    queue_.each([&f](MpscNode* node) { f(handle_of_inbox(node)); });
+  }
   // True: the loop may sleep, pushes will wake it. False: there is something to do.
   [[nodiscard]] bool try_park() noexcept {
     return parking_.try_park([this] { return queue_.empty(); });

@@ -5,6 +5,8 @@ import asyncio
 import contextvars
 import gc
 import sys
+import threading
+import warnings
 import weakref
 
 import pytest
@@ -182,3 +184,50 @@ def test_a_callback_that_cancels_itself_and_raises(loop, turn, reported):
     handle = loop.call_soon(callback)
     turn()
     assert [context["message"] for context in reported] == ["Exception in callback None()"]
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_soon_threadsafe"])
+def test_a_cycle_through_a_waiting_handle_is_collected_with_its_unclosed_loop(loop_factory, method):
+    class Holder:
+        pass
+
+    holder = Holder()
+    loop = loop_factory()
+    holder.handle = getattr(loop, method)(id, holder)
+    ref = weakref.ref(holder)
+    del holder, loop
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+        gc.collect()
+    assert ref() is None
+
+
+def test_a_cycle_through_the_call_of_a_thread_is_collected_with_its_unclosed_loop(loop_factory):
+    class Holder:
+        pass
+
+    def make():
+        holder = Holder()
+        holder.loop = loop = loop_factory()
+
+        def call():
+            holder.handle = loop.call_soon_threadsafe(id, holder)
+
+        def callback():
+            thread = threading.Thread(target=call)
+            thread.start()
+            thread.join()
+            raise KeyboardInterrupt  # leaves the call where the thread has put it
+
+        loop.call_soon(callback)
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_forever()
+        return weakref.ref(holder)
+
+    ref = make()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+        gc.collect()
+    assert ref() is None

@@ -493,3 +493,18 @@ def test_a_flood_does_not_outgrow_the_loop(loop):
         thread.join()
     assert ran == sum(made)
     assert max(backlogs) < 20_000
+
+
+def test_what_a_thread_called_before_comes_before_what_its_joiner_calls(loop):
+    seen = []
+
+    def joins():
+        thread = in_thread(lambda: loop.call_soon_threadsafe(seen.append, "thread"))
+        thread.join()
+        loop.call_soon(seen.append, "joiner")
+        loop.call_soon_threadsafe(seen.append, "joiner, thread-safe")
+        loop.call_soon(loop.stop)
+
+    loop.call_soon(joins)
+    loop.run_forever()
+    assert seen == ["thread", "joiner", "joiner, thread-safe"]

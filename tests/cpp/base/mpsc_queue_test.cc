@@ -37,6 +37,23 @@ TEST(MpscQueue, TakesANodeAgainAfterItWasPopped) {
   }
 }
 
+TEST(MpscQueue, EachVisitsWhatPopWouldReturn) {
+  MpscQueue queue;
+  std::vector<Item> items(4);
+  size_t popped = 0;
+  for (size_t pushed = 0; pushed <= items.size(); ++pushed) {
+    if (pushed > 0) queue.push(&items[pushed - 1]);
+    if (pushed == 2) {
+      ASSERT_EQ(queue.pop(), &items[popped++]);
+      ASSERT_EQ(queue.pop(), &items[popped++]);
+    }
+    std::vector<MpscNode*> seen;
+    queue.each([&seen](MpscNode* node) { seen.push_back(node); });
+    ASSERT_EQ(seen.size(), pushed - popped);
+    for (size_t i = 0; i < seen.size(); ++i) EXPECT_EQ(seen[i], &items[popped + i]);
+  }
+}
+
 TEST(MpscQueue, EmptyAgreesWithPopAtEveryLength) {
   MpscQueue queue;
   std::vector<Item> items(8);
