@@ -36,7 +36,7 @@ Datagram::Datagram(io::Backend& backend, int fd, DatagramHandler& handler, Relea
     : backend_(backend),
       handler_(handler),
       receive_(this, on_receive_complete, on_target),
-      writable_(io::OpKind::poll_write, this, on_writable),
+      writable_(io::OpKind::poll_write, this, on_writable_complete),
       release_owner_(release_owner),
       header_bytes_(header_bytes) {
   receive_.fd = fd;
@@ -126,7 +126,7 @@ Errno Datagram::append(const QueuedDatagram& datagram) noexcept {
 
 Errno Datagram::wait_writable() noexcept {
   wants_send_ = true;
-  if (writable_.in_kernel()) return Errno::ok;  // still on its way out: on_writable() submits it again
+  if (writable_.in_kernel()) return Errno::ok;  // still on its way out: on_writable_complete() submits it again
   const Errno error = submit(writable_);
   wants_send_ = error == Errno::ok;
   return error;
@@ -148,17 +148,10 @@ void Datagram::drop_queue() noexcept {
   while (!queue_.empty()) pop_first();
 }
 
-void Datagram::on_writable(io::Op& op, int32_t) noexcept {
+void Datagram::on_writable_complete(io::Op& op, int32_t) noexcept {
   Datagram& self = *static_cast<Datagram*>(op.owner);
   if (self.state_ != State::open) return self.released_if_idle();
-  if (!self.wants_send_) return;
-  if (!op.in_kernel()) {  // it was cancelled and is wanted again, or its descriptor was closed
-    if (const Errno error = self.submit(op); error != Errno::ok) {
-      self.drop_queue();
-      return self.handler_.on_send_error(error);
-    }
-  }
-  self.flush();
+  if (self.wants_send_) self.handler_.on_writable();
 }
 
 Errno Datagram::send_first() noexcept {
@@ -168,13 +161,19 @@ Errno Datagram::send_first() noexcept {
 }
 
 void Datagram::flush() noexcept {
+  if (!writable_.in_kernel()) {  // it was cancelled and is wanted again, or its descriptor was closed
+    if (const Errno error = submit(writable_); error != Errno::ok) {
+      drop_queue();
+      return handler_.on_send_error(error);
+    }
+  }
   while (!queue_.empty()) {
     const void* const owner = queue_.front().owner;
     const Errno error = send_first();
     if (error == Errno::again) break;
-    // A foreign datagram may have been sent by code that dropped the queue.
+    // Code that sends a foreign datagram, or that runs when one is given back, may have dropped the queue or released us.
+    if (state_ == State::open && !queue_.empty() && queue_.front().owner == owner) pop_first();
     if (state_ != State::open) return;
-    if (!queue_.empty() && queue_.front().owner == owner) pop_first();
     if (error != Errno::ok) return handler_.on_send_error(error);
   }
   if (queue_.empty()) stop_waiting();

@@ -33,17 +33,20 @@ struct QueuedDatagram {
   io::Address address;
 };
 
-// What a datagram socket tells its owner. Every method may call any method of the socket; those that return nothing may
-// destroy it as their last act.
+// What a datagram socket tells its owner. Every method may call any method of the socket; those that return nothing, but
+// for on_writable(), may destroy it as their last act.
 class DatagramHandler {
  public:
   // True: nothing else has to run before the next datagram of this readiness.
   virtual bool on_may_receive_more() noexcept = 0;
   virtual void on_datagram(std::span<const std::byte> data, const io::Address& sender) noexcept = 0;
   virtual void on_receive_error(Errno error) noexcept = 0;
+  // The kernel has room: call flush(), and keep the socket alive meanwhile, because giving back the owner of a datagram
+  // may run code that wants to destroy it.
+  virtual void on_writable() noexcept = 0;
   // Send a queued datagram with Target::foreign: ok, again, or why it is lost. Must not destroy the socket.
   virtual Errno on_send_foreign(void* owner) noexcept = 0;
-  virtual void on_send_error(Errno error) noexcept = 0;  // a queued datagram is lost; what is left still waits
+  virtual void on_send_error(Errno error) noexcept = 0;  // a queued datagram is lost, or all if nothing waits any more
   virtual void on_sent() noexcept = 0;                   // the kernel had room; see queued_bytes()
   virtual void on_released() noexcept = 0;               // after release() == false: the kernel has let go
   // False: somebody else has closed the descriptor, and its number may be another socket's by now.
@@ -94,6 +97,8 @@ class Datagram {
   [[nodiscard]] size_t queued_bytes() const noexcept { return queued_bytes_; }
   [[nodiscard]] bool is_waiting() const noexcept { return wants_send_; }
   void drop_queue() noexcept;
+  // Send what is queued as far as the kernel takes it. REQUIRES: called by on_writable().
+  void flush() noexcept;
 
   // Take every op back; no handler method but on_released() is called from now on.
   // True: done, the fd may be closed. False: on_released() will tell.
@@ -102,11 +107,10 @@ class Datagram {
 
  private:
   static void on_receive_complete(io::Op& op, int32_t result) noexcept;
-  static void on_writable(io::Op& op, int32_t result) noexcept;
+  static void on_writable_complete(io::Op& op, int32_t result) noexcept;
   static std::optional<std::span<std::byte>> on_target(io::RecvFromOp& op) noexcept;
   [[nodiscard]] Errno submit(io::Op& op) noexcept;
   void finish_receive(int32_t result) noexcept;
-  void flush() noexcept;
   [[nodiscard]] Errno send_now(std::span<const std::byte> data, const io::Address* address) noexcept;
   [[nodiscard]] Errno send_first() noexcept;
   void pop_first() noexcept;

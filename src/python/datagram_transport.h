@@ -66,6 +66,7 @@ class DatagramTransport final : public net::DatagramHandler {
   bool on_may_receive_more() noexcept override;
   void on_datagram(std::span<const std::byte> data, const io::Address& sender) noexcept override;
   void on_receive_error(Errno error) noexcept override;
+  void on_writable() noexcept override;
   Errno on_send_foreign(void* owner) noexcept override;
   void on_send_error(Errno error) noexcept override;
   void on_sent() noexcept override;
@@ -95,13 +96,14 @@ class DatagramTransport final : public net::DatagramHandler {
   [[nodiscard]] bool check_target(Gil gil, PyObject** target) noexcept;
   [[nodiscard]] bool note_lost_datagram(Gil gil) noexcept;
   [[nodiscard]] Target resolve(Gil gil, PyObject* target, const io::Address** resolved, io::Address* storage) noexcept;
-  [[nodiscard]] Errno send_now(Gil gil, PyObject* data, PyObject* target, Target kind,
-                               const io::Address* resolved) noexcept;
+  [[nodiscard]] bool send_unwatched(Gil gil, PyObject* data, PyObject* target) noexcept;
+  [[nodiscard]] Errno send_now(Gil gil, PyObject* data, PyObject* target) noexcept;
+  [[nodiscard]] Errno send_bytes(Gil gil, std::span<const std::byte> bytes, PyObject* data, PyObject* target) noexcept;
   [[nodiscard]] Errno send_foreign(Gil gil, PyObject* data, PyObject* target) noexcept;
-  [[nodiscard]] bool queue(Gil gil, PyObject* data, PyObject* target, Target kind, const io::Address* resolved) noexcept;
+  [[nodiscard]] bool queue(Gil gil, PyObject* data, PyObject* target) noexcept;
+  [[nodiscard]] bool lose_connection_if_drained(Gil gil) noexcept;
   [[nodiscard]] bool tell_error(Gil gil, Ref exception) noexcept;
   [[nodiscard]] bool tell_send_error(Gil gil, Errno error) noexcept;
-  [[nodiscard]] bool finish_sending(Gil gil) noexcept;
   [[nodiscard]] bool log_debug(Gil gil, const char* format) noexcept;
   void report(Gil gil, const char* message) noexcept;
   void fail(Gil gil, const char* message) noexcept;

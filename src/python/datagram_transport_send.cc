@@ -22,6 +22,8 @@ bool raise_not_bytes_like(PyObject* data) noexcept {
 
 constexpr Errno indicator_set = Errno::invalid;  // of send_foreign(): the reason is in foreign_error_
 
+constexpr const char* send_failure = "Exception in callback DatagramTransport._sendto_ready()";
+
 std::span<const std::byte> span_of(PyObject* bytes) noexcept {
   return {reinterpret_cast<const std::byte*>(PyBytes_AS_STRING(bytes)), static_cast<size_t>(PyBytes_GET_SIZE(bytes))};
 }
@@ -52,52 +54,71 @@ bool DatagramTransport::send_to(Gil gil, PyObject* data, PyObject* target) noexc
 #endif
   if (!check_target(gil, &target)) return false;
   const bool lost = conn_lost > 0 && target == address.get() && target != Py_None;
-  if (lost || !sock || !is_open()) return note_lost_datagram(gil);
-  io::Address storage;
-  const io::Address* resolved = nullptr;
-  const Target kind = resolve(gil, target, &resolved, &storage);
+  if (lost || !sock || close_when_released_) return note_lost_datagram(gil);
+  if (!is_open()) return send_unwatched(gil, data, target);
   if (datagram_.is_queue_empty()) {
-    expect_io(*core_);
-    const Errno error = send_now(gil, data, target, kind, resolved);
+    const Errno error = send_now(gil, data, target);
     if (error == Errno::ok) return true;
     if (error != Errno::again) return tell_send_error(gil, error);
   }
-  return queue(gil, data, target, kind, resolved) &&
-         flow_.maybe_pause(gil, parties(), write_buffer_size());
+  return queue(gil, data, target) && flow_.maybe_pause(gil, parties(), write_buffer_size());
+}
+
+// The loop is closed: asyncio sends all the same, and fails only when it has to wait.
+bool DatagramTransport::send_unwatched(Gil gil, PyObject* data, PyObject* target) noexcept {
+  const Errno error = send_foreign(gil, data, target);
+  if (error == Errno::ok) return true;
+  return error == Errno::again ? check_closed(gil, core_of(loop.get())) : tell_send_error(gil, error);
 }
 
 DatagramTransport::Target DatagramTransport::resolve(Gil gil, PyObject* target, const io::Address** resolved,
                                                      io::Address* storage) noexcept {
+  *resolved = nullptr;
   if (connected_) return Target::peer;
-  *resolved = core_->addresses.find(target);
-  if (*resolved != nullptr && (*resolved)->storage.ss_family == family_) return Target::address;
+  const io::Address* const known = core_->addresses.find(target);
+  if (known != nullptr && known->storage.ss_family == family_) {
+    *resolved = known;
+    return Target::address;
+  }
+  if (!object_to_sockaddr(gil, family_, target, storage)) return Target::foreign;
   *resolved = storage;
-  return object_to_sockaddr(gil, family_, target, storage) ? Target::address : Target::foreign;
+  return Target::address;
 }
 
-// ok, again, or an error; what the socket object raised is in foreign_error_.
-Errno DatagramTransport::send_now(Gil gil, PyObject* data, PyObject* target, Target kind,
-                                  const io::Address* resolved) noexcept {
-  if (kind == Target::foreign) return send_foreign(gil, data, target);
-  const io::Address* const to = kind == Target::address ? resolved : nullptr;
-  if (PyBytes_CheckExact(data)) return datagram_.send(span_of(data), to);
+// ok, again, or an error; what Python code raised is in foreign_error_.
+Errno DatagramTransport::send_now(Gil gil, PyObject* data, PyObject* target) noexcept {
+  if (PyBytes_CheckExact(data)) return send_bytes(gil, span_of(data), data, target);
   Py_buffer view;
+  // Runs Python: __buffer__() of a subclass may send, close us or close the loop.
   if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
     foreign_error_ = take_exception(gil);
     return indicator_set;
   }
-  const Errno error =
-      datagram_.send({static_cast<const std::byte*>(view.buf), static_cast<size_t>(view.len)}, to);
+  Errno error = Errno::again;
+  if (datagram_.is_queue_empty() && is_open()) {
+    error = send_bytes(gil, {static_cast<const std::byte*>(view.buf), static_cast<size_t>(view.len)}, data, target);
+  }
   PyBuffer_Release(&view);
   return error;
+}
+
+// `bytes` are those of `data`.
+Errno DatagramTransport::send_bytes(Gil gil, std::span<const std::byte> bytes, PyObject* data,
+                                    PyObject* target) noexcept {
+  io::Address storage;
+  const io::Address* resolved = nullptr;
+  if (resolve(gil, target, &resolved, &storage) == Target::foreign) return send_foreign(gil, data, target);
+  expect_io(*core_);
+  return datagram_.send(bytes, resolved);
 }
 
 // socket.sendto(): it looks up names, which blocks, and knows what is wrong with anything else.
 Errno DatagramTransport::send_foreign(Gil gil, PyObject* data, PyObject* target) noexcept {
   const Ref pin = Ref::borrow(sock.get());
   PyObject* const args[] = {pin.get(), data, target};
+  PyObject* const method = connected_ ? state_.names.send : state_.names.sendto;
   // Runs Python: codecs for host names.
-  if (Ref::steal(PyObject_VectorcallMethod(state_.names.sendto, args, 3, nullptr))) return Errno::ok;
+  if (Ref::steal(PyObject_VectorcallMethod(method, args, connected_ ? 2 : 3, nullptr))) return Errno::ok;
   if (PyErr_ExceptionMatches(PyExc_BlockingIOError) != 0 || PyErr_ExceptionMatches(PyExc_InterruptedError) != 0) {
     PyErr_Clear();
     return Errno::again;
@@ -107,10 +128,14 @@ Errno DatagramTransport::send_foreign(Gil gil, PyObject* data, PyObject* target)
 }
 
 // What is queued must not change: anything but bytes is copied.
-bool DatagramTransport::queue(Gil gil, PyObject* data, PyObject* target, Target kind,
-                              const io::Address* resolved) noexcept {
+bool DatagramTransport::queue(Gil gil, PyObject* data, PyObject* target) noexcept {
+  // Runs Python: as in send_now().
   const Ref bytes = PyBytes_CheckExact(data) ? Ref::borrow(data) : Ref::steal(PyBytes_FromObject(data));
   if (!bytes) return false;
+  if (!is_open()) return check_closed(gil, core_of(loop.get()));
+  io::Address storage;
+  const io::Address* resolved = nullptr;
+  const Target kind = resolve(gil, target, &resolved, &storage);
   Ref owner = kind == Target::foreign ? Ref::steal(PyTuple_Pack(2, bytes.get(), target)) : Ref::borrow(bytes.get());
   if (!owner) return false;
   if (!datagram_.is_waiting()) {
@@ -118,7 +143,7 @@ bool DatagramTransport::queue(Gil gil, PyObject* data, PyObject* target, Target 
     if (!send_context_) return false;
   }
   net::QueuedDatagram datagram{span_of(bytes.get()), owner.get(), kind, {}};
-  if (kind == Target::address) datagram.address = *resolved;
+  if (resolved != nullptr) datagram.address = *resolved;
   if (const Errno error = datagram_.append(datagram); error != Errno::ok) {
     raise_errno(gil, error);
     return false;
@@ -155,6 +180,11 @@ bool DatagramTransport::tell_send_error(Gil gil, Errno error) noexcept {
 
 // --- the queue ------------------------------------------------------------------------------------------------
 
+void DatagramTransport::on_writable() noexcept {
+  const Ref pin = Ref::borrow(self_object());
+  datagram_.flush();
+}
+
 Errno DatagramTransport::on_send_foreign(void* owner) noexcept {
   const Ref pin = Ref::borrow(static_cast<PyObject*>(owner));
   return send_foreign(Gil::in_slot(), PyTuple_GET_ITEM(pin.get(), 0), PyTuple_GET_ITEM(pin.get(), 1));
@@ -162,28 +192,30 @@ Errno DatagramTransport::on_send_foreign(void* owner) noexcept {
 
 void DatagramTransport::on_send_error(Errno error) noexcept {
   const Gil gil = Gil::in_slot();
-  const Ref pin = Ref::borrow(self_object());
   if (conn_lost == 0) {
     const ContextScope scope(gil, send_context_.get());
     const bool told = scope.entered() && tell_send_error(gil, error);
-    if (!told) report(gil, "Exception in callback DatagramTransport._sendto_ready()");
+    if (!told) report(gil, send_failure);
+    // Without a descriptor that could be waited for nobody comes back to end a closing transport.
+    if (!datagram_.is_waiting() && !lose_connection_if_drained(gil)) report(gil, send_failure);
   }
   update_pin();
 }
 
 void DatagramTransport::on_sent() noexcept {
   const Gil gil = Gil::in_slot();
-  const Ref pin = Ref::borrow(self_object());
   if (conn_lost == 0) {
     const ContextScope scope(gil, send_context_.get());
-    const bool done = scope.entered() && finish_sending(gil);
-    if (!done) report(gil, "Exception in callback DatagramTransport._sendto_ready()");
+    // Runs Python: resume_writing() may send more, close or abort.
+    const bool resumed = scope.entered() && flow_.maybe_resume(gil, parties(), write_buffer_size());
+    // KeyboardInterrupt, say. Nobody comes back for what a drained queue must be followed by, so that goes on.
+    if (!resumed) report(gil, send_failure);
+    if (!lose_connection_if_drained(gil)) report(gil, send_failure);
   }
   update_pin();
 }
 
-bool DatagramTransport::finish_sending(Gil gil) noexcept {
-  if (!flow_.maybe_resume(gil, parties(), write_buffer_size())) return false;  // may send more, close or abort
+bool DatagramTransport::lose_connection_if_drained(Gil gil) noexcept {
   if (!closing_ || conn_lost > 0 || !datagram_.is_queue_empty()) return true;
   ++conn_lost;
   return call_connection_lost(gil, Py_None);

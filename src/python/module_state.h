@@ -20,7 +20,7 @@
   X(loop) X(message) X(name) X(pause_writing) X(peername) X(protocol) X(resume_writing) X(set_exception)      \
   X(set_result) X(slow_callback_duration) X(socket) X(sockname) X(source_traceback) X(time) X(transport)      \
   X(warning)                                                                                                  \
-  X(datagram_received) X(error_received) X(family) X(sendto)                                                  \
+  X(datagram_received) X(error_received) X(family) X(send) X(sendto)                                          \
   X(_app_protocol_buffer_updated) X(_app_protocol_get_buffer) X(_call_eof_received) X(_control_ssl_reading)   \
   X(_do_flush) X(_do_handshake) X(_do_read) X(_do_shutdown) X(_do_write) X(_fatal_error) X(_incoming)         \
   X(_process_outgoing) X(_ssl_protocol) X(_sslobj) X(_start_shutdown) X(_write_appdata) X(append) X(join)     \

@@ -2,6 +2,7 @@
 """sendto(): addresses, errors, the queue behind a full kernel, flow control."""
 
 import asyncio
+import contextlib
 import contextvars
 import errno
 import logging
@@ -518,6 +519,170 @@ def test_a_queue_to_addresses(run, tmp_path):
                 assert protocol.errors == []
 
     run(main())
+
+
+# --- what user code may do in between ------------------------------------------------------------------------------
+
+
+def test_an_exit_in_resume_writing_does_not_keep_a_closing_endpoint_open(loop, run, unix_peer):
+    def leave(self):
+        raise KeyboardInterrupt
+
+    sock, path = unix_peer
+    protocol = DatagramRecorder(resume_writing=leave)
+
+    async def start():
+        transport, _ = await loop.create_datagram_endpoint(lambda: protocol, family=socket.AF_UNIX, remote_addr=path)
+        transport.set_write_buffer_limits(high=500)
+        fill(transport)
+        transport.close()
+
+    loop.run_until_complete(start())
+    drain(sock)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    run(protocol.until_event("connection_lost"))
+    assert protocol.lost_with is None
+
+
+class Host(str):
+    """A host name that does something when the datagram it belongs to is gone."""
+
+    def __del__(self):
+        self.then()
+
+
+@pytest.mark.cxxloop_only(reason="asyncio calls connection_lost() of nobody the second time, and reports it")
+def test_the_last_reference_is_dropped_while_the_queue_is_sent(run, tmp_path):
+    """An address of a queued datagram is user code's, and may end the endpoint when it is let go."""
+    calls = []
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        peer = str(tmp_path / "peer")
+        with bound_socket(peer, socket.AF_UNIX) as receiver:
+            transport, protocol = await loop.create_datagram_endpoint(DatagramRecorder, sock=sock)
+            while not transport.get_write_buffer_size():
+                transport.sendto(b"x" * 1000, peer)
+            host = Host(peer)
+            holder = [transport]
+            host.then = lambda: (calls.append("gone"), holder.pop().abort())
+            transport.sendto(b"last", host)
+            for _ in range(5):
+                transport.sendto(b"behind", peer)
+            del host
+            protocol.transport = transport = None
+            drain(receiver)
+            await protocol.until_event("connection_lost")
+
+    run(main())
+    assert calls == ["gone"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="no __buffer__() before 3.12")
+@pytest.mark.parametrize("full", [False, True])
+def test_data_that_sends_when_it_is_looked_at(run, unix_peer, full):
+    sock, path = unix_peer
+
+    class Data(bytearray):
+        looks = 0
+
+        def __buffer__(self, flags):
+            Data.looks += 1
+            if Data.looks == 1:
+                transports[0].sendto(b"inner")
+            return super().__buffer__(flags)
+
+    transports = []
+
+    async def main():
+        async with to_unix(path) as (transport, protocol):
+            transports.append(transport)
+            sent = 0
+            if full:
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        transport.get_extra_info("socket")._sock.send(b"x")
+                        sent += 1
+            transport.sendto(Data(b"outer"))
+            received = []
+            while len(received) < sent + 2:
+                received += drain(sock)
+                await asyncio.sleep(0)
+            assert received[sent:] == [b"inner", b"outer"]
+
+    run(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="no __buffer__() before 3.12")
+@pytest.mark.parametrize("full", [False, True])
+def test_data_that_closes_the_loop_when_it_is_looked_at(loop, unix_peer, full):
+    sock, path = unix_peer
+
+    class Data(bytearray):
+        def __buffer__(self, flags):
+            loop.close()
+            return super().__buffer__(flags)
+
+    transport, protocol = loop.run_until_complete(
+        loop.create_datagram_endpoint(DatagramRecorder, family=socket.AF_UNIX, remote_addr=path)
+    )
+    if full:
+        fill(transport)
+    with contextlib.suppress(RuntimeError):
+        transport.sendto(Data(b"x"))
+    with pytest.warns(ResourceWarning, match="unclosed transport"):
+        protocol.transport = None
+        del transport
+
+
+@pytest.mark.cxxloop_only(reason="asyncio waits for ever: the kernel forgets what is closed")
+def test_a_closing_endpoint_whose_socket_was_closed_ends(run, unix_peer):
+    async def main():
+        own = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        own.setblocking(False)
+        own.connect(unix_peer[1])
+        async with endpoint(sock=own) as (transport, protocol):
+            fill(transport)
+            transport.close()
+            own.close()
+            await protocol.until_event("connection_lost")
+            assert [error.errno for error in protocol.errors] == [errno.EBADF]
+
+    run(main())
+
+
+# --- a loop that is closed ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_datagrams_are_sent_without_a_loop(loop, connected):
+    with bound_socket() as sock:
+        options = {"remote_addr": sock.getsockname()} if connected else {"local_addr": ("127.0.0.1", 0)}
+        transport, protocol = loop.run_until_complete(loop.create_datagram_endpoint(DatagramRecorder, **options))
+        loop.close()
+        transport.sendto(b"late", None if connected else sock.getsockname())
+        assert drain(sock) == [b"late"]
+        transport.sendto(b"x" * 70_000, None if connected else sock.getsockname())
+        assert [error.errno for error in protocol.errors] == [errno.EMSGSIZE]
+        protocol.errors.clear()  # their tracebacks know the transport
+        with pytest.warns(ResourceWarning, match="unclosed transport"):
+            protocol.transport = None
+            del transport
+
+
+def test_a_full_kernel_without_a_loop(loop, unix_peer):
+    transport, protocol = loop.run_until_complete(
+        loop.create_datagram_endpoint(DatagramRecorder, family=socket.AF_UNIX, remote_addr=unix_peer[1])
+    )
+    loop.close()
+    with pytest.raises(RuntimeError, match="^Event loop is closed$"):
+        fill(transport)
+    with pytest.warns(ResourceWarning, match="unclosed transport"):
+        protocol.transport = None
+        del transport
 
 
 def test_a_loop_that_is_closed_under_a_queue(loop, unix_peer):

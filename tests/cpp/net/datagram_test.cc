@@ -58,6 +58,7 @@ class DatagramProbe final : public DatagramHandler {
     errors.push_back(error);
     tell("receive_error");
   }
+  void on_writable() noexcept override { datagram->flush(); }
   Errno on_send_foreign(void* owner) noexcept override {
     foreign.push_back(static_cast<Owned*>(owner)->text);
     return foreign_outcome;
