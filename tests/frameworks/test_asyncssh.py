@@ -27,7 +27,9 @@ async def handle_process(process):
             # A real child process behind the channel: its pipes are redirected to SSH.
             child = await asyncio.create_subprocess_exec(*words, stdin=-1, stdout=-1, stderr=-1)
             await process.redirect(stdin=child.stdin, stdout=child.stdout, stderr=child.stderr)
-            process.exit(await child.wait())
+            status = await child.wait()
+            await process.stdout.drain()
+            process.exit(status)
         case ["hang"]:
             await process.stdin.read()
             process.exit(0)
