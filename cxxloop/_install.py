@@ -6,6 +6,7 @@ import sys
 import warnings
 from asyncio import events
 from collections.abc import Callable
+from typing import Any
 
 # What uninstall() has to do. None exactly when cxxloop is not installed.
 _undo: Callable[[], None] | None = None
@@ -15,7 +16,7 @@ def install() -> None:
     """Make asyncio's new event loops cxxloop ones. Deprecated: cxxloop.run() says the same where it matters.
 
     Up to Python 3.15 this sets an event loop policy, from 3.16 on it replaces asyncio.new_event_loop(). A second call
-    changes nothing; loops that exist already stay as they are. Warns with DeprecationWarning.
+    changes nothing unless the policy was reset in between; loops that exist already stay as they are. Warns with DeprecationWarning.
     """
     warnings.warn(
         "cxxloop.install() is deprecated in favor of cxxloop.run()",
@@ -36,21 +37,30 @@ def uninstall() -> None:
 def activate() -> None:
     """install() without the warning."""
     global _undo
-    if _undo is None:
+    if _undo is None or _policy_was_reset():
         _undo = _replace_functions() if sys.version_info >= (3, 16) else _replace_policy()
+
+
+def _policy_was_reset() -> bool:
+    # set_event_loop_policy(None) asks for the default policy, and would get asyncio's.
+    return sys.version_info < (3, 16) and _current_policy() is None
+
+
+def _current_policy() -> Any:
+    # The variable, not get_event_loop_policy(): that would create a default policy, and it warns since 3.14.
+    return getattr(events, "_event_loop_policy")  # noqa: B009
 
 
 def _replace_policy() -> Callable[[], None]:
     from ._policy import Policy
 
-    # The variable, not get_event_loop_policy(): that would create a default policy, and it warns since 3.14.
-    previous = getattr(events, "_event_loop_policy")  # noqa: B009
+    previous = _current_policy()
     set_policy = getattr(events, "_set_event_loop_policy", None) or events.set_event_loop_policy
     ours = Policy()
     set_policy(ours)
 
     def undo() -> None:
-        if getattr(events, "_event_loop_policy") is ours:  # noqa: B009
+        if _current_policy() is ours:
             set_policy(previous)
 
     return undo
