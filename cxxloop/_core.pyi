@@ -169,6 +169,7 @@ class Loop:
 
 @final
 class StreamTransport(asyncio.Transport):
+    max_size: int
     _start_tls_compatible: bool
     _sendfile_compatible: constants._SendfileMode
     _sock: socket.socket

@@ -8,7 +8,7 @@ that got the number of an ended one is neither killed nor waited for.
 import asyncio
 import functools
 import os
-import signal
+import signal as signals
 import sys
 from asyncio import unix_events
 from asyncio.log import logger
@@ -20,7 +20,7 @@ _ALREADY_REAPED = 255  # what asyncio reports if somebody else has read the exit
 
 @functools.cache
 def _kernel_has_pidfds() -> bool:
-    if not hasattr(os, "pidfd_open") or not hasattr(signal, "pidfd_send_signal"):
+    if not hasattr(os, "pidfd_open") or not hasattr(signals, "pidfd_send_signal"):
         return False
     try:
         pidfd = os.pidfd_open(os.getpid())
@@ -56,7 +56,7 @@ class SubprocessTransport(_AsyncioTransport):  # type: ignore[misc]
 
     _pidfd: int | None = None  # open exactly while the loop waits for the exit
 
-    def watch_exit(self) -> None:
+    def _watch_exit(self) -> None:
         """Have the exit noticed: by the poller, or by a thread if there is no descriptor for it."""
         try:
             self._pidfd = os.pidfd_open(self._pid)
@@ -116,24 +116,24 @@ class SubprocessTransport(_AsyncioTransport):  # type: ignore[misc]
         if pidfd is not None:
             os.close(pidfd)
 
-    def send_signal(self, signal_number: int) -> None:
+    def send_signal(self, signal: int) -> None:
         """Send a signal; one to a process that has ended goes nowhere, whoever has its number now."""
         self._check_proc()
         if self._proc.returncode is not None:
             return
         if self._pidfd is None:
-            super().send_signal(signal_number)
+            super().send_signal(signal)
             return
         try:
-            signal.pidfd_send_signal(self._pidfd, signal_number)
+            signals.pidfd_send_signal(self._pidfd, signal)
         except ProcessLookupError:
             pass
 
     def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
+        self.send_signal(signals.SIGTERM)
 
     def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
+        self.send_signal(signals.SIGKILL)
 
     def close(self) -> None:
         if self._pidfd is not None:
@@ -164,7 +164,7 @@ async def start_process(
     transport = SubprocessTransport(
         loop, protocol, args, shell, stdin, stdout, stderr, bufsize, waiter=waiter, extra=extra, **popen_options
     )
-    transport.watch_exit()
+    transport._watch_exit()
     try:
         await waiter
     except (SystemExit, KeyboardInterrupt):

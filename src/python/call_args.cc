@@ -49,4 +49,15 @@ bool parse_schedule_args(Gil, const char* method, const char* leading_name, PyOb
          require(method, "callback", out->handle.callback);
 }
 
+PyObject* named_argument(const char* method, const char* name, PyObject* const* args, Py_ssize_t nargs,
+                         PyObject* kwnames) noexcept {
+  const Py_ssize_t keywords_count = kwnames != nullptr ? PyTuple_GET_SIZE(kwnames) : 0;
+  if (nargs + keywords_count == 1 &&
+      (nargs == 1 || PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, 0), name) == 0)) {
+    return args[0];
+  }
+  PyErr_Format(PyExc_TypeError, "%s() takes exactly one argument: %s", method, name);
+  return nullptr;
+}
+
 }  // namespace cxxloop::python

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 
+#include "python/call_args.h"
 #include "python/datagram_transport.h"
 #include "python/error.h"
 
@@ -59,7 +60,9 @@ PyObject* transport_resume_reading(PyObject* self, PyObject*) {
 PyObject* transport_start_reading(PyObject* self, PyObject*) {
   return none_if(native_of(self).start_receiving(Gil::in_slot()));
 }
-PyObject* transport_set_protocol(PyObject* self, PyObject* protocol) {
+PyObject* transport_set_protocol(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  PyObject* const protocol = only_argument("set_protocol", "protocol", args, nargs, kwnames);
+  if (protocol == nullptr) return nullptr;
   native_of(self).protocol = Ref::borrow(protocol);
   Py_RETURN_NONE;
 }
@@ -158,7 +161,7 @@ PyMethodDef transport_methods[] = {
      "pause_reading($self, /)\n--\n\nStop calling datagram_received() until resume_reading()."},
     {"resume_reading", transport_resume_reading, METH_NOARGS,
      "resume_reading($self, /)\n--\n\nReceive datagrams again after pause_reading()."},
-    {"set_protocol", transport_set_protocol, METH_O,
+    {"set_protocol", CXL_WITH_KEYWORDS(transport_set_protocol), METH_FASTCALL | METH_KEYWORDS,
      "set_protocol($self, protocol)\n--\n\nDeliver to another protocol from now on."},
     {"get_protocol", transport_get_protocol, METH_NOARGS, "get_protocol($self, /)\n--\n\nReturn the current protocol."},
     {"get_write_buffer_size", transport_get_write_buffer_size, METH_NOARGS,

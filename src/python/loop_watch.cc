@@ -96,23 +96,12 @@ PyObject* loop_add_writer(PyObject* self, PyObject* const* args, Py_ssize_t narg
   return add_public_watch(Direction::write, "add_writer", self, args, nargs, kwnames);
 }
 
-// The one argument `fd`, by position or keyword. Borrowed; null with the indicator set.
-PyObject* parse_fd(const char* method, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) noexcept {
-  const Py_ssize_t keywords_count = kwnames != nullptr ? PyTuple_GET_SIZE(kwnames) : 0;
-  if (nargs + keywords_count == 1 &&
-      (nargs == 1 || PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, 0), "fd") == 0)) {
-    return args[0];
-  }
-  PyErr_Format(PyExc_TypeError, "%s() takes exactly one argument: fd", method);
-  return nullptr;
-}
-
 PyObject* loop_remove_reader(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
-  PyObject* const fd = parse_fd("remove_reader", args, nargs, kwnames);
+  PyObject* const fd = only_argument("remove_reader", "fd", args, nargs, kwnames);
   return fd != nullptr ? remove_public_watch(Direction::read, self, fd) : nullptr;
 }
 PyObject* loop_remove_writer(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
-  PyObject* const fd = parse_fd("remove_writer", args, nargs, kwnames);
+  PyObject* const fd = only_argument("remove_writer", "fd", args, nargs, kwnames);
   return fd != nullptr ? remove_public_watch(Direction::write, self, fd) : nullptr;
 }
 

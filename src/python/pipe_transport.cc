@@ -4,6 +4,7 @@
 #include <array>
 
 #include "io/pipe.h"
+#include "python/call_args.h"
 #include "python/error.h"
 #include "python/file_number.h"
 #include "python/loop.h"
@@ -150,8 +151,10 @@ bool write_bytes(Gil gil, const ModuleState& state, PyObject* self, PyObject* da
   return append_to_buffer(gil, *buffer, std::move(rest), written) && call_method(self, state.names._maybe_pause_protocol);
 }
 
-PyObject* write_pipe_write(PyObject* self, PyObject* data) {
+PyObject* write_pipe_write(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   const Gil gil = Gil::in_slot();
+  PyObject* const data = only_argument("write", "data", args, nargs, kwnames);
+  if (data == nullptr) return nullptr;
   const ModuleState& state = *state_of_type(Py_TYPE(self));
   if (!check_bytes_like(data)) return nullptr;
   const int closing = is_true(self, state.names._closing);
@@ -206,7 +209,8 @@ PyMethodDef read_pipe_methods[] = {
 };
 
 PyMethodDef write_pipe_methods[] = {
-    {"write", write_pipe_write, METH_O,
+    {"write", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(write_pipe_write)),
+     METH_FASTCALL | METH_KEYWORDS,
      "write($self, data)\n--\n\nWrite data, a bytes-like object, without blocking; see asyncio.WriteTransport.write()."},
     {"_write_ready", write_pipe_write_ready, METH_NOARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},

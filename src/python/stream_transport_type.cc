@@ -6,6 +6,7 @@
 
 #include <cstddef>
 
+#include "python/call_args.h"
 #include "python/stream_transport.h"
 
 namespace cxxloop::python {
@@ -19,9 +20,13 @@ PyObject* none_if(bool succeeded) noexcept {
   Py_RETURN_NONE;
 }
 
-PyObject* transport_write(PyObject* self, PyObject* data) { return none_if(native_of(self).write(Gil::in_slot(), data)); }
-PyObject* transport_writelines(PyObject* self, PyObject* lines) {
-  return none_if(native_of(self).write_lines(Gil::in_slot(), lines));
+PyObject* transport_write(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  PyObject* const data = only_argument("write", "data", args, nargs, kwnames);
+  return data != nullptr ? none_if(native_of(self).write(Gil::in_slot(), data)) : nullptr;
+}
+PyObject* transport_writelines(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  PyObject* const lines = only_argument("writelines", "list_of_data", args, nargs, kwnames);
+  return lines != nullptr ? none_if(native_of(self).write_lines(Gil::in_slot(), lines)) : nullptr;
 }
 PyObject* transport_write_eof(PyObject* self, PyObject*) { return none_if(native_of(self).write_eof(Gil::in_slot())); }
 PyObject* transport_can_write_eof(PyObject*, PyObject*) { Py_RETURN_TRUE; }
@@ -42,8 +47,9 @@ PyObject* transport_resume_reading(PyObject* self, PyObject*) {
 PyObject* transport_start_reading(PyObject* self, PyObject*) {
   return none_if(native_of(self).start_reading(Gil::in_slot()));
 }
-PyObject* transport_set_protocol(PyObject* self, PyObject* protocol) {
-  return none_if(native_of(self).set_protocol(Gil::in_slot(), protocol));
+PyObject* transport_set_protocol(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  PyObject* const protocol = only_argument("set_protocol", "protocol", args, nargs, kwnames);
+  return protocol != nullptr ? none_if(native_of(self).set_protocol(Gil::in_slot(), protocol)) : nullptr;
 }
 PyObject* transport_get_protocol(PyObject* self, PyObject*) { return native_of(self).protocol.new_ref_or_none(); }
 PyObject* transport_get_write_buffer_size(PyObject* self, PyObject*) {
@@ -135,11 +141,11 @@ PyMemberDef transport_members[] = {
 #define CXL_WITH_KEYWORDS(function) reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function))
 
 PyMethodDef transport_methods[] = {
-    {"write", transport_write, METH_O,
+    {"write", CXL_WITH_KEYWORDS(transport_write), METH_FASTCALL | METH_KEYWORDS,
      "write($self, data)\n--\n\n"
      "Send data, a bytes-like object, without blocking; see asyncio.WriteTransport.write().\n\n"
      "The writes of one callback leave together when it ends."},
-    {"writelines", transport_writelines, METH_O,
+    {"writelines", CXL_WITH_KEYWORDS(transport_writelines), METH_FASTCALL | METH_KEYWORDS,
      "writelines($self, list_of_data)\n--\n\nSend an iterable of bytes-like objects, in order."},
     {"write_eof", transport_write_eof, METH_NOARGS,
      "write_eof($self, /)\n--\n\nClose the write end once everything queued was sent."},
@@ -156,7 +162,7 @@ PyMethodDef transport_methods[] = {
      "pause_reading($self, /)\n--\n\nStop calling data_received() until resume_reading()."},
     {"resume_reading", transport_resume_reading, METH_NOARGS,
      "resume_reading($self, /)\n--\n\nReceive data again after pause_reading()."},
-    {"set_protocol", transport_set_protocol, METH_O,
+    {"set_protocol", CXL_WITH_KEYWORDS(transport_set_protocol), METH_FASTCALL | METH_KEYWORDS,
      "set_protocol($self, protocol)\n--\n\nDeliver to another protocol from now on."},
     {"get_protocol", transport_get_protocol, METH_NOARGS, "get_protocol($self, /)\n--\n\nReturn the current protocol."},
     {"get_write_buffer_size", transport_get_write_buffer_size, METH_NOARGS,
@@ -273,8 +279,10 @@ bool add_stream_transport_type(Gil, PyObject* module, ModuleState& state) noexce
   state.stream_transport_type =
       reinterpret_cast<PyTypeObject*>(PyType_FromModuleAndSpec(module, &spec, base.get()));
   if (state.stream_transport_type == nullptr) return false;
+  const Ref max_size = Ref::steal(PyLong_FromSize_t(LoopCore::read_buffer_size));
   PyObject* const type = reinterpret_cast<PyObject*>(state.stream_transport_type);
-  return PyObject_SetAttrString(type, "_start_tls_compatible", Py_True) == 0 &&
+  return max_size && PyObject_SetAttrString(type, "max_size", max_size.get()) == 0 &&
+         PyObject_SetAttrString(type, "_start_tls_compatible", Py_True) == 0 &&
          PyObject_SetAttrString(type, "_sendfile_compatible", state.imports.sendfile_mode_try_native) == 0 &&
          PyModule_AddType(module, state.stream_transport_type) == 0;
 }

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <type_traits>
 
+#include "python/call_args.h"
 #include "python/tls_protocol.h"
 
 namespace cxxloop::python {
@@ -104,13 +105,14 @@ PyMethodDef tls_methods[] = {
 // --- the transport above --------------------------------------------------------------------------------------
 
 // write(transport, data) of asyncio's _SSLProtocolTransport.
-PyObject* transport_write(PyObject* module, PyObject* const* args, Py_ssize_t nargs) {
+PyObject* transport_write(PyObject* module, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   const ModuleState& state = *static_cast<ModuleState*>(PyModule_GetState(module));
-  if (nargs != 2) {
-    PyErr_Format(PyExc_TypeError, "write() takes exactly one argument (%zd given)", nargs - 1);
+  if (nargs == 0) {
+    PyErr_SetString(PyExc_TypeError, "write() needs a transport");
     return nullptr;
   }
-  PyObject* const data = args[1];
+  PyObject* const data = only_argument("write", "data", args + 1, nargs - 1, kwnames);
+  if (data == nullptr) return nullptr;
   if (!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data)) {
     const Ref name = Ref::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(data)), "__name__"));
     if (name) PyErr_Format(PyExc_TypeError, "data: expecting a bytes-like instance, got %U", name.get());
@@ -127,8 +129,9 @@ PyObject* transport_write(PyObject* module, PyObject* const* args, Py_ssize_t na
 }
 
 PyMethodDef transport_write_method = {
-    "write", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(transport_write)), METH_FASTCALL,
-    "write($transport, data)\n--\n\nEncrypt data and send it, without blocking; see asyncio.WriteTransport.write()."};
+    "write", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(transport_write)),
+    METH_FASTCALL | METH_KEYWORDS,
+    "write($module, transport, data)\n--\n\nEncrypt data and send it, without blocking; see asyncio.WriteTransport.write()."};
 
 // --- the type -------------------------------------------------------------------------------------------------
 

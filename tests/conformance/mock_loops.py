@@ -70,9 +70,6 @@ def with_fake_time(loop_class: Any, advances: Callable[[], Generator[float, floa
         def advance_time(self, seconds: float | None) -> None:
             self._time += seconds or 0
 
-        def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> Any:
-            return self.call_at(self.time() + delay, callback, *args, context=context)
-
         def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:
             if not self._deadlines:
                 super().call_soon(self._move_time)
