@@ -445,7 +445,8 @@ void EvBackend::collect_the_rest() noexcept {
 bool EvBackend::dispatch_one() noexcept {
   Op* const op = batch_.pop_front();
   if (op == nullptr) return false;
-  if (const Errno failure = fds_.find(op->fd)->failure; failure != Errno::ok) [[unlikely]] {
+  const Errno failure = op->owns_fd() ? fds_.find(op->fd)->failure : Errno::bad_fd;
+  if (failure != Errno::ok) [[unlikely]] {
     const bool polls = op->kind == OpKind::poll_read || op->kind == OpKind::poll_write;
     complete_last(*op, polls ? 0 : -static_cast<int32_t>(failure));
     return true;
@@ -489,6 +490,7 @@ bool EvBackend::resolve_target(std::optional<std::span<std::byte>>& target) noex
 void EvBackend::dispatch_recv(RecvOp& op) noexcept {
   std::optional<std::span<std::byte>> target = op.read_target(op);
   if (!target.has_value()) return;  // The op may be gone.
+  if (!op.owns_fd()) return complete_last(op, -EBADF);
   if (!resolve_target(target)) return complete_last(op, -ENOMEM);
   const size_t size_max = std::min<size_t>(target->size(), std::numeric_limits<int32_t>::max());
   Result<size_t> received = receive(op.fd, target->first(size_max));
@@ -508,6 +510,10 @@ void EvBackend::dispatch_recv_from(RecvFromOp& op) noexcept {
   while (repeating_ == &op) {
     std::optional<std::span<std::byte>> target = op.read_target(op);
     if (!target.has_value() || repeating_ != &op) break;
+    if (!op.owns_fd()) {
+      complete_last(op, -EBADF);
+      break;
+    }
     Result<size_t> received = resolve_target(target) ? receive_from(op.fd, *target, &op.peer) : Errno::no_memory;
     if (!received.ok()) {
       if (received.error() != Errno::again) op.on_complete(op, -static_cast<int32_t>(received.error()));
@@ -525,6 +531,10 @@ void EvBackend::dispatch_accept(AcceptOp& op) noexcept {
   repeating_ = &op;
   const uint32_t accepts_max = op.accepts_max;
   for (uint32_t i = 0; i < accepts_max && repeating_ == &op; ++i) {
+    if (!op.owns_fd()) {
+      complete_last(op, -EBADF);
+      break;
+    }
     Result<int> accepted = accept_connection(op.fd, &op.peer, &op.peer_size);
     if (accepted.ok()) {
       op.on_complete(op, accepted.value());

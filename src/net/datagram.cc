@@ -32,15 +32,15 @@ void BurstPacing::note_received(uint32_t received) noexcept {
 }
 
 Datagram::Datagram(io::Backend& backend, int fd, DatagramHandler& handler, ReleaseFn release_owner,
-                   size_t header_bytes) noexcept
+                   size_t header_bytes, const int* owner_fd) noexcept
     : backend_(backend),
       handler_(handler),
       receive_(this, on_receive_complete, on_target),
       writable_(io::OpKind::poll_write, this, on_writable_complete),
       release_owner_(release_owner),
       header_bytes_(header_bytes) {
-  receive_.fd = fd;
-  writable_.fd = fd;
+  receive_.fd = writable_.fd = fd;
+  receive_.owner_fd = writable_.owner_fd = owner_fd;
 }
 
 Datagram::~Datagram() {
@@ -48,9 +48,7 @@ Datagram::~Datagram() {
   while (!queue_.empty()) pop_first();
 }
 
-Errno Datagram::submit(io::Op& op) noexcept {
-  return handler_.owns_descriptor() ? backend_.submit(op) : Errno::bad_fd;
-}
+Errno Datagram::submit(io::Op& op) noexcept { return op.owns_fd() ? backend_.submit(op) : Errno::bad_fd; }
 
 // --- receiving ------------------------------------------------------------------------------------------------
 
@@ -71,11 +69,6 @@ void Datagram::stop_receiving() noexcept {
 std::optional<std::span<std::byte>> Datagram::on_target(io::RecvFromOp& op) noexcept {
   Datagram& self = *static_cast<Datagram*>(op.owner);
   if (!self.wants_receive_) return std::nullopt;
-  if (!self.handler_.owns_descriptor()) {
-    self.stop_receiving();
-    self.handler_.on_receive_error(Errno::bad_fd);  // may destroy us
-    return std::nullopt;
-  }
   if (op.received > 0 && !self.handler_.on_may_receive_more()) return std::nullopt;
   if (!self.pacing_.may_look(op.received)) return std::nullopt;
   return std::span<std::byte>();
@@ -109,7 +102,7 @@ Errno Datagram::send(std::span<const std::byte> data, const io::Address* address
 }
 
 Errno Datagram::send_now(std::span<const std::byte> data, const io::Address* address) noexcept {
-  if (!handler_.owns_descriptor()) return Errno::bad_fd;
+  if (!receive_.owns_fd()) return Errno::bad_fd;
   Result<size_t> sent = backend_.try_send_to(receive_.fd, data, address);
   return sent.ok() ? Errno::ok : sent.error();
 }

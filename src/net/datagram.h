@@ -49,8 +49,6 @@ class DatagramHandler {
   virtual void on_send_error(Errno error) noexcept = 0;  // a queued datagram is lost, or all if nothing waits any more
   virtual void on_sent() noexcept = 0;                   // the kernel had room; see queued_bytes()
   virtual void on_released() noexcept = 0;               // after release() == false: the kernel has let go
-  // False: somebody else has closed the descriptor, and its number may be another socket's by now.
-  virtual bool owns_descriptor() noexcept { return true; }
 
  protected:
   ~DatagramHandler() = default;
@@ -81,8 +79,9 @@ class Datagram {
   // open -> releasing (release(), an op is still in the kernel) -> released; open -> released.
   enum class State : uint8_t { open, releasing, released };
 
-  // `header_bytes` are added to the size of each queued datagram.
-  Datagram(io::Backend& backend, int fd, DatagramHandler& handler, ReleaseFn release_owner, size_t header_bytes) noexcept;
+  // `header_bytes` are added to the size of each queued datagram. `owner_fd`: as io::Op's; valid until it is released.
+  Datagram(io::Backend& backend, int fd, DatagramHandler& handler, ReleaseFn release_owner, size_t header_bytes,
+           const int* owner_fd = nullptr) noexcept;
   ~Datagram();
 
   [[nodiscard]] Errno start_receiving() noexcept;

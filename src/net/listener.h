@@ -29,7 +29,8 @@ class ListenerHandler {
 
 class Listener {
  public:
-  Listener(io::Backend& backend, int fd, ListenerHandler& handler) noexcept;
+  // `owner_fd`: as io::Op's; valid until it is stopped.
+  Listener(io::Backend& backend, int fd, ListenerHandler& handler, const int* owner_fd = nullptr) noexcept;
 
   // accepts_max: connections taken per readiness, so that one flood does not starve the rest of the loop.
   [[nodiscard]] Errno start(uint32_t accepts_max) noexcept;

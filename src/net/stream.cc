@@ -5,14 +5,15 @@
 
 namespace cxxloop::net {
 
-Stream::Stream(io::Backend& backend, int fd, StreamHandler& handler, WriteQueue::ReleaseFn release_chunk) noexcept
+Stream::Stream(io::Backend& backend, int fd, StreamHandler& handler, WriteQueue::ReleaseFn release_chunk,
+               const int* owner_fd) noexcept
     : backend_(backend),
       handler_(handler),
       recv_(this, on_recv_complete, on_recv_target),
       send_(this, on_send_complete),
       queue_(release_chunk) {
-  recv_.fd = fd;
-  send_.fd = fd;
+  recv_.fd = send_.fd = fd;
+  recv_.owner_fd = send_.owner_fd = owner_fd;
 }
 
 Stream::~Stream() {
@@ -36,7 +37,7 @@ void Stream::stop_reading() noexcept {
 void Stream::flush() noexcept {
   std::array<iovec, io::SendOp::iov_max> iov;
   while (!queue_.empty() && !send_.in_kernel()) {
-    if (!handler_.owns_descriptor()) return fail_writes(Errno::bad_fd);
+    if (!recv_.owns_fd()) return fail_writes(Errno::bad_fd);
     const size_t count = queue_.peek(iov);
     const size_t queued_before = queue_.bytes();
     Result<size_t> sent = backend_.try_send(recv_.fd, {iov.data(), count});
@@ -55,7 +56,7 @@ void Stream::flush() noexcept {
 size_t Stream::flush_with(std::span<const std::byte> tail) noexcept {
   std::array<iovec, io::SendOp::iov_max> iov;
   if (send_.in_kernel() || queue_.chunks() >= iov.size()) return tail.size();
-  if (!handler_.owns_descriptor()) {
+  if (!recv_.owns_fd()) {
     fail_writes(Errno::bad_fd);
     return 0;
   }

@@ -32,8 +32,6 @@ class StreamHandler {
   virtual void on_sent() noexcept = 0;                     // a send that had to wait went through; see queued_bytes()
   virtual void on_write_error(Errno error) noexcept = 0;   // the queue is empty now
   virtual void on_released() noexcept = 0;                 // after release() == false: the kernel has let go
-  // False: somebody else has closed the descriptor, and its number may be another connection's by now.
-  virtual bool owns_descriptor() noexcept { return true; }
 
  protected:
   ~StreamHandler() = default;
@@ -44,7 +42,9 @@ class Stream : public ListNode {
   // open -> releasing (release(), an op is still in the kernel) -> released; open -> released.
   enum class State : uint8_t { open, releasing, released };
 
-  Stream(io::Backend& backend, int fd, StreamHandler& handler, WriteQueue::ReleaseFn release_chunk) noexcept;
+  // `owner_fd`: as io::Op's; valid until the stream is released.
+  Stream(io::Backend& backend, int fd, StreamHandler& handler, WriteQueue::ReleaseFn release_chunk,
+         const int* owner_fd = nullptr) noexcept;
   ~Stream();
 
   [[nodiscard]] Errno start_reading() noexcept;
@@ -65,7 +65,9 @@ class Stream : public ListNode {
   [[nodiscard]] size_t flush_with(std::span<const std::byte> tail) noexcept;
   // Forget what is queued. What the kernel already has may still be sent; what is appended later is sent behind it.
   void drop_writes() noexcept;
-  [[nodiscard]] Errno shutdown_write() noexcept { return backend_.shutdown_write(recv_.fd); }
+  [[nodiscard]] Errno shutdown_write() noexcept {
+    return recv_.owns_fd() ? backend_.shutdown_write(recv_.fd) : Errno::bad_fd;
+  }
 
   // Take every op back; no handler method but on_released() is called from now on.
   // True: done, the fd may be closed. False: on_released() will tell.

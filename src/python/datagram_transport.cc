@@ -12,15 +12,15 @@ void release_owner(void* owner) noexcept { Py_DECREF(static_cast<PyObject*>(owne
 
 }  // namespace
 
-DatagramTransport::DatagramTransport(DatagramTransportObject& self, LoopCore& core, int fd_of_sock) noexcept
+DatagramTransport::DatagramTransport(DatagramTransportObject& self, LoopCore& core, int fd_of_sock,
+                                     const int* owner_fd) noexcept
     : loop(Ref::borrow(as_object(core.self))),
       fd(fd_of_sock),
       self_(self),
       state_(core.state),
       core_(&core),
-      datagram_(*core.backend, fd_of_sock, *this, release_owner, header_bytes),
-      flow_(core.state),
-      file_number_(fd_of_sock) {}
+      datagram_(*core.backend, fd_of_sock, *this, release_owner, header_bytes, owner_fd),
+      flow_(core.state) {}
 
 PyObject* DatagramTransport::self_object() const noexcept { return reinterpret_cast<PyObject*>(&self_); }
 
@@ -35,7 +35,6 @@ bool DatagramTransport::open(Gil gil, const DatagramArgs& args) noexcept {
   connected_ = connected == 1;
   self_.extra = Py_NewRef(args.extra);
   sock = Ref::borrow(args.sock);
-  file_number_.watch(state_, args.sock);
   protocol = Ref::borrow(args.protocol);
   address = Ref::borrow(args.address);
   register_datagram(*core_, fd, &self_);
@@ -194,7 +193,6 @@ void DatagramTransport::on_released() noexcept {
 // The socket object owns the descriptor: closing through it keeps both of one mind.
 void DatagramTransport::close_socket(Gil) noexcept {
   if (core_ != nullptr) unregister_datagram(*core_, fd, &self_);
-  file_number_.forget();
   const Ref old_sock = sock.take();
   const Ref old_protocol = protocol.take();
   // Runs Python: socket.close().

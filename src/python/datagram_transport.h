@@ -8,7 +8,6 @@
 #pragma once
 
 #include "net/datagram.h"
-#include "python/file_number.h"
 #include "python/flow_control.h"
 #include "python/loop.h"
 
@@ -33,7 +32,7 @@ class DatagramTransport final : public net::DatagramHandler {
 #endif
   static constexpr long received_bytes_max = 256 * 1024;
 
-  DatagramTransport(DatagramTransportObject& self, LoopCore& core, int fd) noexcept;
+  DatagramTransport(DatagramTransportObject& self, LoopCore& core, int fd, const int* owner_fd) noexcept;
 
   // asyncio's constructor: schedules connection_made(), receiving, and the waiter.
   [[nodiscard]] bool open(Gil gil, const DatagramArgs& args) noexcept;
@@ -71,7 +70,6 @@ class DatagramTransport final : public net::DatagramHandler {
   void on_send_error(Errno error) noexcept override;
   void on_sent() noexcept override;
   void on_released() noexcept override;
-  bool owns_descriptor() noexcept override { return file_number_.is_ours(); }
 
   template <class F>
   int each_ref(F&& f) noexcept {
@@ -118,7 +116,6 @@ class DatagramTransport final : public net::DatagramHandler {
   LoopCore* core_;          // null once detached
   net::Datagram datagram_;
   FlowControl flow_;
-  FileNumber file_number_;
   Ref receive_context_;     // the protocol's receiving callbacks run in it
   Ref send_context_;        // resume_writing() runs in it
   Ref foreign_error_;       // why the socket object could not send

@@ -10,6 +10,7 @@
 #include "python/call_args.h"
 #include "python/datagram_transport.h"
 #include "python/error.h"
+#include "python/file_number.h"
 
 namespace cxxloop::python {
 namespace {
@@ -247,7 +248,7 @@ PyObject* make_datagram_transport(Gil gil, LoopCore& core, const DatagramArgs& a
   object->extra = nullptr;
   object->dict = nullptr;
   object->weakrefs = nullptr;
-  new (object->native_storage) DatagramTransport(*object, core, fd);
+  new (object->native_storage) DatagramTransport(*object, core, fd, number_field_of(core.state, args.sock, fd));
   Ref result = Ref::steal(reinterpret_cast<PyObject*>(object));
   PyObject_GC_Track(result.get());
   if (!object->native().open(gil, args)) return nullptr;

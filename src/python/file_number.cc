@@ -13,9 +13,9 @@ const int* number_field(const ModuleState& state, PyObject* file) noexcept {
   return nullptr;
 }
 
-void FileNumber::watch(const ModuleState& state, PyObject* file) noexcept {
+const int* number_field_of(const ModuleState& state, PyObject* file, int fd) noexcept {
   const int* const field = number_field(state, file);
-  if (field != nullptr && *field == fd_) field_ = field;
+  return field != nullptr && *field == fd ? field : nullptr;
 }
 
 }  // namespace cxxloop::python

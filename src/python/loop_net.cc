@@ -6,6 +6,7 @@
 #include "net/listener.h"
 #include "python/datagram_transport.h"
 #include "python/error.h"
+#include "python/file_number.h"
 #include "python/loop.h"
 #include "python/sockaddr.h"
 #include "python/stream_transport.h"
@@ -18,8 +19,8 @@ struct ListenerObject {
   PyObject_HEAD
   class Native final : public net::ListenerHandler {
    public:
-    Native(ListenerObject& self, LoopCore& core, int fd_of_sock) noexcept
-        : self_(self), core_(core), fd(fd_of_sock), listener(*core.backend, fd_of_sock, *this) {}
+    Native(ListenerObject& self, LoopCore& core, int fd_of_sock, const int* owner_fd) noexcept
+        : self_(self), core_(core), fd(fd_of_sock), listener(*core.backend, fd_of_sock, *this, owner_fd) {}
 
     void on_accept(UniqueFd accepted, const sockaddr_storage& peer, socklen_t peer_size) noexcept override;
     void on_accept_error(Errno error) noexcept override;
@@ -185,7 +186,8 @@ PyObject* loop_start_listening(PyObject* self, PyObject* const* args, Py_ssize_t
   if (backlog == -1 && PyErr_Occurred() != nullptr) return nullptr;
   ListenerObject* const object = PyObject_GC_New(ListenerObject, core.state.listener_type);
   if (object == nullptr) return nullptr;
-  ListenerObject::Native& native = *new (object->native_storage) ListenerObject::Native(*object, core, fd);
+  const int* const owner_fd = number_field_of(core.state, args[0], fd);
+  ListenerObject::Native& native = *new (object->native_storage) ListenerObject::Native(*object, core, fd, owner_fd);
   Ref owner = Ref::steal(as_object(object));
   native.sock = Ref::borrow(args[0]);
   native.protocol_factory = Ref::borrow(args[1]);

@@ -9,6 +9,7 @@
 
 #include "io/socket.h"
 #include "python/error.h"
+#include "python/file_number.h"
 #include "python/loop.h"
 
 namespace cxxloop::python {
@@ -27,6 +28,7 @@ struct SockOpObject {
   Py_buffer buffer;   // recv_into, sendall: held while has_buffer
   size_t size;        // recv: bytes wanted at most
   size_t sent;        // sendall: bytes sent so far
+  const int* owner_fd;  // as io::Op's
   int fd;
   SockOpKind kind;
   bool has_buffer;
@@ -71,7 +73,12 @@ Ref receive_bytes(Gil gil, LoopCore& core, int fd, size_t size, Errno* error) no
 
 // One attempt. The result; or null with *error == again; or null with the indicator set.
 Ref attempt(Gil gil, LoopCore& core, SockOpObject& op, Errno* error) noexcept {
-  *error = Errno::ok;
+  const bool owns_fd = op.owner_fd == nullptr || *op.owner_fd == op.fd;
+  *error = owns_fd ? Errno::ok : Errno::bad_fd;
+  if (!owns_fd) {
+    raise_errno(gil, Errno::bad_fd);
+    return {};
+  }
   if (op.kind == SockOpKind::recv) return receive_bytes(gil, core, op.fd, op.size, error);
   if (op.kind == SockOpKind::recv_into) {
     if (op.buffer.len == 0) return Ref::steal(PyLong_FromLong(0));  // as socket.recv_into(), which asks nobody
@@ -124,6 +131,7 @@ SockOpObject* new_op(Gil, LoopCore& core, SockOpKind kind, PyObject* sock) noexc
   op->size = 0;
   op->sent = 0;
   op->fd = static_cast<int>(fd);
+  op->owner_fd = number_field_of(core.state, sock, op->fd);
   op->kind = kind;
   op->has_buffer = false;
   op->waiting = false;

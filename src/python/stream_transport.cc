@@ -46,20 +46,19 @@ void raise_not_writable(Gil, PyObject* buffer) noexcept {
 
 }  // namespace
 
-StreamTransport::StreamTransport(StreamTransportObject& self, LoopCore& core, int fd_of_sock) noexcept
+StreamTransport::StreamTransport(StreamTransportObject& self, LoopCore& core, int fd_of_sock,
+                                 const int* owner_fd) noexcept
     : loop(Ref::borrow(as_object(core.self))),
       fd(fd_of_sock),
       self_(self),
       state_(core.state),
       core_(&core),
-      stream_(*core.backend, fd_of_sock, *this, release_chunk),
-      file_number_(fd_of_sock) {}
+      stream_(*core.backend, fd_of_sock, *this, release_chunk, owner_fd) {}
 
 PyObject* StreamTransport::self_object() const noexcept { return reinterpret_cast<PyObject*>(&self_); }
 
 bool StreamTransport::open(Gil gil, const TransportArgs& args) noexcept {
   sock = Ref::borrow(args.sock);
-  file_number_.watch(state_, args.sock);
   if (is_given(args.context)) call_context = Ref::borrow(args.context);
   if (!fill_extra(gil, args) || !set_protocol(gil, args.protocol)) return false;
   protocol_connected = true;
@@ -161,13 +160,9 @@ bool StreamTransport::resume_reading(Gil gil) noexcept {
 }
 
 std::optional<std::span<std::byte>> StreamTransport::on_read_target() noexcept {
-  if (!buffered_protocol_ && !read_buffer_ && owns_descriptor()) return std::span<std::byte>();
+  if (!buffered_protocol_ && !read_buffer_) return std::span<std::byte>();
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
-  if (!owns_descriptor()) {
-    on_read_error(Errno::bad_fd);
-    return std::nullopt;
-  }
   read_buffer_.reset();  // left by a read that found nothing; the protocol may be another one now
   if (!buffered_protocol_) return std::span<std::byte>();
   const ContextScope scope(gil, read_context_.get());
@@ -354,7 +349,6 @@ void StreamTransport::on_released() noexcept {
 // The socket object owns the descriptor: closing through it keeps both of one mind.
 void StreamTransport::close_socket(Gil) noexcept {
   if (core_ != nullptr) unregister_transport(*core_, fd, &self_);
-  file_number_.forget();
   const Ref old_sock = sock.take();
   const Ref old_server = server.take();
   const Ref old_protocol = protocol.take();

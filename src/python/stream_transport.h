@@ -8,7 +8,6 @@
 #pragma once
 
 #include "net/stream.h"
-#include "python/file_number.h"
 #include "python/loop.h"
 
 namespace cxxloop::python {
@@ -27,7 +26,7 @@ class TlsProtocol;
 
 class StreamTransport final : public net::StreamHandler {
  public:
-  StreamTransport(StreamTransportObject& self, LoopCore& core, int fd) noexcept;
+  StreamTransport(StreamTransportObject& self, LoopCore& core, int fd, const int* owner_fd) noexcept;
 
   // asyncio's constructor: attaches to the server, schedules connection_made(), reading, and the waiter.
   [[nodiscard]] bool open(Gil gil, const TransportArgs& args) noexcept;
@@ -73,7 +72,6 @@ class StreamTransport final : public net::StreamHandler {
   void on_sent() noexcept override;
   void on_write_error(Errno error) noexcept override;
   void on_released() noexcept override;
-  bool owns_descriptor() noexcept override { return file_number_.is_ours(); }
 
   template <class F>
   int each_ref(F&& f) noexcept {
@@ -133,7 +131,6 @@ class StreamTransport final : public net::StreamHandler {
   ModuleState& state_;
   LoopCore* core_;         // null once detached
   net::Stream stream_;
-  FileNumber file_number_;
   Ref read_context_;          // the protocol's reading callbacks run in it
   Ref write_context_;         // resume_writing() runs in it
   Ref read_buffer_;           // BufferedProtocol: the buffer the next bytes go to

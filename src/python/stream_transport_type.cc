@@ -7,6 +7,7 @@
 #include <cstddef>
 
 #include "python/call_args.h"
+#include "python/file_number.h"
 #include "python/stream_transport.h"
 
 namespace cxxloop::python {
@@ -246,7 +247,8 @@ PyObject* make_stream_transport(Gil gil, LoopCore& core, const TransportArgs& ar
   object->extra = nullptr;
   object->dict = nullptr;
   object->weakrefs = nullptr;
-  new (object->native_storage) StreamTransport(*object, core, static_cast<int>(fd));
+  const int* const owner_fd = number_field_of(core.state, args.sock, static_cast<int>(fd));
+  new (object->native_storage) StreamTransport(*object, core, static_cast<int>(fd), owner_fd);
   Ref result = Ref::steal(reinterpret_cast<PyObject*>(object));
   PyObject_GC_Track(result.get());
   if (!object->native().open(gil, args)) return nullptr;

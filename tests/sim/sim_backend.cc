@@ -349,6 +349,11 @@ bool SimBackend::dispatch_one() noexcept {
     complete_cancelled(*op);
     return true;
   }
+  if (!op->owns_fd()) {
+    const bool polls = op->kind == OpKind::poll_read || op->kind == OpKind::poll_write;
+    complete_last(*op, polls ? 0 : -EBADF);
+    return true;
+  }
   switch (op->kind) {
     case OpKind::poll_read:
     case OpKind::poll_write:
@@ -395,6 +400,7 @@ void SimBackend::complete_cancelled(Op& op) noexcept {
 void SimBackend::dispatch_recv(io::RecvOp& op) noexcept {
   std::optional<std::span<std::byte>> target = op.read_target(op);
   if (!target.has_value()) return;
+  if (!op.owns_fd()) return complete_last(op, -EBADF);
   if (target->empty()) target = shared_buffer_;
   if (random_.chance(faults_.resets)) reset(op.fd);
   Result<size_t> received = receive_bytes(*find(op.fd), *target, true);
@@ -413,6 +419,10 @@ void SimBackend::dispatch_recv_from(io::RecvFromOp& op) noexcept {
   while (repeating_ == &op) {
     std::optional<std::span<std::byte>> target = op.read_target(op);
     if (!target.has_value() || repeating_ != &op) break;
+    if (!op.owns_fd()) {
+      complete_last(op, -EBADF);
+      break;
+    }
     if (target->empty()) target = shared_buffer_;
     Socket& socket = *find(op.fd);
     if (random_.chance(faults_.refusals)) socket.broken = true;
@@ -432,6 +442,10 @@ void SimBackend::dispatch_accept(io::AcceptOp& op) noexcept {
   repeating_ = &op;
   const uint32_t accepts_max = op.accepts_max;
   for (uint32_t i = 0; i < accepts_max && repeating_ == &op; ++i) {
+    if (!op.owns_fd()) {
+      complete_last(op, -EBADF);
+      break;
+    }
     Socket& listener = *find(op.fd);
     if (listener.backlog.empty()) break;
     Result<size_t> accepted = take_connection(listener, op);

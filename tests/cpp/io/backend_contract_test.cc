@@ -612,6 +612,54 @@ TYPED_TEST(BackendContract, ACollectedCompletionDoesNotReachTheNextOwnerOfTheNum
   EXPECT_EQ(fresh_probe->completions, 0);
 }
 
+TYPED_TEST(BackendContract, AnOpTakesNothingOfTheNextOwnerOfItsNumber) {
+  const FdPair fds = this->pair();
+  const FdPair datagrams = this->datagram_pair();
+  const int listener = this->world.make_listener();
+  this->opened.push_back(listener);
+  const int closed = -1;  // what a closed socket object says
+  RecvProbe receiver(this->world, fds.near);
+  SendProbe sender(this->world, fds.near, "not for the stranger");
+  RecvFromProbe datagram_receiver(this->world, datagrams.near);
+  AcceptProbe acceptor(this->world, listener, 10);
+  for (Op* const op : {&static_cast<Op&>(receiver.op), &static_cast<Op&>(sender.op),
+                       &static_cast<Op&>(datagram_receiver.op), &static_cast<Op&>(acceptor.op)}) {
+    op->owner_fd = &closed;
+  }
+  ASSERT_EQ(receiver.submit(), Errno::ok);
+  ASSERT_EQ(sender.submit(), Errno::ok);
+  ASSERT_EQ(datagram_receiver.submit(), Errno::ok);
+  ASSERT_EQ(acceptor.submit(), Errno::ok);
+  this->world.write(fds.far, "for the stranger");
+  this->world.write(datagrams.far, "for the stranger");
+  const int client = this->world.connect(listener);
+  this->opened.push_back(client);
+  EXPECT_TRUE(this->world.run_until([&] { return this->world.backend().ops_count() == 0; }));
+  EXPECT_EQ(receiver.last_result, -EBADF);
+  EXPECT_EQ(sender.last_result, -EBADF);
+  EXPECT_EQ(datagram_receiver.errors, std::vector<int32_t>{-EBADF});
+  EXPECT_EQ(acceptor.errors, std::vector<int32_t>{-EBADF});
+  EXPECT_TRUE(acceptor.accepted.empty());
+  EXPECT_EQ(this->world.read(fds.near), "for the stranger");
+  EXPECT_EQ(this->world.read(fds.far), "");
+}
+
+TYPED_TEST(BackendContract, ATargetFunctionMayCloseTheDescriptor) {
+  const FdPair fds = this->pair();
+  int owned = fds.near;
+  RecvProbe probe(this->world, fds.near);
+  probe.op.owner_fd = &owned;
+  probe.choose_target = [&] {
+    owned = -1;
+    return std::span<std::byte>();
+  };
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  this->world.write(fds.far, "for the stranger");
+  EXPECT_TRUE(this->world.run_until([&] { return probe.endings == 1; }));
+  EXPECT_EQ(probe.last_result, -EBADF);
+  EXPECT_EQ(this->world.read(fds.near), "for the stranger");
+}
+
 TYPED_TEST(BackendContract, WaitDoesNotEndBeforeItsDeadline) {
   const int64_t deadline_ns = this->world.now_ns() + 3'000'000;
   int turns = 0;

@@ -22,7 +22,8 @@ constexpr size_t header_bytes = 8;
 class DatagramProbe final : public DatagramHandler {
  public:
   DatagramProbe(io::World& world, int fd)
-      : datagram(std::make_unique<Datagram>(world.backend(), fd, *this, release_owner, header_bytes)),
+      : owned_fd(fd),
+        datagram(std::make_unique<Datagram>(world.backend(), fd, *this, release_owner, header_bytes, &owned_fd)),
         world_(world),
         fd_(fd) {}
   ~DatagramProbe() {
@@ -69,10 +70,10 @@ class DatagramProbe final : public DatagramHandler {
   }
   void on_sent() noexcept override { tell("sent"); }
   void on_released() noexcept override { tell("released"); }
-  bool owns_descriptor() noexcept override { return owns; }
 
   [[nodiscard]] auto count(std::string_view event) const { return std::count(events.begin(), events.end(), event); }
 
+  int owned_fd;  // another number: somebody else has closed the descriptor
   std::unique_ptr<Datagram> datagram;
   std::vector<std::string> received;
   std::vector<std::string> foreign;
@@ -80,7 +81,6 @@ class DatagramProbe final : public DatagramHandler {
   std::vector<Errno> errors;
   Errno foreign_outcome = Errno::ok;
   bool may_receive_more = true;
-  bool owns = true;
   int owners_queued = 0;
   int owners_released = 0;
   std::function<void(std::string_view event)> then;
@@ -257,14 +257,14 @@ TYPED_TEST(DatagramTest, ReleasedSocketsSayNothing) {
 }
 
 TYPED_TEST(DatagramTest, SendsNothingThroughAForeignDescriptor) {
-  this->probe.owns = false;
+  this->probe.owned_fd = -1;
   EXPECT_EQ(this->datagram().send(std::as_bytes(std::span("x", 1)), nullptr), Errno::bad_fd);
   this->world.settle();
   EXPECT_TRUE(this->world.read_datagrams(this->fds.far).empty());
 }
 
 TYPED_TEST(DatagramTest, QueuesNothingForAForeignDescriptor) {
-  this->probe.owns = false;
+  this->probe.owned_fd = -1;
   EXPECT_EQ(this->datagram().append({{}, nullptr, QueuedDatagram::Target::peer, {}}), Errno::bad_fd);
   EXPECT_TRUE(this->datagram().is_queue_empty());
   EXPECT_FALSE(this->datagram().is_waiting());
@@ -272,7 +272,7 @@ TYPED_TEST(DatagramTest, QueuesNothingForAForeignDescriptor) {
 
 TYPED_TEST(DatagramTest, WhatIsQueuedDoesNotGoThroughAForeignDescriptor) {
   const int count = this->fill();
-  this->probe.owns = false;
+  this->probe.owned_fd = -1;
   EXPECT_EQ(this->read_far(static_cast<size_t>(count - 1)).size(), static_cast<size_t>(count - 1));
   EXPECT_TRUE(this->world.run_until([&] { return this->probe.count("send_error") == 1; }));
   EXPECT_EQ(this->probe.errors, (std::vector<Errno>{Errno::bad_fd}));
@@ -282,7 +282,7 @@ TYPED_TEST(DatagramTest, WhatIsQueuedDoesNotGoThroughAForeignDescriptor) {
 
 TYPED_TEST(DatagramTest, ReadsNothingFromAForeignDescriptor) {
   ASSERT_EQ(this->datagram().start_receiving(), Errno::ok);
-  this->probe.owns = false;
+  this->probe.owned_fd = -1;
   this->world.write(this->fds.far, "x");
   EXPECT_TRUE(this->world.run_until([&] { return !this->probe.errors.empty(); }));
   this->world.settle();

@@ -20,7 +20,10 @@ namespace cxxloop::net {
 class StreamProbe final : public StreamHandler {
  public:
   StreamProbe(io::World& world, int fd)
-      : stream(std::make_unique<Stream>(world.backend(), fd, *this, release_chunk)), world_(world), fd_(fd) {}
+      : owned_fd(fd),
+        stream(std::make_unique<Stream>(world.backend(), fd, *this, release_chunk, &owned_fd)),
+        world_(world),
+        fd_(fd) {}
   ~StreamProbe() {
     if (stream != nullptr && stream->state() == Stream::State::open && !stream->release()) {
       EXPECT_TRUE(world_.run_until([this] { return stream->state() == Stream::State::released; }));
@@ -65,6 +68,7 @@ class StreamProbe final : public StreamHandler {
   }
   void on_released() noexcept override { tell("released"); }
 
+  int owned_fd;  // another number: somebody else has closed the descriptor
   std::unique_ptr<Stream> stream;
   std::string received;
   std::vector<std::string> events;

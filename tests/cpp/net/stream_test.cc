@@ -213,6 +213,31 @@ TYPED_TEST(StreamTest, HalfClosedItStillReads) {
   EXPECT_TRUE(this->world.run_until([&] { return this->probe.received == "still"; }));
 }
 
+TYPED_TEST(StreamTest, NothingIsSentToTheNextOwnerOfTheNumber) {
+  this->probe.owned_fd = -1;
+  this->probe.append("queued");
+  this->stream().flush();
+  EXPECT_EQ(this->probe.count("write_error"), 1U);
+  EXPECT_EQ(this->probe.last_error, Errno::bad_fd);
+  EXPECT_EQ(this->probe.flush_with("tail"), 0U);
+  EXPECT_EQ(this->probe.count("write_error"), 2U);
+  EXPECT_EQ(this->stream().shutdown_write(), Errno::bad_fd);
+  this->world.settle();
+  EXPECT_EQ(this->world.read(this->fds.far), "");
+  EXPECT_FALSE(this->world.at_eof(this->fds.far));
+}
+
+TYPED_TEST(StreamTest, ASendThatWaitsMeetsTheNextOwnerOfTheNumber) {
+  const std::string sent = this->fill();
+  const size_t in_kernel = sent.size() - this->stream().queued_bytes();
+  this->probe.owned_fd = -1;
+  const std::string received = this->read_far(in_kernel);
+  EXPECT_TRUE(this->world.run_until([&] { return this->probe.count("write_error") == 1; }));
+  EXPECT_EQ(this->probe.last_error, Errno::bad_fd);
+  EXPECT_EQ(received, sent.substr(0, in_kernel));
+  EXPECT_EQ(this->world.read(this->fds.far), "");
+}
+
 TYPED_TEST(StreamTest, ReleaseTakesEverythingBack) {
   ASSERT_EQ(this->stream().start_reading(), Errno::ok);
   this->fill();
