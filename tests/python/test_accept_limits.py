@@ -77,6 +77,93 @@ def test_accept_without_descriptors_backs_off(run_script):
     assert result["cpu"] < 0.15
 
 
+FLOOD_SOURCE = """
+    import json, os, resource, socket, subprocess, sys
+    from asyncio import constants
+    constants.ACCEPT_RETRY_DELAY = 0.02
+    CONNECTIONS = 10_000
+    CLIENT = '''if True:
+        import resource, socket, struct, sys
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        address = ("127.0.0.1", int(sys.argv[1]))
+        for wave in range(CONNECTIONS // 500):
+            clients = [socket.socket() for _ in range(500)]
+            for number, client in enumerate(clients):
+                client.setblocking(False)
+                client.connect_ex(address)
+                if number % 2:
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            for client in clients:
+                client.close()
+    '''.replace("CONNECTIONS", str(CONNECTIONS))
+
+    def open_fds():
+        return len(os.listdir("/proc/self/fd"))
+
+    made = lost = 0
+    reports = set()
+
+    class Echo(asyncio.Protocol):
+        def connection_made(self, transport):
+            global made
+            made += 1
+            self.transport = transport
+        def data_received(self, data):
+            self.transport.write(data)
+        def connection_lost(self, exc):
+            global lost
+            lost += 1
+
+    def report(loop, context):
+        reports.add((context["message"], type(context["exception"]).__name__, context["exception"].errno))
+
+    async def echoes(address):
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(b"still there?")
+        await reader.readexactly(12)
+        writer.close()
+        await writer.wait_closed()
+
+    async def main():
+        server = await loop.create_server(Echo, "127.0.0.1", 0, backlog=1000)
+        address = server.sockets[0].getsockname()
+        await echoes(address)
+        held = [socket.create_connection(address) for _ in range(40)]  # and 40 in the server
+        while made < 1 + len(held):
+            await asyncio.sleep(0.01)
+        before = open_fds()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        client = subprocess.Popen([sys.executable, "-ISc", CLIENT, str(address[1])])
+        seen = None
+        while client.poll() is None or made > lost + len(held) or made != seen:  # some wait for the server to listen again
+            seen = made
+            await asyncio.sleep(5 * constants.ACCEPT_RETRY_DELAY)
+        after = open_fds()
+        for _ in range(20):
+            await echoes(address)
+        for sock in held:
+            sock.close()
+        server.close()
+        await server.wait_closed()
+        return before, after
+
+    loop = new_loop()
+    loop.set_exception_handler(report)
+    before, after = loop.run_until_complete(asyncio.wait_for(main(), 25))
+    loop.close()
+    print(json.dumps([before, after, made, lost, sorted(reports)]))
+"""
+
+
+def test_a_flood_at_the_limit_of_descriptors_is_survived(run_script):
+    """Ten thousand connections, opened and dropped: the server says what asyncio says, loses nothing and goes on."""
+    before, after, made, lost, reports = json.loads(run_script(FLOOD_SOURCE).stdout)
+    assert after <= before
+    assert made == lost
+    assert made > 1000
+    assert reports == [["socket.accept() out of system resource", "OSError", 24]]
+
+
 CLOSED_SOURCE = """
     import resource, socket
     from asyncio import constants
