@@ -85,6 +85,7 @@ def steps() -> dict[str, list[Command]]:
             sanitized_cpp("thread", "thread", "tsan-cpp"),
         ],
         "python": [pytest("python", "tests/python")],
+        "soak": [Command("soak", [sys.executable, "tests/soak.py", "--seconds", "60"])],
         "conformance": [conformance()],
         "frameworks": [pytest("frameworks", "tests/frameworks")],
         "asan": [Command("asan", ["ci/sanitize", "python", "tests/python", *ASAN_IGNORES, "-q", f"--junitxml={asan_report}"], asan_report)],
