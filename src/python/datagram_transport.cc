@@ -265,7 +265,10 @@ void DatagramTransport::finalize(Gil gil) noexcept {
 
 void DatagramTransport::detach_from_loop(Gil) noexcept {
   const Ref pin = Ref::borrow(self_object());
-  if (is_open()) (void)datagram_.release();
+  if (is_open()) {
+    queue_lost_ = !datagram_.is_queue_empty();
+    (void)datagram_.release();
+  }
   if (core_ != nullptr) unregister_datagram(*core_, fd, &self_);
   update_pin();
   core_ = nullptr;

@@ -125,6 +125,7 @@ class DatagramTransport final : public net::DatagramHandler {
   bool paused_ = false;
   bool pinned_ = false;     // True exactly when an op of the socket keeps us alive
   bool close_when_released_ = false;
+  bool queue_lost_ = false;  // True exactly when the loop was closed with datagrams queued: those behind are lost too
 };
 
 struct DatagramTransportObject {

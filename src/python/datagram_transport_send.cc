@@ -66,6 +66,7 @@ bool DatagramTransport::send_to(Gil gil, PyObject* data, PyObject* target) noexc
 
 // The loop is closed: asyncio sends all the same, and fails only when it has to wait.
 bool DatagramTransport::send_unwatched(Gil gil, PyObject* data, PyObject* target) noexcept {
+  if (queue_lost_) return true;
   const Errno error = send_foreign(gil, data, target);
   if (error == Errno::ok) return true;
   return error == Errno::again ? check_closed(gil, core_of(loop.get())) : tell_send_error(gil, error);

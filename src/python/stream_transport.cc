@@ -416,6 +416,7 @@ void StreamTransport::detach_from_loop(Gil) noexcept {
   const Ref pin = Ref::borrow(self_object());
   if (stream_is_open()) {
     flush_corked();
+    queue_lost_ = stream_.queued_bytes() > 0;
     (void)stream_.release();
   }
   if (core_ != nullptr) unregister_transport(*core_, fd, &self_);

@@ -112,6 +112,8 @@ class StreamTransport final : public net::StreamHandler {
   [[nodiscard]] bool after_append(Gil gil) noexcept;
   [[nodiscard]] bool note_lost_write(Gil gil) noexcept;
   [[nodiscard]] bool may_cork() const noexcept;
+  [[nodiscard]] bool send_unwatched(Gil gil, PyObject* data) noexcept;
+  [[nodiscard]] bool shutdown_unwatched(Gil gil) noexcept;
   void flush_corked() noexcept;
   [[nodiscard]] bool maybe_pause_protocol(Gil gil) noexcept;
   [[nodiscard]] bool maybe_resume_protocol(Gil gil) noexcept;
@@ -140,6 +142,7 @@ class StreamTransport final : public net::StreamHandler {
   TlsProtocol* tls_protocol_ = nullptr;  // the native side of `protocol`, if it is TLS
   bool pinned_ = false;       // True exactly when an op of the stream keeps us alive
   bool close_when_released_ = false;
+  bool queue_lost_ = false;   // True exactly when the loop was closed with bytes queued; what comes behind them is lost too
 };
 
 struct StreamTransportObject {

@@ -9,6 +9,8 @@
 namespace cxxloop::python {
 namespace {
 
+constexpr const char* write_failure = "Fatal write error on socket transport";
+
 bool is_bytes_like(PyObject* data) noexcept {
   return PyBytes_Check(data) || PyByteArray_Check(data) || PyMemoryView_Check(data);
 }
@@ -37,7 +39,7 @@ bool StreamTransport::check_writable(Gil gil, const char* method, bool* drop) no
     PyErr_Format(PyExc_RuntimeError, "unable to %s; sendfile is in progress", method);
     return false;
   }
-  if (conn_lost == 0 && stream_is_open()) return true;
+  if (conn_lost == 0) return true;
   *drop = true;
   return note_lost_write(gil);
 }
@@ -50,7 +52,25 @@ bool StreamTransport::write(Gil gil, PyObject* data) noexcept {
   bool drop = false;
   if (!check_writable(gil, "write", &drop)) return false;
   if (drop || length == 0) return true;
+  if (!stream_is_open()) return send_unwatched(gil, data);
   return PyBytes_CheckExact(data) ? append_owned(gil, Ref::borrow(data)) && after_append(gil) : write_buffer(gil, data);
+}
+
+// The loop is closed: asyncio sends all the same, and fails only when it has to wait.
+bool StreamTransport::send_unwatched(Gil gil, PyObject* data) noexcept {
+  if (queue_lost_) return true;
+  const Ref sent = Ref::steal(PyObject_CallMethodOneArg(sock.get(), state_.names.send, data));
+  if (sent) {
+    const Ref length = Ref::steal(PyLong_FromSsize_t(PyObject_Length(data)));
+    const int all = length ? PyObject_RichCompareBool(sent.get(), length.get(), Py_GE) : -1;
+    return all == 1 || (all == 0 && check_closed(gil, core_of(loop.get())));
+  }
+  Ref exception = take_exception(gil);
+  if (PyErr_GivenExceptionMatches(exception.get(), PyExc_BlockingIOError) != 0) {
+    return check_closed(gil, core_of(loop.get()));
+  }
+  const Ref message = Ref::steal(PyUnicode_FromString(write_failure));
+  return message && fatal_error(gil, exception.get(), message.get());
 }
 
 bool StreamTransport::note_lost_write(Gil) noexcept {
@@ -85,7 +105,7 @@ bool StreamTransport::append_owned(Gil, Ref bytes) noexcept {
 bool StreamTransport::write_buffer(Gil gil, PyObject* data) noexcept {
   Py_buffer view;
   if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
-    fail(gil, "Fatal write error on socket transport");  // asyncio's send() meets the same error
+    fail(gil, write_failure);  // asyncio's send() meets the same error
     return true;
   }
   const std::span<const std::byte> bytes(static_cast<const std::byte*>(view.buf), static_cast<size_t>(view.len));
@@ -124,6 +144,12 @@ bool StreamTransport::write_lines(Gil gil, PyObject* list_of_data) noexcept {
   if (count == 0) return true;
   if (!check_writable(gil, "writelines", &drop)) return false;
   if (drop) return true;
+  if (!stream_is_open()) {
+    for (Py_ssize_t i = 0; i < count; ++i) {
+      if (!send_unwatched(gil, PyList_GET_ITEM(lines.get(), i))) return false;
+    }
+    return true;
+  }
   for (Py_ssize_t i = 0; i < count; ++i) {
     if (!append_owned(gil, Ref::borrow(PyList_GET_ITEM(lines.get(), i)))) return false;
   }
@@ -292,7 +318,7 @@ void StreamTransport::on_write_error(Errno error) noexcept {
   Ref exception = make_os_error(gil, error);
   const Ref waiter = Ref::borrow(empty_waiter.get());
   set_exception(gil, Ref::borrow(exception.get()));
-  fail(gil, "Fatal write error on socket transport");
+  fail(gil, write_failure);
   if (waiter) {
     empty_waiter.reset();
     const Ref set = Ref::steal(PyObject_CallMethodOneArg(waiter.get(), state_.names.set_exception, exception.get()));
@@ -304,13 +330,17 @@ void StreamTransport::on_write_error(Errno error) noexcept {
 bool StreamTransport::write_eof(Gil gil) noexcept {
   if (closing_ || eof_written) return true;
   eof_written = true;
-  if (!stream_is_open()) return true;
+  if (!stream_is_open()) return queue_lost_ || shutdown_unwatched(gil);
   flush_corked();
   update_pin();
   if (conn_lost > 0 || stream_.queued_bytes() > 0) return true;
   const Errno error = stream_.shutdown_write();
   if (error != Errno::ok) raise_errno(gil, error);
   return error == Errno::ok;
+}
+
+bool StreamTransport::shutdown_unwatched(Gil) noexcept {
+  return static_cast<bool>(Ref::steal(PyObject_CallMethod(sock.get(), "shutdown", "i", SHUT_WR)));
 }
 
 PyObject* StreamTransport::make_empty_waiter(Gil gil) noexcept {

@@ -3,8 +3,10 @@
 
 import array
 import asyncio
+import contextlib
 import logging
 import re
+import socket
 import sys
 import threading
 
@@ -457,3 +459,71 @@ def test_writes_from_other_threads_do_not_corrupt(loop, run):
                 assert mine == [b"%d:%06d" % (name, i) for i in range(records)]
 
     run(main())
+
+
+# A loop that is closed: asyncio's transports go on without it until they would have to wait.
+
+
+@pytest.fixture
+def orphan(loop):
+    """(transport, protocol, peer) of a connection whose loop is closed."""
+    near, peer = socket.socketpair()
+    peer.setblocking(False)
+    transport, protocol = loop.run_until_complete(loop.create_connection(Recorder, sock=near))
+    loop.close()
+    yield transport, protocol, peer
+    peer.close()
+    near.close()
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_writes_are_sent_without_a_loop(orphan, kind):
+    transport, _, peer = orphan
+    transport.write(kind(b"one"))
+    transport.writelines([kind(b"two"), kind(b"three")])
+    assert peer.recv(100) == b"onetwothree"
+    assert transport.get_write_buffer_size() == 0
+
+
+def test_the_end_is_sent_without_a_loop(orphan):
+    transport, _, peer = orphan
+    transport.write(b"last")
+    transport.write_eof()
+    assert peer.recv(100) == b"last"
+    assert peer.recv(100) == b""
+    with pytest.raises(RuntimeError, match="after write_eof"):
+        transport.write(b"more")
+
+
+def test_what_the_kernel_does_not_take_fails_without_a_loop(orphan):
+    transport, _, peer = orphan
+    with pytest.raises(RuntimeError, match="^Event loop is closed$"):
+        transport.write(bytes(10_000_000))
+    assert peer.recv(1 << 20)
+
+
+def test_a_broken_connection_fails_without_a_loop(orphan):
+    transport, protocol, peer = orphan
+    peer.close()
+    with pytest.raises(RuntimeError, match="^Event loop is closed$"):
+        transport.write(b"x")
+    assert transport.is_closing()
+    transport.write(b"y")
+    assert not protocol.is_lost
+
+
+def test_nothing_is_sent_past_what_was_queued_when_the_loop_was_closed(loop):
+    near, peer = socket.socketpair()
+    with near, peer:
+        peer.setblocking(False)
+        transport, _ = loop.run_until_complete(loop.create_connection(Recorder, sock=near))
+        transport.write(bytes(10_000_000))
+        loop.close()
+        received = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                received += len(peer.recv(1 << 20))
+        assert 0 < received < 10_000_000
+        transport.write(b"behind")
+        with pytest.raises(BlockingIOError):
+            peer.recv(1 << 20)
