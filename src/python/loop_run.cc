@@ -61,6 +61,7 @@ bool poll(Gil gil, LoopCore& core) noexcept {
     error = core.backend->wait(deadline);
     note_poll(core.pacing, core.backend->collected() > 0);
   } else {
+    if (core.state.tls_count.has_fallen()) [[unlikely]] return_memory(gil, core.state);
     error = sleep_in_kernel(core, deadline);
   }
   if (error != Errno::ok) return raise_errno(gil, error) != nullptr;

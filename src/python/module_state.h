@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 
+#include "python/memory_return.h"
 #include "python/ref.h"
 
 // Attribute and method names used by native code, interned once per interpreter.
@@ -25,7 +26,7 @@
   X(_do_flush) X(_do_handshake) X(_do_read) X(_do_shutdown) X(_do_write) X(_fatal_error) X(_incoming)         \
   X(_process_outgoing) X(_ssl_protocol) X(_sslobj) X(_start_shutdown) X(_write_appdata) X(append) X(join)     \
   X(max_size) X(pause_reading) X(pending) X(read) X(resume_reading) X(write)                                   \
-  X(_closed) X(_io_refs) X(_run_once) X(call_at) X(call_soon) X(context) X(create_future)
+  X(_closed) X(_io_refs) X(_run_once) X(call_at) X(call_soon) X(context) X(create_future) X(_server_side)
 
 namespace cxxloop::python {
 
@@ -93,6 +94,7 @@ struct ModuleState {
   PyObject* kwnames_loop;     // ("loop",)
   HandleFreelist handle_freelist;
   HandleFreelist timer_freelist;
+  TlsCount tls_count;
 };
 
 // Interns the names and imports what Imports lists. False: the indicator is set.

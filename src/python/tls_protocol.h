@@ -46,11 +46,17 @@ struct TlsFields {
 class TlsProtocol : public TlsFields {
  public:
   TlsProtocol(TlsProtocolObject& self, ModuleState& module_state) noexcept
-      : self_(self), state_(module_state) {}
+      : self_(self), state_(module_state) {
+    state_.tls_count.add();
+  }
+  TlsProtocol(const TlsProtocol&) = delete;
+  TlsProtocol& operator=(const TlsProtocol&) = delete;
+  ~TlsProtocol() { state_.tls_count.remove(); }
 
   // --- what the transport below and the methods of the Python type do; false: the indicator is set -----------
   // asyncio's buffer_updated(), with the bytes where the transport has received them.
   [[nodiscard]] bool on_data(Gil gil, std::span<const std::byte> data) noexcept;
+  [[nodiscard]] bool do_handshake(Gil gil) noexcept;
   [[nodiscard]] bool read(Gil gil) noexcept;
   [[nodiscard]] bool write_backlog(Gil gil) noexcept;
   [[nodiscard]] bool write(Gil gil, PyObject* data) noexcept;
@@ -58,8 +64,8 @@ class TlsProtocol : public TlsFields {
   [[nodiscard]] bool send_outgoing(Gil gil) noexcept;
   // Bytes that wait to be read; -1 with the indicator set.
   Py_ssize_t read_buffer_size(Gil gil) noexcept;
-  // What is in `_incoming` may end in the middle of a record, for all we know.
-  void lose_count() noexcept { counts_records_ = false; }
+  // Somebody else has filled `_incoming`, which may end in the middle of a record, for all we know.
+  void lose_count() noexcept { counts_records_ = awaits_hello_ = false; }
   [[nodiscard]] bool set_sslobj(Gil gil, PyObject* object) noexcept;
 
   template <class F>
@@ -86,9 +92,11 @@ class TlsProtocol : public TlsFields {
   [[nodiscard]] bool call_base(Gil gil, PyObject* method, PyObject* argument) noexcept;
   [[nodiscard]] bool contain_failure(Gil gil) noexcept;
 
+  [[nodiscard]] int is_hello_missing(Gil gil) noexcept;
   [[nodiscard]] bool feed(Gil gil, std::span<const std::byte> data) noexcept;
   [[nodiscard]] bool feed_piece(Gil gil, std::span<const std::byte>* input) noexcept;
   void count_records(std::span<const std::byte> data) noexcept;
+  void count_hello(std::span<const std::byte> data) noexcept;
   [[nodiscard]] bool read_fed(Gil gil, std::span<const std::byte> input) noexcept;
   [[nodiscard]] bool read_and_answer(Gil gil, std::span<const std::byte> input) noexcept;
   [[nodiscard]] bool read_to_bytes(Gil gil, std::span<const std::byte> input) noexcept;
@@ -118,12 +126,14 @@ class TlsProtocol : public TlsFields {
 
   TlsProtocolObject& self_;
   ModuleState& state_;
-  // The record that is arriving: its header (type, version, length of the body), and the bytes of its body to come.
+  // The record that is arriving: its header (type, version, length of the body), and the bytes of its body to come;
+  // the client's first one, and later those that are counted.
   std::array<uint8_t, 5> header_{};
   uint8_t header_seen_ = 0;
   size_t body_missing_ = 0;
   size_t records_ready_ = 0;     // at least as many whole records as OpenSSL has not looked at
   bool counts_records_ = false;  // True exactly when the four fields above are in step with what was fed
+  bool awaits_hello_ = true;     // False when OpenSSL has something to do for a server's handshake
   bool record_left_ = false;     // True when the last read may have left a part of its record
   bool is_broken_ = false;       // True after an SSLError: every read tells it again
 };

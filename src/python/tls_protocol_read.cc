@@ -18,6 +18,14 @@ bool is_data_header(std::span<const uint8_t> header) noexcept {
   return header.size() < 5 || static_cast<size_t>(header[3] << 8 | header[4]) <= body_bytes_max;
 }
 
+// Does a header begin a record of which OpenSSL wants to see the whole, as the first from a client?
+bool is_hello_header(std::span<const uint8_t> header) noexcept {
+  constexpr uint8_t type_handshake = 22, version_major = 3;
+  constexpr size_t body_bytes_max = 16 * 1024;
+  return header[0] == type_handshake && header[1] == version_major &&
+         static_cast<size_t>(header[3] << 8 | header[4]) <= body_bytes_max;
+}
+
 }  // namespace
 
 bool TlsProtocol::on_data(Gil gil, std::span<const std::byte> data) noexcept {
@@ -47,6 +55,7 @@ bool TlsProtocol::feed(Gil, std::span<const std::byte> data) noexcept {
   PyObject* const args[] = {bio.get(), chunk.get()};
   if (!Ref::steal(PyObject_VectorcallMethod(state_.names.write, args, 2, nullptr))) return false;
   if (counts_records_) count_records(data);
+  if (awaits_hello_) count_hello(data);
   return true;
 }
 
@@ -72,6 +81,42 @@ void TlsProtocol::count_records(std::span<const std::byte> data) noexcept {
     ++records_ready_;
     header_seen_ = 0;
   }
+}
+
+// --- the handshake --------------------------------------------------------------------------------------------
+
+// OpenSSL takes 40 KiB for a handshake when it is first asked, and an exception each time it has too little of the
+// client's first record. A server can say nothing before that is there, so it is not asked: a connection that sends
+// nothing, or half a hello, costs little.
+bool TlsProtocol::do_handshake(Gil gil) noexcept {
+  const Ref pin = Ref::borrow(self_object());
+  if (awaits_hello_) {
+    const int missing = is_hello_missing(gil);
+    if (missing != 0) return missing > 0;
+    awaits_hello_ = false;
+  }
+  return call_base(gil, state_.names._do_handshake, nullptr);
+}
+
+// 1: OpenSSL would raise SSLWantReadError. 0: it may have something to do, or to say. -1: the indicator is set.
+int TlsProtocol::is_hello_missing(Gil gil) noexcept {
+  if (!is_native()) return 0;
+  const Ref server_side = Ref::steal(PyObject_GetAttr(self_object(), state_.names._server_side));
+  if (server_side.get() != Py_True) return server_side ? 0 : -1;
+  // start_tls() may have put what came before into the BIO.
+  const Py_ssize_t pending = header_seen_ == 0 ? pending_in(gil, incoming.get()) : 0;
+  return pending < 0 ? -1 : pending == 0 ? 1 : 0;
+}
+
+void TlsProtocol::count_hello(std::span<const std::byte> data) noexcept {
+  while (!data.empty() && header_seen_ < header_.size()) {
+    header_[header_seen_++] = static_cast<uint8_t>(data.front());
+    data = data.subspan(1);
+    if (header_seen_ == header_.size()) body_missing_ = static_cast<size_t>(header_[3] << 8 | header_[4]);
+  }
+  if (header_seen_ < header_.size()) return;
+  awaits_hello_ = is_hello_header(header_) && data.size() < body_missing_;
+  body_missing_ -= std::min(body_missing_, data.size());
 }
 
 // --- out of OpenSSL -------------------------------------------------------------------------------------------

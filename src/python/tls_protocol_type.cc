@@ -21,6 +21,9 @@ PyObject* none_if(bool succeeded) noexcept {
   Py_RETURN_NONE;
 }
 
+PyObject* tls_do_handshake(PyObject* self, PyObject*) {
+  return none_if(native_of(self).do_handshake(Gil::in_slot()));
+}
 PyObject* tls_do_read(PyObject* self, PyObject*) { return none_if(native_of(self).read(Gil::in_slot())); }
 PyObject* tls_do_write(PyObject* self, PyObject*) { return none_if(native_of(self).write_backlog(Gil::in_slot())); }
 PyObject* tls_process_outgoing(PyObject* self, PyObject*) {
@@ -94,6 +97,7 @@ PyMemberDef tls_members[] = {
 
 PyMethodDef tls_methods[] = {
     {"buffer_updated", tls_buffer_updated, METH_O, nullptr},
+    {"_do_handshake", tls_do_handshake, METH_NOARGS, nullptr},
     {"_do_read", tls_do_read, METH_NOARGS, nullptr},
     {"_do_write", tls_do_write, METH_NOARGS, nullptr},
     {"_process_outgoing", tls_process_outgoing, METH_NOARGS, nullptr},
