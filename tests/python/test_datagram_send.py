@@ -698,3 +698,23 @@ def test_a_loop_that_is_closed_under_a_queue(loop, unix_peer):
     with pytest.warns(ResourceWarning, match="unclosed transport"):
         protocol.transport = None
         del transport
+
+
+@pytest.mark.parametrize("end", ["close", "abort"])
+def test_an_error_that_comes_while_the_protocol_ends_the_endpoint_is_dropped(run, end):
+    def meet_an_error_and_end(recorder):
+        recorder.transport.get_extra_info("socket")._sock.send(b"nobody is there")  # refused by now
+        getattr(recorder.transport, end)()
+
+    async def main():
+        protocol = DatagramRecorder(datagram_received=meet_an_error_and_end)
+        with bound_socket() as peer:
+            async with endpoint(protocol, remote_addr=peer.getsockname()) as (transport, _):
+                peer.sendto(b"last words", transport.get_extra_info("sockname"))
+                peer.close()
+                await protocol.until_event("connection_lost")
+                await asyncio.sleep(0.01)
+                assert protocol.lost_with is None
+                assert protocol.events == ["connection_made", "datagram_received", "connection_lost"]
+
+    run(main())

@@ -136,3 +136,37 @@ def test_stream_cycles(run_script):
 
 def test_busy_loops_closed(run_script):
     check(run_script, ABANDONED)
+
+
+FLOOD_SOURCE = """
+    import gc, json, os, socket
+
+    def resident_kib():
+        gc.collect()
+        with open("/proc/self/statm") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE") // 1024
+
+    async def flood():
+        near, far = socket.socketpair()
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=near)
+        for _ in range(200):
+            transport.write(bytes(1 << 20))
+        queued = transport.get_write_buffer_size()
+        transport.abort()
+        await asyncio.sleep(0.01)
+        far.close()
+        return queued
+
+    loop = new_loop()
+    loop.run_until_complete(flood())
+    before = resident_kib()
+    queued = loop.run_until_complete(flood())
+    print(json.dumps([queued, resident_kib() - before]))
+    loop.close()
+"""
+
+
+def test_a_flood_of_writes_is_given_back(run_script):
+    queued, grown_kib = json.loads(run_script(FLOOD_SOURCE).stdout)
+    assert queued > 190 << 20
+    assert grown_kib < 8 << 10

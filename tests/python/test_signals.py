@@ -469,3 +469,66 @@ def test_a_signal_during_a_native_callback_does_not_wait_for_the_end_of_a_sleep(
     loop.run_forever()
     assert time.monotonic() - started < 10
     late.cancel()
+
+
+# Whose wakeup descriptor it is
+
+
+def test_a_loop_in_a_thread_leaves_the_signals_of_the_main_loop_alone(loop, loop_factory):
+    seen = []
+
+    def other_life():
+        other = loop_factory()
+        other.run_until_complete(asyncio.sleep(0))
+        other.close()
+        kill_me()
+
+    loop.add_signal_handler(SIGNAL, lambda: (seen.append("handled"), loop.stop()))
+    ours = wakeup_fd()
+    thread = threading.Thread(target=other_life)
+    thread.start()
+    thread.join()
+    assert wakeup_fd() == ours != -1
+    loop.run_forever()
+    assert seen == ["handled"]
+    loop.remove_signal_handler(SIGNAL)
+
+
+@pytest.mark.cxxloop_only("asyncio forgets the outer loop's descriptor")
+def test_a_nested_loop_gives_the_wakeup_descriptor_back(loop, loop_factory):
+    loop.add_signal_handler(SIGNAL, loop.stop)
+    ours = wakeup_fd()
+    inner = loop_factory()
+    inner.add_signal_handler(signal.SIGUSR2, inner.stop)
+    assert wakeup_fd() not in (ours, -1)
+    kill_me(signal.SIGUSR2)
+    inner.run_forever()
+    inner.close()
+    assert wakeup_fd() == ours
+    kill_me()
+    loop.run_forever()
+    loop.remove_signal_handler(SIGNAL)
+
+
+def test_a_loop_collected_in_another_thread_keeps_its_peace(run_script):
+    """Its handlers can be removed by the main thread only; the interpreter ends well all the same."""
+    result = run_script(
+        """
+        import gc, signal, threading, warnings
+        warnings.simplefilter("ignore")
+        loop = new_loop()
+        loop.add_signal_handler(signal.SIGUSR1, print)
+        loops = [loop]
+        del loop
+
+        def collect():
+            loops.clear()
+            gc.collect()
+
+        thread = threading.Thread(target=collect)
+        thread.start()
+        thread.join()
+        print("over")
+        """,
+    )
+    assert result.stdout == "over\n"

@@ -130,23 +130,30 @@ def test_a_program_that_cannot_start_leaves_nothing(run, open_fds):
     assert open_fds() <= before
 
 
-def test_standard_descriptors_may_be_closed(run_script):
-    result = run_script(
+@pytest.mark.parametrize("closed", ["0", "0 2", "0 1 2"])
+def test_standard_descriptors_may_be_closed(run_script, tmp_path, closed):
+    """The child's pipes may then have the very numbers they have to go to."""
+    answer = tmp_path / "answer"
+    run_script(
         """
-        import os
-        os.close(0)
+        import os, sys
+        for number in sys.argv[1].split():
+            os.close(int(number))
 
         async def main():
             process = await asyncio.create_subprocess_exec("cat", stdin=-1, stdout=-1)
             output, _ = await process.communicate(b"through")
-            print(output.decode(), process.returncode, flush=True)
+            with open(sys.argv[2], "w") as answer:
+                print(output.decode(), process.returncode, file=answer)
 
         loop = new_loop()
         loop.run_until_complete(main())
         loop.close()
-        """
+        """,
+        closed,
+        str(answer),
     )
-    assert result.stdout == "through 0\n"
+    assert answer.read_text() == "through 0\n"
 
 
 def test_children_of_a_loop_in_a_thread(loop_factory):
@@ -324,6 +331,22 @@ def test_a_status_read_by_somebody_else_is_255(run, asyncio_records, loop_name):
 
     run(main())
     assert any("will report returncode 255" in text for text in asyncio_records.texts(30))
+
+
+@pytest.mark.cxxloop_only(reason="up to 3.12 asyncio's pidfd watcher keeps its descriptor then")
+def test_a_status_read_by_somebody_else_leaves_no_descriptor(run, open_fds):
+    async def main():
+        before = open_fds()
+        for _ in range(5):
+            process = await asyncio.create_subprocess_exec("sleep", "60")
+            os.kill(process.pid, signal.SIGKILL)
+            os.waitpid(process.pid, 0)
+            await process.wait()
+        del process
+        gc.collect()
+        assert open_fds() == before
+
+    run(main())
 
 
 @pytest.mark.cxxloop_only(reason="asyncio's pidfd watcher fails if the child is gone")

@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
 import ssl
 
@@ -290,3 +291,55 @@ def test_flow_control(loop, run, server_context, client_context):
         await server.wait_closed()
 
     run(main(), timeout=30)
+
+
+def test_failed_handshakes_in_debug_mode(loop, run, server_context, client_context, logged_errors):
+    """Debug mode measures handshakes, those that never began included."""
+    loop.set_debug(True)
+
+    async def main():
+        async with serving(ssl=server_context) as address:
+            for greeting in (b"", b"no client hello"):
+                with socket.create_connection(address) as stranger:
+                    stranger.sendall(greeting)
+                    await asyncio.sleep(0.02)
+            _, writer = await asyncio.open_connection(*address, ssl=client_context)
+            await finish(writer)
+            await asyncio.sleep(0.02)
+
+    run(main())
+    assert all("Error on transport creation for incoming connection" in text for text in logged_errors())
+    assert not any("TypeError" in text for text in logged_errors())
+
+
+def test_tls_connections_leave_nothing_however_they_end(loop, run, server_context, client_context):
+    """Finished, aborted, and left in the middle of their handshake."""
+
+    def count():
+        gc.collect()
+        kinds = (asyncio.sslproto.SSLProtocol, ssl.SSLObject, ssl.MemoryBIO)
+        return sum(isinstance(thing, kinds) for thing in gc.get_objects())
+
+    async def main():
+        async with serving(ssl=server_context) as address:
+            before = count()
+            for number in range(60):
+                if number % 3:
+                    reader, writer = await asyncio.open_connection(*address, ssl=client_context)
+                    writer.write(b"hello")
+                    await reader.readexactly(5)
+                    writer.transport.abort() if number % 3 == 1 else writer.close()
+                    with contextlib.suppress(ConnectionError, ssl.SSLError):
+                        await writer.wait_closed()
+                else:
+                    with socket.create_connection(address) as stranger:
+                        stranger.sendall(b"\x16\x03\x01\x02\x00\x01")
+                        await asyncio.sleep(0)
+            del reader, writer
+            for _ in range(100):
+                if count() <= before:
+                    return
+                await asyncio.sleep(0.01)
+            assert count() <= before
+
+    run(main())
