@@ -77,6 +77,8 @@ FLOOD_SOURCE = """
     go_on, wait = os.pipe()
     child = os.fork()
     if child == 0:
+        for end in (listener.detach(), told, wait):  # so that the end of the server ends us
+            os.close(end)
         complete()
         tell_and_wait()
         for _ in range(2):

@@ -11,93 +11,17 @@ import ssl
 import pytest
 import trustme
 from recorder import LOOPBACK, BufferedRecorder, Recorder
+from tls_peer import Peer, connected, make_client_context, make_server_context
 
 
 @pytest.fixture(scope="module")
 def server_context():
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost", LOOPBACK).configure_cert(context)
-    return context
+    return make_server_context()
 
 
 @pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda version: version.name)
 def client_context(request):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.minimum_version = context.maximum_version = request.param
-    return context
-
-
-class Peer:
-    """The client's end of a connection, which decides about every byte it sends."""
-
-    def __init__(self, sock, context):
-        self.sock = sock
-        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.incoming, self.outgoing)
-
-    async def _until_done(self, step):
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                result = step()
-            except ssl.SSLWantReadError:
-                await loop.sock_sendall(self.sock, self.outgoing.read())
-                received = await loop.sock_recv(self.sock, 65536)
-                if not received:
-                    raise EOFError from None
-                self.incoming.write(received)
-            else:
-                await loop.sock_sendall(self.sock, self.outgoing.read())
-                return result
-
-    async def handshake(self):
-        await self._until_done(self.tls.do_handshake)
-
-    async def read(self, count):
-        received = b""
-        while len(received) < count:
-            chunk = await self._until_done(lambda: self.tls.read(65536))
-            if not chunk:
-                break
-            received += chunk
-        return received
-
-    def encrypted(self, *messages):
-        for message in messages:
-            self.tls.write(message)
-        return self.outgoing.read()
-
-    def close_notify(self):
-        with contextlib.suppress(ssl.SSLWantReadError):
-            self.tls.unwrap()
-        return self.outgoing.read()
-
-    async def send(self, data):
-        await asyncio.get_running_loop().sock_sendall(self.sock, data)
-
-
-@contextlib.asynccontextmanager
-async def connected(server_context, client_context, served=None, **options):
-    """(served protocol, peer) of one TLS connection to a server of the loop under test."""
-    loop = asyncio.get_running_loop()
-    served = Recorder() if served is None else served
-    server = await loop.create_server(lambda: served, LOOPBACK, 0, ssl=server_context, **options)
-    with socket.socket() as sock:
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await loop.sock_connect(sock, server.sockets[0].getsockname())
-        peer = Peer(sock, client_context)
-        await peer.handshake()
-        await served.until_event("connection_made")
-        yield served, peer
-        if not served.is_lost:
-            served.transport.abort()
-            await served.until_event("connection_lost")
-    server.close()
-    await asyncio.wait_for(server.wait_closed(), 5)
+    return make_client_context(request.param)
 
 
 @pytest.fixture
