@@ -53,6 +53,8 @@ class Stream : public ListNode {
 
   // What was appended, not sent and not dropped.
   [[nodiscard]] size_t queued_bytes() const noexcept { return queue_.bytes() - dropped_bytes_; }
+  // All that was appended and not sent; what was dropped stands in front.
+  [[nodiscard]] const WriteQueue& queue() const noexcept { return queue_; }
   // True exactly when the kernel has the oldest bytes of the queue, so that nothing waits for flush().
   [[nodiscard]] bool is_send_waiting() const noexcept { return send_.in_kernel(); }
   // Queue bytes; takes chunk.owner unless it returns false (no memory).

@@ -14,13 +14,18 @@ bool WriteQueue::append(const WriteChunk& chunk) noexcept {
   return true;
 }
 
+std::span<const std::byte> WriteQueue::chunk(size_t index) const noexcept {
+  const WriteChunk& chunk = chunks_[index];
+  const size_t skip = index == 0 ? front_offset_ : 0;
+  return {chunk.data + skip, chunk.size - skip};
+}
+
 size_t WriteQueue::peek(std::span<iovec> iov) const noexcept {
   const size_t count = std::min(iov.size(), chunks_.size());
   for (size_t i = 0; i < count; ++i) {
-    const WriteChunk& chunk = chunks_[i];
-    const size_t skip = i == 0 ? front_offset_ : 0;
-    iov[i].iov_base = const_cast<std::byte*>(chunk.data + skip);  // iovec serves reads too; sends do not write
-    iov[i].iov_len = chunk.size - skip;
+    const std::span<const std::byte> bytes = chunk(i);
+    iov[i].iov_base = const_cast<std::byte*>(bytes.data());  // iovec serves reads too; sends do not write
+    iov[i].iov_len = bytes.size();
   }
   return count;
 }

@@ -53,6 +53,8 @@ class StreamTransport final : public net::StreamHandler {
   void send_held_back() noexcept;
   // Bytes the kernel has not taken; what waits for the end of the callback is sent first.
   [[nodiscard]] size_t write_buffer_size(Gil gil) noexcept;
+  // Those bytes, copied: what a program that looks at asyncio's _buffer sees.
+  [[nodiscard]] PyObject* copy_write_buffer(Gil gil) noexcept;
   // The last reference is gone (asyncio's __del__).
   void finalize(Gil gil) noexcept;
   // The loop closes: its backend is about to go.

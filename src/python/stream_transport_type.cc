@@ -118,6 +118,8 @@ PyObject* get_eof(PyObject* self, void*) { return PyBool_FromLong(native_of(self
 PyObject* get_paused(PyObject* self, void*) { return PyBool_FromLong(native_of(self).is_paused()); }
 PyObject* get_protocol_paused(PyObject* self, void*) { return PyBool_FromLong(native_of(self).protocol_paused); }
 
+PyObject* get_buffer(PyObject* self, void*) { return native_of(self).copy_write_buffer(Gil::in_slot()); }
+
 PyGetSetDef transport_getset[] = {
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, nullptr, nullptr},
     {"_loop", get_loop, nullptr, nullptr, nullptr},
@@ -125,6 +127,7 @@ PyGetSetDef transport_getset[] = {
     {"_sock_fd", get_sock_fd, nullptr, nullptr, nullptr},
     {"_protocol", get_protocol, nullptr, nullptr, nullptr},
     {"_server", get_server, nullptr, nullptr, nullptr},
+    {"_buffer", get_buffer, nullptr, nullptr, nullptr},
     {"_closing", get_closing, nullptr, nullptr, nullptr},
     {"_conn_lost", get_conn_lost, nullptr, nullptr, nullptr},
     {"_eof", get_eof, nullptr, nullptr, nullptr},

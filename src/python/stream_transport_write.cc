@@ -197,6 +197,30 @@ size_t StreamTransport::write_buffer_size(Gil) noexcept {
   return stream_.queued_bytes();
 }
 
+PyObject* StreamTransport::copy_write_buffer(Gil gil) noexcept {
+  const size_t queued = write_buffer_size(gil);
+  size_t dropped = stream_.queue().bytes() - queued;
+  const Ref chunks = Ref::steal(PyList_New(0));
+  for (size_t i = 0; chunks && i < stream_.queue().chunks(); ++i) {
+    std::span<const std::byte> bytes = stream_.queue().chunk(i);
+    const size_t skip = std::min(dropped, bytes.size());
+    dropped -= skip;
+    bytes = bytes.subspan(skip);
+    if (bytes.empty()) continue;
+    const Ref chunk = Ref::steal(PyBytes_FromStringAndSize(reinterpret_cast<const char*>(bytes.data()),
+                                                           static_cast<Py_ssize_t>(bytes.size())));
+    if (!chunk || PyList_Append(chunks.get(), chunk.get()) < 0) return nullptr;
+  }
+  if (!chunks) return nullptr;
+#if PY_VERSION_HEX >= 0x030C0000
+  const Ref collections = Ref::steal(PyImport_ImportModule("collections"));
+  return collections ? PyObject_CallMethod(collections.get(), "deque", "O", chunks.get()) : nullptr;
+#else
+  const Ref nothing = Ref::steal(PyByteArray_FromStringAndSize("", 0));
+  return nothing ? PyObject_CallMethod(nothing.get(), "join", "O", chunks.get()) : nullptr;
+#endif
+}
+
 // --- flow control ---------------------------------------------------------------------------------------------
 
 bool StreamTransport::tell_flow(Gil gil, PyObject* method, const char* failure) noexcept {

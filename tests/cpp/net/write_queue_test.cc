@@ -97,5 +97,17 @@ TEST(WriteQueue, ReleasesWhatIsLeftWhenItDies) {
   EXPECT_EQ(releases, 1);
 }
 
+TEST_F(WriteQueueTest, ShowsWhatIsLeftOfEachChunk) {
+  append("hello", first);
+  append("world", second);
+  queue.consume(2);
+  const auto text = [this](size_t index) {
+    const std::span<const std::byte> bytes = queue.chunk(index);
+    return std::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  };
+  EXPECT_EQ(text(0), "llo");
+  EXPECT_EQ(text(1), "world");
+}
+
 }  // namespace
 }  // namespace cxxloop::net
