@@ -37,7 +37,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--backend", help="cxxloop's backend (default: what cxxloop chooses)")
     parser.add_argument("--only", action="append", metavar="TEST", help="a part of a test's name, or a pattern with *")
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 8))
-    parser.add_argument("--seconds", type=float, default=60, help="time limit of a test")
+    parser.add_argument("--seconds", type=float, default=30, help="time limit of a test")
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write every outcome")
     parser.add_argument("--junit", type=Path, metavar="FILE.xml", help="write a JUnit report")
     return parser.parse_args(arguments)
