@@ -72,9 +72,16 @@ bool TlsProtocol::contain_failure(Gil gil) noexcept {
   return static_cast<bool>(done);
 }
 
+// Callbacks may have taken away what is_native() has seen. False: the indicator is set.
+bool TlsProtocol::check_there(Gil, const Ref& part) noexcept {
+  if (!part) PyErr_SetString(PyExc_AttributeError, "a part of the SSLProtocol was deleted");
+  return static_cast<bool>(part);
+}
+
 // MemoryBIO.pending; -1 with the indicator set.
-Py_ssize_t TlsProtocol::pending_in(Gil, PyObject* bio) noexcept {
-  const Ref pending = Ref::steal(PyObject_GetAttr(bio, state_.names.pending));
+Py_ssize_t TlsProtocol::pending_in(Gil gil, const Ref& bio) noexcept {
+  if (!check_there(gil, bio)) return -1;
+  const Ref pending = Ref::steal(PyObject_GetAttr(bio.get(), state_.names.pending));
   return pending ? PyLong_AsSsize_t(pending.get()) : -1;
 }
 
@@ -95,7 +102,7 @@ Py_ssize_t TlsProtocol::outcome_of(Gil, const Ref& count) noexcept {
 // --- flow control ---------------------------------------------------------------------------------------------
 
 bool TlsProtocol::control_app_writing(Gil gil) noexcept {
-  const Py_ssize_t pending = pending_in(gil, outgoing.get());
+  const Py_ssize_t pending = pending_in(gil, outgoing);
   if (pending < 0) return false;
   const Py_ssize_t size = pending + backlog_size;
   if (app_writing_paused == 0 && is_at_least(size, outgoing_high.get())) {
@@ -110,7 +117,9 @@ bool TlsProtocol::control_app_writing(Gil gil) noexcept {
 }
 
 bool TlsProtocol::tell_app(Gil gil, PyObject* method, const char* failure) noexcept {
+  if (!check_there(gil, app_protocol) || !check_there(gil, loop)) return false;
   const Ref receiver = Ref::borrow(app_protocol.get());
+  const Ref reporter = Ref::borrow(loop.get());
   // Runs Python: the program may write, close, abort, replace its protocol.
   if (Ref::steal(PyObject_CallMethodNoArgs(receiver.get(), method))) return true;
   Ref exception = take_exception(gil);
@@ -122,14 +131,14 @@ bool TlsProtocol::tell_app(Gil gil, PyObject* method, const char* failure) noexc
   if (!message) return false;
   const ReportField fields[] = {{state_.names.transport, app_transport ? app_transport.get() : Py_None},
                                 {state_.names.protocol, self_object()}};
-  return report_to_loop(gil, state_, loop.get(), message.get(), exception.get(), fields, 2);
+  return report_to_loop(gil, state_, reporter.get(), message.get(), exception.get(), fields, 2);
 }
 
 // asyncio has OpenSSL swallow the beginning of a record, where it does not count.
 Py_ssize_t TlsProtocol::read_buffer_size(Gil gil) noexcept {
   if (counts_records_ && records_ready_ == 0) return 0;
   const Ref bio = Ref::steal(PyObject_GetAttr(self_object(), state_.names._incoming));
-  return bio ? pending_in(gil, bio.get()) : -1;
+  return bio ? pending_in(gil, bio) : -1;
 }
 
 bool TlsProtocol::control_ssl_reading(Gil gil) noexcept {

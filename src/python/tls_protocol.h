@@ -107,7 +107,8 @@ class TlsProtocol : public TlsFields {
   Py_ssize_t decrypt(Gil gil, std::span<const std::byte>* input, PyObject* buffer, Py_ssize_t size,
                      bool* at_eof) noexcept;
   Py_ssize_t outcome_of(Gil gil, const Ref& count) noexcept;
-  Py_ssize_t pending_in(Gil gil, PyObject* bio) noexcept;
+  Py_ssize_t pending_in(Gil gil, const Ref& bio) noexcept;
+  [[nodiscard]] static bool check_there(Gil gil, const Ref& part) noexcept;
   Ref scratch(Gil gil) noexcept;
   [[nodiscard]] bool end_reading(Gil gil) noexcept;
 

@@ -104,7 +104,7 @@ int TlsProtocol::is_hello_missing(Gil gil) noexcept {
   const Ref server_side = Ref::steal(PyObject_GetAttr(self_object(), state_.names._server_side));
   if (server_side.get() != Py_True) return server_side ? 0 : -1;
   // start_tls() may have put what came before into the BIO.
-  const Py_ssize_t pending = header_seen_ == 0 ? pending_in(gil, incoming.get()) : 0;
+  const Py_ssize_t pending = header_seen_ == 0 ? pending_in(gil, incoming) : 0;
   return pending < 0 ? -1 : pending == 0 ? 1 : 0;
 }
 
@@ -150,7 +150,7 @@ bool TlsProtocol::read_and_answer(Gil gil, std::span<const std::byte> input) noe
 int TlsProtocol::may_read(Gil gil) noexcept {
   if (record_left_ || is_broken_) return 1;
   if (counts_records_) return records_ready_ > 0 ? 1 : 0;
-  const Py_ssize_t pending = pending_in(gil, incoming.get());
+  const Py_ssize_t pending = pending_in(gil, incoming);
   return pending < 0 ? -1 : pending > 0 ? 1 : 0;
 }
 
@@ -158,6 +158,7 @@ int TlsProtocol::may_read(Gil gil) noexcept {
 Py_ssize_t TlsProtocol::read_record(Gil gil, PyObject* target, Py_ssize_t room) noexcept {
   const Ref size = Ref::steal(PyLong_FromSsize_t(room));
   if (!size) return failed;
+  if (!check_there(gil, raw_sslobj)) return failed;
   const Ref socket = Ref::borrow(raw_sslobj.get());
   PyObject* const args[] = {socket.get(), size.get(), target};
   const Ref count = Ref::steal(PyObject_VectorcallMethod(state_.names.read, args, 3, nullptr));
@@ -252,7 +253,7 @@ bool TlsProtocol::read_to_bytes(Gil gil, std::span<const std::byte> input) noexc
 
 bool TlsProtocol::read_to_buffer(Gil gil, std::span<const std::byte> input) noexcept {
   PyObject* const self = self_object();
-  const Py_ssize_t pending = pending_in(gil, incoming.get());
+  const Py_ssize_t pending = pending_in(gil, incoming);
   if (pending < 0) return false;
   const Ref hint = Ref::steal(PyLong_FromSsize_t(pending + static_cast<Py_ssize_t>(input.size())));
   const Ref get_buffer = Ref::steal(PyObject_GetAttr(self, state_.names._app_protocol_get_buffer));
@@ -261,6 +262,7 @@ bool TlsProtocol::read_to_buffer(Gil gil, std::span<const std::byte> input) noex
   const Ref buffer = Ref::steal(PyObject_CallOneArg(get_buffer.get(), hint.get()));
   const Py_ssize_t size = buffer ? PyObject_Size(buffer.get()) : -1;
   if (size < 0) return false;
+  if (!is_native()) return (input.empty() || feed(gil, input)) && call_base(gil, state_.names._do_read, nullptr);
   bool at_eof = size == 0;  // asyncio takes a read of nothing for the end
   const Py_ssize_t filled = size > 0 ? decrypt(gil, &input, buffer.get(), size, &at_eof) : 0;
   if (filled == failed || (!input.empty() && !feed(gil, input))) return false;

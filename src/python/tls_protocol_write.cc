@@ -27,7 +27,8 @@ bool TlsProtocol::write_lines(Gil gil, PyObject* list_of_data) noexcept {
     if (!append_to_backlog(gil, data.get())) return false;
   }
   if (PyErr_Occurred() != nullptr) return false;
-  return empty_backlog(gil) || contain_failure(gil);
+  // The iterator may be a program's, which closes the connection or replaces its parts.
+  return !is_in(state_.imports.ssl_states.wrapped) || write_backlog(gil) || contain_failure(gil);
 }
 
 bool TlsProtocol::write_backlog(Gil gil) noexcept {
@@ -45,7 +46,8 @@ bool TlsProtocol::send_outgoing(Gil gil) noexcept {
 
 // --- encrypting -----------------------------------------------------------------------------------------------
 
-bool TlsProtocol::append_to_backlog(Gil, PyObject* data) noexcept {
+bool TlsProtocol::append_to_backlog(Gil gil, PyObject* data) noexcept {
+  if (!check_there(gil, backlog)) return false;
   if (!Ref::steal(PyObject_CallMethodOneArg(backlog.get(), state_.names.append, data))) return false;
   const Py_ssize_t size = PyObject_Size(data);
   if (size < 0) return false;
@@ -95,6 +97,7 @@ bool TlsProtocol::empty_backlog(Gil gil) noexcept {
 
 // One SSLSocket.write(). The bytes written, which are all, or again, or failed.
 Py_ssize_t TlsProtocol::encrypt_piece(Gil gil, PyObject* piece) noexcept {
+  if (!check_there(gil, raw_sslobj)) return failed;
   const Ref socket = Ref::borrow(raw_sslobj.get());
   PyObject* const args[] = {socket.get(), piece};
   const Ref count = Ref::steal(PyObject_VectorcallMethod(state_.names.write, args, 2, nullptr));
@@ -124,7 +127,8 @@ Py_ssize_t TlsProtocol::encrypt(Gil gil, PyObject* data, Ref* parts, Py_ssize_t*
 
 // --- down -----------------------------------------------------------------------------------------------------
 
-bool TlsProtocol::collect(Gil, Ref* parts) noexcept {
+bool TlsProtocol::collect(Gil gil, Ref* parts) noexcept {
+  if (!check_there(gil, outgoing)) return false;
   const Ref ciphertext = Ref::steal(PyObject_CallMethodNoArgs(outgoing.get(), state_.names.read));
   if (!ciphertext) return false;
   if (!*parts) *parts = Ref::steal(PyList_New(0));
@@ -133,6 +137,7 @@ bool TlsProtocol::collect(Gil, Ref* parts) noexcept {
 
 // Hands down `parts` and what is in the BIO, as one write.
 bool TlsProtocol::send_parts(Gil gil, Ref* parts) noexcept {
+  if (!check_there(gil, transport) || !check_there(gil, outgoing)) return false;
   const Ref below = Ref::borrow(transport.get());
   const bool is_stream = Py_TYPE(below.get()) == state_.stream_transport_type;
   Ref data;
