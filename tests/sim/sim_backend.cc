@@ -384,7 +384,7 @@ void SimBackend::complete_last(Op& op, int32_t result) noexcept {
 void SimBackend::complete_cancelled(Op& op) noexcept {
   Socket& socket = *find(op.fd);
   Result<size_t> result = Errno::canceled;
-  if (random_.chance(500)) {
+  if (op.owns_fd() && random_.chance(500)) {
     if (op.kind == OpKind::send && writable(socket)) {
       const auto& send = static_cast<io::SendOp&>(op);
       result = send_bytes(socket, std::span(send.iov.data(), send.iov_count), true);

@@ -50,8 +50,9 @@ bool ReceivedText::complete(const SentText& sent) const noexcept {
 
 StreamEnd::StreamEnd(StreamProgram& program, int fd)
     : program_(program),
-      stream_(std::make_unique<Stream>(program.backend(), fd, *this, StreamProgram::release_chunk)),
-      fd_(fd) {}
+      fd_(fd),
+      owner_fd_(fd),
+      stream_(std::make_unique<Stream>(program.backend(), fd, *this, StreamProgram::release_chunk, &owner_fd_)) {}
 
 StreamEnd::~StreamEnd() {
   if (stream_ != nullptr) static_cast<void>(stream_.release());  // A promise was broken: its ops may be anywhere.
@@ -62,7 +63,7 @@ void StreamEnd::act() noexcept {
   switch (program_.choices().below(16)) {
     case 0: case 1: case 2: return start_reading();
     case 3: return stop_reading();
-    case 4: stop_reading(); return start_reading();
+    case 4: return program_.choices().chance(20) ? lose_descriptor() : (stop_reading(), start_reading());
     case 5: case 6: case 7: case 8: return write();
     case 9: case 10: return write_with_tail();
     case 11: return stream_->flush();
@@ -90,7 +91,9 @@ void StreamEnd::stop_reading() noexcept {
 }
 
 void StreamEnd::append(size_t size) noexcept {
-  program_.check(program_.append(*stream_, sent_.append(size)), "append()");
+  // What is written after the descriptor has gone must not arrive: nobody has sent it.
+  std::vector<std::byte> bytes = owns_descriptor() ? sent_.append(size) : std::vector<std::byte>(size);
+  program_.check(program_.append(*stream_, std::move(bytes)), "append()");
 }
 
 void StreamEnd::write() noexcept {
@@ -112,7 +115,8 @@ void StreamEnd::flush_or_cork() noexcept {
 
 void StreamEnd::write_with_tail() noexcept {
   if (wants_eof_) return;
-  const std::vector<std::byte> tail = sent_.append(program_.choices().between(1, 1500));
+  const size_t size = program_.choices().between(1, 1500);
+  const std::vector<std::byte> tail = owns_descriptor() ? sent_.append(size) : std::vector<std::byte>(size);
   const size_t left = stream_->flush_with(tail);
   if (stream_ == nullptr || released_ || write_over_) {
     return program_.check(left == 0, "flush_with() after an error leaves nothing to append");
@@ -141,12 +145,17 @@ void StreamEnd::end_writing() noexcept {
 
 void StreamEnd::shutdown_when_drained() noexcept {
   if (!wants_eof_ || write_over_ || stream_->queued_bytes() > 0 || stream_->is_send_waiting()) return;
-  program_.check(stream_->shutdown_write() == Errno::ok, "shutdown_write()");
+  const Errno error = stream_->shutdown_write();
+  program_.check(error == (owns_descriptor() ? Errno::ok : Errno::bad_fd), "shutdown_write()");
   write_over_ = true;
+  write_failed_ = error != Errno::ok;
 }
 
+// Somebody else closes the descriptor, and its number may be a stranger's at once.
+void StreamEnd::lose_descriptor() noexcept { owner_fd_ = -1; }
+
 void StreamEnd::release() noexcept {
-  left_early_ = !read_over_ || !write_over_;
+  left_early_ = !read_over_ || !write_over_ || !owns_descriptor();
   released_ = true;
   if (stream_->release()) {
     program_.check(stream_->state() == Stream::State::released, "release() == true: released");
@@ -160,7 +169,7 @@ void StreamEnd::release() noexcept {
 
 void StreamEnd::wind_up() noexcept {
   if (stream_ == nullptr || released_) return;
-  if (write_failed_) return release();
+  if (write_failed_ || !owns_descriptor()) return release();
   if (!read_over_) start_reading();
   wants_eof_ = true;
   if (!std::exchange(flushed_at_last_, true)) stream_->flush();  // once: the rest has to go by itself
@@ -170,7 +179,7 @@ void StreamEnd::wind_up() noexcept {
 }
 
 // A peer that leaves resets the connection if it has not read everything.
-bool StreamEnd::may_fail() const noexcept { return !program_.gentle() || peer_->left_early_; }
+bool StreamEnd::may_fail() const noexcept { return !program_.gentle() || peer_->left_early_ || !owns_descriptor(); }
 
 void StreamEnd::check_reading(const char* promise) noexcept {
   program_.check(!released_, "no callback after release()");
@@ -202,6 +211,7 @@ std::optional<std::span<std::byte>> StreamEnd::on_read_target() noexcept {
 
 void StreamEnd::on_data(std::span<const std::byte> data) noexcept {
   check_reading("no data after stop_reading()");
+  program_.check(owns_descriptor(), "no data of the next owner of the number");
   program_.check(!read_over_, "no data after the end");
   program_.check(!data.empty(), "data is never empty");
   program_.check(received_.take(data, peer_->sent_), "the bytes received are a prefix of the bytes sent");
@@ -219,9 +229,10 @@ void StreamEnd::on_eof() noexcept {
 void StreamEnd::on_read_error(Errno error) noexcept {
   check_reading("no read error after stop_reading()");
   program_.check(may_fail(), "no read error that nobody caused");
-  program_.check(error == Errno::no_memory || error == Errno::conn_reset, "a read error tells what happened");
+  program_.check(error == Errno::no_memory || error == (owns_descriptor() ? Errno::conn_reset : Errno::bad_fd),
+                 "a read error tells what happened");
   note_reading_ended();
-  if (error == Errno::conn_reset) read_over_ = true;
+  if (error != Errno::no_memory) read_over_ = true;
   program_.disturb();
 }
 
@@ -244,8 +255,8 @@ void StreamEnd::on_sent() noexcept {
 void StreamEnd::on_write_error(Errno error) noexcept {
   program_.check(!released_, "no callback after release()");
   program_.check(may_fail(), "no write error that nobody caused");
-  program_.check(error == Errno::no_memory || error == Errno::conn_reset || error == Errno::pipe,
-                 "a write error tells what happened");
+  const bool broken = owns_descriptor() ? error == Errno::conn_reset || error == Errno::pipe : error == Errno::bad_fd;
+  program_.check(broken || error == Errno::no_memory, "a write error tells what happened");
   program_.check(stream_->queued_bytes() == 0 && !stream_->is_linked(), "a write error empties the queue");
   program_.check(!stream_->is_send_waiting(), "nothing waits after a write error");
   told_waiting_ = false;
@@ -309,8 +320,12 @@ void StreamProgram::connect() {
 }
 
 void StreamProgram::turn(Deadline deadline) noexcept {
-  check(backend_->wait(deadline) == Errno::ok, "wait()");
-  while (broken_.empty() && backend_->dispatch_one()) cork_.pull();
+  if (backend_->collected() == 0) check(backend_->wait(deadline) == Errno::ok, "wait()");
+  while (broken_.empty() && backend_->dispatch_one()) {
+    cork_.pull();
+    // A callback may leave the loop, by an exit: what else was collected is run when the loop goes on.
+    if (!winds_up_ && choices_.chance(30)) return;
+  }
 }
 
 void StreamProgram::play() {

@@ -88,16 +88,19 @@ class StreamEnd final : public StreamHandler {
   void flush_or_cork() noexcept;
   void drop() noexcept;
   void end_writing() noexcept;
+  void lose_descriptor() noexcept;
   void shutdown_when_drained() noexcept;
   void release() noexcept;
   [[nodiscard]] bool may_fail() const noexcept;
+  [[nodiscard]] bool owns_descriptor() const noexcept { return owner_fd_ == fd_; }
   void check_reading(const char* promise) noexcept;
   void note_reading_ended() noexcept;
 
   StreamProgram& program_;
   StreamEnd* peer_ = nullptr;
-  std::unique_ptr<Stream> stream_;
   const int fd_;
+  int owner_fd_;  // another number: somebody else has closed the descriptor
+  std::unique_ptr<Stream> stream_;
   SentText sent_;
   ReceivedText received_;
   std::vector<std::byte> buffer_;  // where the next bytes go, if not to the shared buffer
