@@ -78,7 +78,7 @@ def test_accept_without_descriptors_backs_off(run_script):
 
 
 FLOOD_SOURCE = """
-    import json, os, resource, socket, subprocess, sys
+    import errno, json, os, resource, socket, subprocess, sys
     from asyncio import constants
     constants.ACCEPT_RETRY_DELAY = 0.02
     CONNECTIONS = 10_000
@@ -124,6 +124,14 @@ FLOOD_SOURCE = """
         writer.close()
         await writer.wait_closed()
 
+    async def echoes_when_there_are_descriptors(address):
+        while True:
+            try:
+                return await echoes(address)
+            except OSError as error:
+                assert error.errno == errno.EMFILE
+                await asyncio.sleep(0.05)
+
     async def main():
         server = await loop.create_server(Echo, "127.0.0.1", 0, backlog=1000)
         address = server.sockets[0].getsockname()
@@ -134,10 +142,11 @@ FLOOD_SOURCE = """
         before = open_fds()
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
         client = subprocess.Popen([sys.executable, "-ISc", CLIENT, str(address[1])])
-        seen = None
-        while client.poll() is None or made > lost + len(held) or made != seen:  # some wait for the server to listen again
-            seen = made
-            await asyncio.sleep(5 * constants.ACCEPT_RETRY_DELAY)
+        while client.poll() is None:
+            await asyncio.sleep(0.01)
+        await echoes_when_there_are_descriptors(address)  # behind all that still wait to be accepted
+        while made > lost + len(held):
+            await asyncio.sleep(0.01)
         after = open_fds()
         for _ in range(20):
             await echoes(address)
