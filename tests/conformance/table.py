@@ -40,7 +40,7 @@ def tables(reports: list[Report]) -> str:
         version: [r for loop in LOOPS for r in reports if (r["python"], r["loop"]) == (version, loop)]
         for version in versions
     }
-    parts = [f"{overview(of_version)}\n"]
+    parts = [f"{overview(of_version)}\n", *expected_failures(reports)]
     parts += [f"### Python {version}\n\n{table(of_version[version])}\n" for version in versions]
     return "\n".join(parts)
 
@@ -51,6 +51,19 @@ def overview(of_version: dict[str, list[Report]]) -> str:
         totals = {report["loop"]: cell(count(report)["total"]) for report in reports}
         lines.append([version, *(totals.get(loop, "-") for loop in LOOPS)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def expected_failures(reports: list[Report]) -> list[str]:
+    """What cannot pass on cxxloop: the internal that each test replaces, and what is there instead."""
+    reasons: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
+    for report in sorted(reports, key=lambda report: minor_of(report["python"])):
+        for name, test in report["tests"].items():
+            if report["loop"] == "cxxloop" and test["verdict"] == "expected":
+                reasons[name, test["detail"]].append(".".join(report["python"].split(".")[:2]))
+    if not reasons:
+        return []
+    lines = [f"- `{name}` ({', '.join(versions)}): {reason}." for (name, reason), versions in reasons.items()]
+    return ["Expected to fail on cxxloop, and why:\n", "\n".join(lines) + "\n"]
 
 
 def minor_of(version: str) -> tuple[int, ...]:
