@@ -24,6 +24,10 @@ class Recorder(asyncio.Protocol):
         self.received = bytearray()
         self.contexts = []
         self.transport = None
+        self.lost = False
+
+    def connection_lost(self, exc):
+        self.lost = True
 
     def connection_made(self, transport):
         self.transport = transport
@@ -213,20 +217,30 @@ def test_the_write_buffer_can_be_looked_at(stream):
     assert not transport._buffer
 
 
-def test_a_tls_transport_has_asyncios_private_names(loop, run, tls_contexts):
-    async def use():
-        server = await loop.create_server(Recorder, "127.0.0.1", 0, ssl=tls_contexts[0])
-        transport, protocol = await loop.create_connection(
-            Recorder, *server.sockets[0].getsockname(), ssl=tls_contexts[1], server_hostname="localhost"
-        )
-        assert transport._ssl_protocol._sslcontext is transport._ssl_protocol._extra["sslcontext"] is tls_contexts[1]
-        assert transport._loop is loop
-        assert transport._ssl_protocol._app_protocol is protocol
-        assert transport._start_tls_compatible is True
-        assert transport._sendfile_compatible is constants._SendfileMode.FALLBACK
+@contextlib.asynccontextmanager
+async def tls_connection(loop, contexts):
+    """Transport and protocol of a client."""
+    server_side = Recorder()
+    server = await loop.create_server(lambda: server_side, "127.0.0.1", 0, ssl=contexts[0])
+    address = server.sockets[0].getsockname()
+    transport, protocol = await loop.create_connection(Recorder, *address, ssl=contexts[1], server_hostname="localhost")
+    try:
+        yield transport, protocol
+    finally:
         transport.abort()
         server.close()
-        await asyncio.sleep(0.01)
+        await until(lambda: protocol.lost and server_side.lost)
+
+
+def test_a_tls_transport_has_asyncios_private_names(loop, run, tls_contexts):
+    async def use():
+        async with tls_connection(loop, tls_contexts) as (transport, protocol):
+            assert transport._ssl_protocol._sslcontext is tls_contexts[1]
+            assert transport._ssl_protocol._extra["sslcontext"] is tls_contexts[1]
+            assert transport._loop is loop
+            assert transport._ssl_protocol._app_protocol is protocol
+            assert transport._start_tls_compatible is True
+            assert transport._sendfile_compatible is constants._SendfileMode.FALLBACK
 
     run(use())
 
@@ -234,14 +248,8 @@ def test_a_tls_transport_has_asyncios_private_names(loop, run, tls_contexts):
 @pytest.mark.cxxloop_only(reason="libraries written for older asyncio read it; uvloop has it")
 def test_a_tls_transport_knows_its_context(loop, run, tls_contexts):
     async def use():
-        server = await loop.create_server(Recorder, "127.0.0.1", 0, ssl=tls_contexts[0])
-        transport, _ = await loop.create_connection(
-            Recorder, *server.sockets[0].getsockname(), ssl=tls_contexts[1], server_hostname="localhost"
-        )
-        assert transport._sslcontext is tls_contexts[1]
-        transport.abort()
-        server.close()
-        await asyncio.sleep(0.01)
+        async with tls_connection(loop, tls_contexts) as (transport, _):
+            assert transport._sslcontext is tls_contexts[1]
 
     run(use())
 
