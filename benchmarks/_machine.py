@@ -45,7 +45,10 @@ def cpu_model() -> str:
 
 
 def gather_facts(python: str, loops: list[str]) -> Facts:
-    probe = subprocess.run([python, "-c", PROBE, *loops], capture_output=True, text=True, timeout=60)
+    # Where the loops that are put together for a comparison are.
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parent / "serve"), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": path}
+    probe = subprocess.run([python, "-c", PROBE, *loops], capture_output=True, text=True, timeout=60, env=environment)
     if probe.returncode:
         raise SystemExit(f"{python} cannot be asked about its loops:\n{probe.stderr}")
     answer = json.loads(probe.stdout.splitlines()[-1])

@@ -8,7 +8,7 @@ import select
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,9 +47,8 @@ def last_line(stderr: Any) -> str:
 
 
 @contextmanager
-def echo_server(python: str, loop: str, mode: str, size: int, cores: Cores) -> Iterator[Server]:
-    script = str(HERE / "serve" / "echo_server.py")
-    command = [python, script, "--loop", loop, "--mode", mode, "--size", str(size)]
+def announced_server(command: list[str], cores: Cores) -> Iterator[Server]:
+    """A server that prints {"port": N} and serves until its stdin closes."""
     with (
         tempfile.TemporaryFile("w+") as stderr,
         subprocess.Popen(
@@ -74,16 +73,28 @@ def echo_server(python: str, loop: str, mode: str, size: int, cores: Cores) -> I
             stop(process)
 
 
+def echo_server(python: str, loop: str, mode: str, size: int, cores: Cores) -> AbstractContextManager[Server]:
+    script = str(HERE / "serve" / "echo_server.py")
+    return announced_server([python, script, "--loop", loop, "--mode", mode, "--size", str(size)], cores)
+
+
+def tls_server(python: str, loop: str, certificate: Path, cores: Cores) -> AbstractContextManager[Server]:
+    script = str(HERE / "serve" / "tls_server.py")
+    return announced_server([python, script, "--loop", loop, "--certificate", str(certificate)], cores)
+
+
 @contextmanager
-def uvicorn_server(python: str, loop: str, cores: Cores) -> Iterator[Server]:
+def uvicorn_server(python: str, loop: str, cores: Cores, certificate: Path | None) -> Iterator[Server]:
     command = [python, "-m", "uvicorn", "--app-dir", str(HERE / "serve"), "hello_app:app", "--port", "0"]
     command += ["--loop", f"{loop}:new_event_loop", "--http", "httptools", "--no-access-log", "--no-use-colors"]
+    if certificate is not None:
+        command += ["--ssl-keyfile", str(certificate), "--ssl-certfile", str(certificate)]
     with subprocess.Popen(pinned(command, cores.server, batch=cores.shared), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
             line = "no message"
             for line in process.stderr:
-                if started := re.search(r"running on http://127\.0\.0\.1:(\d+)", line):
+                if started := re.search(r"running on https?://127\.0\.0\.1:(\d+)", line):
                     break
             else:
                 raise MeasurementFailed(f"uvicorn did not start: {line.strip()}")
@@ -115,9 +126,20 @@ def run_load_client(client: Path, server: Server, cores: Cores, arguments: dict[
     return result
 
 
-def run_wrk(server: Server, cores: Cores, connections: int, seconds: int) -> int:
+def run_tls_client(python: str, server: Server, cores: Cores, arguments: dict[str, Any]) -> dict[str, int]:
+    command = [python, str(HERE / "net" / "tls_client.py"), "--port", str(server.port), "--server-pid", str(server.pid)]
+    for name, value in arguments.items():
+        command += [f"--{name}", str(value)]
+    done = subprocess.run(pinned(command, cores.client, batch=cores.shared), capture_output=True, text=True)
+    if done.returncode:
+        raise MeasurementFailed(done.stderr.strip().splitlines()[-1])
+    result: dict[str, int] = json.loads(done.stdout)
+    return result
+
+
+def run_wrk(url: str, cores: Cores, connections: int, seconds: int) -> int:
     """Requests answered with success; anything else fails the measurement."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"http://127.0.0.1:{server.port}/"]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", url]
     done = subprocess.run(pinned(command, cores.client, batch=cores.shared), capture_output=True, text=True)
     answered = re.search(r"(\d+) requests in", done.stdout)
     if done.returncode or not answered or re.search(r"Non-2xx|Socket errors", done.stdout):

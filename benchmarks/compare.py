@@ -4,7 +4,8 @@
 compare.py echo       server CPU per message; client and server share a core
 compare.py latency    round-trip percentiles; client and server on a core each
 compare.py micro      cost of scheduling, timer lateness, threads
-compare.py http       requests per server-CPU-second of uvicorn
+compare.py http       requests per server-CPU-second of uvicorn; with --tls over https
+compare.py tls        server CPU per TLS message and per handshake; client and server share a core
 """
 
 import argparse
@@ -19,14 +20,25 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from _certificate import make_certificate, trusting_context
 from _contest import Contestant, MeasurementFailed, Table, contestants_of, turns
 from _cpu import Cores, separate_cores, shared_core, tree_cpu_ns
 from _machine import gather_facts
 from _report import print_facts, print_rows, write_record
-from _servers import SchedulingWorker, build_load_client, echo_server, run_load_client, run_wrk, uvicorn_server
+from _servers import (
+    SchedulingWorker,
+    build_load_client,
+    echo_server,
+    run_load_client,
+    run_tls_client,
+    run_wrk,
+    tls_server,
+    uvicorn_server,
+)
 from micro.scheduling import WORKLOADS
 
 LOOPS = ["cxxloop", "uvloop", "asyncio", "rloop", "rsloop", "zuvloop"]
+TLS_LOOPS = ["cxxloop", "uvloop", "aiofastnet_uvloop", "asyncio", "aiofastnet_asyncio", "rsloop", "zuvloop"]
 MICRO_ROUNDS = 5
 WRK_CONNECTIONS = 64
 
@@ -48,6 +60,14 @@ ECHO_CASES = {
     "streams-exactly-1k-100": EchoCase("streams-exactly", 1024, 100),
     "sock-1k-100": EchoCase("sock", 1024, 100),
     "reader-1k-100": EchoCase("reader", 1024, 100),
+}
+
+
+TLS_CASES = {
+    "tls-echo-1k-20": EchoCase("echo", 1024, 20),
+    "tls-echo-10k-20": EchoCase("echo", 10 * 1024, 20),
+    "tls-echo-100k-4": EchoCase("echo", 100 * 1024, 4),
+    "tls-handshake": EchoCase("handshake", 64, 1),
 }
 
 
@@ -146,27 +166,48 @@ def micro(run: Run) -> Table:
     return table
 
 
-def measure_http(run: Run, loop: str, cores: Cores) -> float:
+def measure_http(run: Run, loop: str, cores: Cores, certificate: Path | None) -> float:
     """Thousands of requests per second of server CPU."""
-    with uvicorn_server(run.arguments.python, loop, cores) as server:
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/", timeout=10) as response:
+    with uvicorn_server(run.arguments.python, loop, cores, certificate) as server:
+        url = f"{'https' if certificate else 'http'}://127.0.0.1:{server.port}/"
+        with urllib.request.urlopen(url, timeout=10, context=trusting_context() if certificate else None) as response:
             if response.read() != b"0123456789":
                 raise MeasurementFailed("the body differs")
-        run_wrk(server, cores, WRK_CONNECTIONS, 1)
+        run_wrk(url, cores, WRK_CONNECTIONS, 1)
         before_ns = tree_cpu_ns(server.pid)
-        requests = run_wrk(server, cores, WRK_CONNECTIONS, max(1, round(run.arguments.duration)))
+        requests = run_wrk(url, cores, WRK_CONNECTIONS, max(1, round(run.arguments.duration)))
         return requests / (tree_cpu_ns(server.pid) - before_ns) * 1e6
 
 
 def http(run: Run) -> Table:
     table = Table()
     cores = separate_cores()
-    for case, contestant in run.steps(["uvicorn httptools GET 10 B"]):
-        row = table.row(case, "k requests/CPU s", better="more")
-        try:
-            row.add(contestant.label, measure_http(run, contestant.loop, cores))
-        except (MeasurementFailed, OSError) as failure:
-            row.failures[contestant.label] = str(failure)
+    with tempfile.TemporaryDirectory() as folder:
+        certificate = make_certificate(Path(folder)) if run.arguments.tls else None
+        for case, contestant in run.steps([f"uvicorn httptools {'https ' if certificate else ''}GET 10 B"]):
+            row = table.row(case, "k requests/CPU s", better="more")
+            try:
+                row.add(contestant.label, measure_http(run, contestant.loop, cores, certificate))
+            except (MeasurementFailed, OSError) as failure:
+                row.failures[contestant.label] = str(failure)
+    return table
+
+
+def tls(run: Run) -> Table:
+    table = Table()
+    cores = shared_core()
+    with tempfile.TemporaryDirectory() as folder:
+        certificate = make_certificate(Path(folder))
+        for name, contestant in run.steps(run.arguments.cases):
+            case, row = TLS_CASES[name], table.row(name, "us")
+            load = {"mode": case.mode, "size": case.size, "connections": case.connections}
+            load |= {"warmup": run.arguments.warmup, "duration": run.arguments.duration}
+            try:
+                with tls_server(run.arguments.python, contestant.loop, certificate, cores) as server:
+                    result = run_tls_client(run.arguments.python, server, cores, load)
+                row.add(contestant.label, result["server_cpu_ns"] / result["operations"] / 1e3)
+            except MeasurementFailed as failure:
+                row.failures[contestant.label] = str(failure)
     return table
 
 
@@ -175,6 +216,7 @@ COMMANDS: dict[str, tuple[Callable[[Run], Table], str]] = {
     "latency": (latency, "Round trip, two cores"),
     "micro": (micro, "Scheduling"),
     "http": (http, "HTTP, server and client on a core each"),
+    "tls": (tls, "Server CPU per TLS message and handshake, one core"),
 }
 
 
@@ -184,16 +226,21 @@ def parse_arguments() -> argparse.Namespace:
     for name, (_, title) in COMMANDS.items():
         command = commands.add_parser(name, help=title, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         command.add_argument("--python", default=sys.executable, help="the interpreter that has the loops installed")
-        command.add_argument("--loops", nargs="+", default=LOOPS, help="modules; the first present one runs twice")
+        loops = TLS_LOOPS if name == "tls" else LOOPS
+        command.add_argument("--loops", nargs="+", default=loops, help="modules; the first present one runs twice")
         command.add_argument("--rounds", type=int, default=MICRO_ROUNDS if name == "micro" else 3)
         command.add_argument("--out", type=Path, help="JSON file of the results; default: a new one in results/")
         if name == "micro":
             command.add_argument("--cases", nargs="+", default=list(WORKLOADS), choices=WORKLOADS)
         else:
             command.add_argument("--duration", type=float, default=2.0 if name == "http" else 1.0, help="seconds")
-        if name in ("echo", "latency"):
-            command.add_argument("--cases", nargs="+", default=list(ECHO_CASES), choices=ECHO_CASES)
+        if name == "http":
+            command.add_argument("--tls", action="store_true", help="https")
+        if name in ("echo", "latency", "tls"):
+            cases = TLS_CASES if name == "tls" else ECHO_CASES
+            command.add_argument("--cases", nargs="+", default=list(cases), choices=cases)
             command.add_argument("--warmup", type=float, default=0.3, help="seconds before the measured window")
+        if name in ("echo", "latency"):
             command.add_argument("--depth", type=int, default=1, help="messages in flight per connection")
             command.add_argument("--client", type=Path, help="a built echo_client; default: compile it now")
     return parser.parse_args()
