@@ -52,23 +52,23 @@ Errno Datagram::submit(io::Op& op) noexcept { return op.owns_fd() ? backend_.sub
 
 // --- receiving ------------------------------------------------------------------------------------------------
 
-Errno Datagram::start_receiving() noexcept {
+Errno Datagram::start_reading() noexcept {
   CXL_ASSERT(state_ == State::open);
-  wants_receive_ = true;
+  wants_read_ = true;
   if (receive_.in_kernel()) return Errno::ok;  // still on its way out: finish_receive() submits it again
   const Errno error = submit(receive_);
-  wants_receive_ = error == Errno::ok;
+  wants_read_ = error == Errno::ok;
   return error;
 }
 
-void Datagram::stop_receiving() noexcept {
-  wants_receive_ = false;
+void Datagram::stop_reading() noexcept {
+  wants_read_ = false;
   if (receive_.state == io::OpState::armed) (void)backend_.cancel(receive_);  // false: finish_receive() will see
 }
 
 std::optional<std::span<std::byte>> Datagram::on_target(io::RecvFromOp& op) noexcept {
   Datagram& self = *static_cast<Datagram*>(op.owner);
-  if (!self.wants_receive_) return std::nullopt;
+  if (!self.wants_read_) return std::nullopt;
   if (op.received > 0 && !self.handler_.on_may_receive_more()) return std::nullopt;
   if (!self.pacing_.may_look(op.received)) return std::nullopt;
   return std::span<std::byte>();
@@ -85,12 +85,12 @@ void Datagram::finish_receive(int32_t result) noexcept {
     return handler_.on_datagram({receive_.data, static_cast<size_t>(result)}, receive_.peer);
   }
   if (result == -ECANCELED) {
-    if (!wants_receive_) return;
+    if (!wants_read_) return;
     const Errno error = submit(receive_);  // stopped and started again while the kernel had the op
     if (error == Errno::ok) return;
     result = -static_cast<int32_t>(error);
   }
-  if (!receive_.in_kernel()) wants_receive_ = false;
+  if (!receive_.in_kernel()) wants_read_ = false;
   handler_.on_receive_error(errno_of(result));
 }
 
@@ -136,7 +136,7 @@ void Datagram::pop_first() noexcept {
   release_owner_(datagram.owner);
 }
 
-void Datagram::drop_queue() noexcept {
+void Datagram::drop_writes() noexcept {
   stop_waiting();
   while (!queue_.empty()) pop_first();
 }
@@ -156,7 +156,7 @@ Errno Datagram::send_first() noexcept {
 void Datagram::flush() noexcept {
   if (!writable_.in_kernel()) {  // it was cancelled and is wanted again, or its descriptor was closed
     if (const Errno error = submit(writable_); error != Errno::ok) {
-      drop_queue();
+      drop_writes();
       return handler_.on_send_error(error);
     }
   }
@@ -178,8 +178,8 @@ void Datagram::flush() noexcept {
 bool Datagram::release() noexcept {
   CXL_ASSERT(state_ == State::open);
   state_ = State::releasing;
-  stop_receiving();
-  drop_queue();
+  stop_reading();
+  drop_writes();
   if (receive_.in_kernel() || writable_.in_kernel()) return false;
   backend_.forget(receive_.fd);
   state_ = State::released;

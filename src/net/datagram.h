@@ -17,6 +17,7 @@
 #include "base/ring_queue.h"
 #include "io/backend.h"
 #include "io/op.h"
+#include "net/channel.h"
 
 namespace cxxloop::net {
 
@@ -73,36 +74,30 @@ class BurstPacing {
   bool looking_ = false;     // True exactly when the last readiness looked for a second datagram and none came yet
 };
 
-class Datagram {
+class Datagram final : public Channel {
  public:
   using ReleaseFn = void (*)(void* owner) noexcept;
-  // open -> releasing (release(), an op is still in the kernel) -> released; open -> released.
-  enum class State : uint8_t { open, releasing, released };
-
   // `header_bytes` are added to the size of each queued datagram. `owner_fd`: as io::Op's; valid until it is released.
   Datagram(io::Backend& backend, int fd, DatagramHandler& handler, ReleaseFn release_owner, size_t header_bytes,
            const int* owner_fd = nullptr) noexcept;
   ~Datagram();
 
-  [[nodiscard]] Errno start_receiving() noexcept;
-  void stop_receiving() noexcept;
-  [[nodiscard]] bool is_receiving() const noexcept { return wants_receive_; }
+  [[nodiscard]] Errno start_reading() noexcept override;
+  void stop_reading() noexcept override;
+  [[nodiscard]] bool is_reading() const noexcept override { return wants_read_; }
 
   // Send now; `address` null: to the connected peer. again: the kernel is full, append() it.
   [[nodiscard]] Errno send(std::span<const std::byte> data, const io::Address* address) noexcept;
   // Queue a datagram behind the others until the kernel takes it; takes datagram.owner unless it fails.
   [[nodiscard]] Errno append(const QueuedDatagram& datagram) noexcept;
-  [[nodiscard]] bool is_queue_empty() const noexcept { return queue_.empty(); }
+  [[nodiscard]] bool is_drained() const noexcept override { return queue_.empty(); }
   [[nodiscard]] size_t queued_bytes() const noexcept { return queued_bytes_; }
-  [[nodiscard]] bool is_waiting() const noexcept { return wants_send_; }
-  void drop_queue() noexcept;
+  [[nodiscard]] bool is_send_waiting() const noexcept override { return wants_send_; }
+  void drop_writes() noexcept override;
   // Send what is queued as far as the kernel takes it. REQUIRES: called by on_writable().
   void flush() noexcept;
 
-  // Take every op back; no handler method but on_released() is called from now on.
-  // True: done, the fd may be closed. False: on_released() will tell.
-  [[nodiscard]] bool release() noexcept;
-  [[nodiscard]] State state() const noexcept { return state_; }
+  [[nodiscard]] bool release() noexcept override;
 
  private:
   static void on_receive_complete(io::Op& op, int32_t result) noexcept;
@@ -126,8 +121,7 @@ class Datagram {
   BurstPacing pacing_;
   size_t header_bytes_;
   size_t queued_bytes_ = 0;
-  State state_ = State::open;
-  bool wants_receive_ = false;  // True exactly when the owner wants on_datagram()
+  bool wants_read_ = false;  // True exactly when the owner wants on_datagram()
   bool wants_send_ = false;     // True exactly when flush() is to be called once the kernel has room
 };
 

@@ -15,6 +15,7 @@
 #include "base/intrusive_list.h"
 #include "io/backend.h"
 #include "io/op.h"
+#include "net/channel.h"
 #include "net/write_queue.h"
 
 namespace cxxloop::net {
@@ -37,26 +38,24 @@ class StreamHandler {
   ~StreamHandler() = default;
 };
 
-class Stream : public ListNode {
+class Stream final : public Channel, public ListNode {
  public:
-  // open -> releasing (release(), an op is still in the kernel) -> released; open -> released.
-  enum class State : uint8_t { open, releasing, released };
-
   // `owner_fd`: as io::Op's; valid until the stream is released.
   Stream(io::Backend& backend, int fd, StreamHandler& handler, WriteQueue::ReleaseFn release_chunk,
          const int* owner_fd = nullptr) noexcept;
   ~Stream();
 
-  [[nodiscard]] Errno start_reading() noexcept;
-  void stop_reading() noexcept;
-  [[nodiscard]] bool is_reading() const noexcept { return wants_read_; }
+  [[nodiscard]] Errno start_reading() noexcept override;
+  void stop_reading() noexcept override;
+  [[nodiscard]] bool is_reading() const noexcept override { return wants_read_; }
 
   // What was appended, not sent and not dropped.
   [[nodiscard]] size_t queued_bytes() const noexcept { return queue_.bytes() - dropped_bytes_; }
+  [[nodiscard]] bool is_drained() const noexcept override { return queued_bytes() == 0; }
   // All that was appended and not sent; what was dropped stands in front.
   [[nodiscard]] const WriteQueue& queue() const noexcept { return queue_; }
   // True exactly when the kernel has the oldest bytes of the queue, so that nothing waits for flush().
-  [[nodiscard]] bool is_send_waiting() const noexcept { return send_.in_kernel(); }
+  [[nodiscard]] bool is_send_waiting() const noexcept override { return send_.in_kernel(); }
   // Queue bytes; takes chunk.owner unless it returns false (no memory).
   [[nodiscard]] bool append(const WriteChunk& chunk) noexcept { return queue_.append(chunk); }
   // Send everything queued as far as the kernel takes it; the rest is sent when the fd is writable.
@@ -66,15 +65,12 @@ class Stream : public ListNode {
   // by the caller, who then calls flush() once more to have them waited for. 0 after an error: `tail` is lost too.
   [[nodiscard]] size_t flush_with(std::span<const std::byte> tail) noexcept;
   // Forget what is queued. What the kernel already has may still be sent; what is appended later is sent behind it.
-  void drop_writes() noexcept;
+  void drop_writes() noexcept override;
   [[nodiscard]] Errno shutdown_write() noexcept {
     return recv_.owns_fd() ? backend_.shutdown_write(recv_.fd) : Errno::bad_fd;
   }
 
-  // Take every op back; no handler method but on_released() is called from now on.
-  // True: done, the fd may be closed. False: on_released() will tell.
-  [[nodiscard]] bool release() noexcept;
-  [[nodiscard]] State state() const noexcept { return state_; }
+  [[nodiscard]] bool release() noexcept override;
 
  private:
   static void on_recv_complete(io::Op& op, int32_t result) noexcept;
@@ -92,7 +88,6 @@ class Stream : public ListNode {
   io::RecvOp recv_;
   io::SendOp send_;
   WriteQueue queue_;
-  State state_ = State::open;
   size_t dropped_bytes_ = 0;  // at the front of the queue: kept only because the kernel still reads them
   bool wants_read_ = false;   // True exactly when the owner wants on_data()
 };

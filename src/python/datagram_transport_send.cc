@@ -54,9 +54,9 @@ bool DatagramTransport::send_to(Gil gil, PyObject* data, PyObject* target) noexc
 #endif
   if (!check_target(gil, &target)) return false;
   const bool lost = conn_lost > 0 && target == address.get() && target != Py_None;
-  if (lost || !sock || close_when_released_) return note_lost_datagram(gil);
+  if (lost || !sock || close_when_released_) return note_lost_write(gil);
   if (!is_open()) return send_unwatched(gil, data, target);
-  if (datagram_.is_queue_empty()) {
+  if (datagram_.is_drained()) {
     const Errno error = send_now(gil, data, target);
     if (error == Errno::ok) return true;
     if (error != Errno::again) return tell_send_error(gil, error);
@@ -96,7 +96,7 @@ Errno DatagramTransport::send_now(Gil gil, PyObject* data, PyObject* target) noe
     return indicator_set;
   }
   Errno error = Errno::again;
-  if (datagram_.is_queue_empty() && is_open()) {
+  if (datagram_.is_drained() && is_open()) {
     error = send_bytes(gil, {static_cast<const std::byte*>(view.buf), static_cast<size_t>(view.len)}, data, target);
   }
   PyBuffer_Release(&view);
@@ -139,9 +139,9 @@ bool DatagramTransport::queue(Gil gil, PyObject* data, PyObject* target) noexcep
   const Target kind = resolve(gil, target, &resolved, &storage);
   Ref owner = kind == Target::foreign ? Ref::steal(PyTuple_Pack(2, bytes.get(), target)) : Ref::borrow(bytes.get());
   if (!owner) return false;
-  if (!datagram_.is_waiting()) {
-    send_context_ = Ref::steal(PyContext_CopyCurrent());
-    if (!send_context_) return false;
+  if (!datagram_.is_send_waiting()) {
+    write_context_ = Ref::steal(PyContext_CopyCurrent());
+    if (!write_context_) return false;
   }
   net::QueuedDatagram datagram{span_of(bytes.get()), owner.get(), kind, {}};
   if (resolved != nullptr) datagram.address = *resolved;
@@ -151,21 +151,6 @@ bool DatagramTransport::queue(Gil gil, PyObject* data, PyObject* target) noexcep
   }
   (void)owner.release();
   update_pin();
-  return true;
-}
-
-bool DatagramTransport::note_lost_datagram(Gil) noexcept {
-  const Ref threshold =
-      Ref::steal(PyObject_GetAttrString(state_.imports.constants_module, "LOG_THRESHOLD_FOR_CONNLOST_WRITES"));
-  if (!threshold) return false;
-  const long limit = PyLong_AsLong(threshold.get());
-  if (limit == -1 && PyErr_Occurred() != nullptr) return false;
-  if (static_cast<long>(conn_lost) >= limit) {
-    const Ref text = Ref::steal(PyUnicode_FromString("socket.send() raised exception."));
-    PyObject* const args[] = {state_.imports.logger, text.get()};
-    if (!text || !Ref::steal(PyObject_VectorcallMethod(state_.names.warning, args, 2, nullptr))) return false;
-  }
-  ++conn_lost;
   return true;
 }
 
@@ -194,11 +179,11 @@ Errno DatagramTransport::on_send_foreign(void* owner) noexcept {
 void DatagramTransport::on_send_error(Errno error) noexcept {
   const Gil gil = Gil::in_slot();
   if (conn_lost == 0) {
-    const ContextScope scope(gil, send_context_.get());
+    const ContextScope scope(gil, write_context_.get());
     const bool told = scope.entered() && tell_send_error(gil, error);
     if (!told) report(gil, send_failure);
     // Without a descriptor that could be waited for nobody comes back to end a closing transport.
-    if (!datagram_.is_waiting() && !lose_connection_if_drained(gil)) report(gil, send_failure);
+    if (!datagram_.is_send_waiting() && !lose_connection_if_drained(gil)) report(gil, send_failure);
   }
   update_pin();
 }
@@ -206,7 +191,7 @@ void DatagramTransport::on_send_error(Errno error) noexcept {
 void DatagramTransport::on_sent() noexcept {
   const Gil gil = Gil::in_slot();
   if (conn_lost == 0) {
-    const ContextScope scope(gil, send_context_.get());
+    const ContextScope scope(gil, write_context_.get());
     // Runs Python: resume_writing() may send more, close or abort.
     const bool resumed = scope.entered() && flow_.maybe_resume(gil, parties(), write_buffer_size());
     // KeyboardInterrupt, say. Nobody comes back for what a drained queue must be followed by, so that goes on.
@@ -217,13 +202,9 @@ void DatagramTransport::on_sent() noexcept {
 }
 
 bool DatagramTransport::lose_connection_if_drained(Gil gil) noexcept {
-  if (!closing_ || conn_lost > 0 || !datagram_.is_queue_empty()) return true;
+  if (!closing_ || conn_lost > 0 || !datagram_.is_drained()) return true;
   ++conn_lost;
   return call_connection_lost(gil, Py_None);
-}
-
-bool DatagramTransport::set_write_limits(Gil gil, PyObject* high, PyObject* low) noexcept {
-  return flow_.set_limits(gil, high, low) && flow_.maybe_pause(gil, parties(), write_buffer_size());
 }
 
 }  // namespace cxxloop::python

@@ -24,8 +24,7 @@ bool FlowControl::tell(Gil gil, const Parties& parties, PyObject* method, const 
   return report_to_loop(gil, state_, loop.get(), message.get(), exception.get(), fields, 2);
 }
 
-bool FlowControl::maybe_pause(Gil gil, const Parties& parties, size_t queued_bytes) noexcept {
-  if (queued_bytes <= high_water_ || paused_) return true;
+bool FlowControl::pause(Gil gil, const Parties& parties) noexcept {
   paused_ = true;
   return tell(gil, parties, state_.names.pause_writing, "protocol.pause_writing() failed");
 }

@@ -22,7 +22,9 @@ class FlowControl {
   [[nodiscard]] bool set_limits(Gil gil, PyObject* high, PyObject* low) noexcept;
   // Tell the protocol if `queued_bytes` passed a mark. False: the indicator is set, with an exit or an error of the
   // reporting. Runs Python: the protocol may write, close or abort the transport.
-  [[nodiscard]] bool maybe_pause(Gil gil, const Parties& parties, size_t queued_bytes) noexcept;
+  [[nodiscard]] bool maybe_pause(Gil gil, const Parties& parties, size_t queued_bytes) noexcept {
+    return queued_bytes <= high_water_ || paused_ || pause(gil, parties);
+  }
   [[nodiscard]] bool maybe_resume(Gil gil, const Parties& parties, size_t queued_bytes) noexcept;
 
   [[nodiscard]] size_t high_water() const noexcept { return high_water_; }
@@ -30,6 +32,7 @@ class FlowControl {
   [[nodiscard]] bool is_paused() const noexcept { return paused_; }
 
  private:
+  [[nodiscard]] bool pause(Gil gil, const Parties& parties) noexcept;
   [[nodiscard]] bool tell(Gil gil, const Parties& parties, PyObject* method, const char* failure) noexcept;
 
   const ModuleState& state_;

@@ -27,8 +27,7 @@
 
 namespace cxxloop::python {
 
-struct DatagramTransportObject;
-struct StreamTransportObject;
+struct TransportObject;
 struct ListenerObject;
 
 // When to look at the kernel although there is work: at every turn, as asyncio does, until a run of polls has found
@@ -68,8 +67,7 @@ struct LoopCore {
   TimerQueue timers;                            // nodes of owned TimerHandleObjects
   ThreadsafeInbox inbox;
   PollPacing pacing;
-  std::vector<StreamTransportObject*> transports;  // by descriptor; borrowed unless the transport is pinned
-  std::vector<DatagramTransportObject*> datagrams;  // likewise
+  std::vector<TransportObject*> transports;  // by descriptor; borrowed unless the transport is pinned
   AddressCache addresses;                          // of datagrams
   std::vector<ListenerObject*> listeners;          // owned references
   static constexpr size_t read_buffer_size = 256 * 1024;  // what asyncio reads at once
@@ -148,10 +146,10 @@ int parse_fileobj(Gil gil, PyObject* fileobj) noexcept;
 bool unwatch_fd(Gil gil, LoopCore& core, int fd, net::Direction direction) noexcept;
 void release_watches(Gil gil, LoopCore& core) noexcept;
 
-// --- transports (loop_net.cc) ---------------------------------------------------------------------------------
-void register_transport(LoopCore& core, int fd, StreamTransportObject* transport) noexcept;
-void unregister_transport(LoopCore& core, int fd, StreamTransportObject* transport) noexcept;
-StreamTransportObject* transport_of_fd(LoopCore& core, int fd) noexcept;
+// --- transports (socket_transport.cc), listeners (loop_net.cc) ------------------------------------------------
+void register_transport(LoopCore& core, int fd, TransportObject* transport) noexcept;
+void unregister_transport(LoopCore& core, int fd, TransportObject* transport) noexcept;
+TransportObject* transport_of_fd(LoopCore& core, int fd) noexcept;
 void release_net(Gil gil, LoopCore& core) noexcept;
 int visit_listener(ListenerObject* listener, visitproc visit, void* arg) noexcept;
 [[nodiscard]] bool add_listener_type(Gil gil, PyObject* module, ModuleState& state) noexcept;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// python/loop_net.cc: what a loop serves: its stream transports by descriptor, and its listening sockets.
+// python/loop_net.cc: what a loop serves: making transports, and listening sockets.
 #include <cstddef>
 
 #include "net/listener.h"
@@ -242,14 +242,14 @@ PyObject* loop_make_datagram_transport(PyObject* self, PyObject* const* args, Py
 
 // sendfile takes the descriptor away from its transport for a while.
 PyObject* loop_forget_transport(PyObject* self, PyObject* transport) {
-  StreamTransportObject* const object = reinterpret_cast<StreamTransportObject*>(transport);
-  unregister_transport(core_of(self), object->native().fd, object);
+  TransportObject* const object = reinterpret_cast<TransportObject*>(transport);
+  unregister_transport(core_of(self), object->native->fd, object);
   Py_RETURN_NONE;
 }
 
 PyObject* loop_remember_transport(PyObject* self, PyObject* transport) {
-  StreamTransportObject* const object = reinterpret_cast<StreamTransportObject*>(transport);
-  if (object->native().sock) register_transport(core_of(self), object->native().fd, object);
+  TransportObject* const object = reinterpret_cast<TransportObject*>(transport);
+  if (object->native->sock) register_transport(core_of(self), object->native->fd, object);
   Py_RETURN_NONE;
 }
 
@@ -271,28 +271,10 @@ void listener_dealloc(PyObject* self) {
 
 }  // namespace
 
-void register_transport(LoopCore& core, int fd, StreamTransportObject* transport) noexcept {
-  const size_t index = static_cast<size_t>(fd);
-  if (index >= core.transports.size()) core.transports.resize(index + 1 + index / 2);
-  core.transports[index] = transport;
-}
-
-void unregister_transport(LoopCore& core, int fd, StreamTransportObject* transport) noexcept {
-  if (transport_of_fd(core, fd) == transport) core.transports[static_cast<size_t>(fd)] = nullptr;
-}
-
-StreamTransportObject* transport_of_fd(LoopCore& core, int fd) noexcept {
-  const size_t index = static_cast<size_t>(fd);
-  return fd >= 0 && index < core.transports.size() ? core.transports[index] : nullptr;
-}
-
 void release_net(Gil gil, LoopCore& core) noexcept {
   for (size_t fd = 0; fd < core.listeners.size(); ++fd) stop_listener(core, fd);
   for (size_t fd = 0; fd < core.transports.size(); ++fd) {
-    if (StreamTransportObject* const transport = core.transports[fd]) transport->native().detach_from_loop(gil);
-  }
-  for (size_t fd = 0; fd < core.datagrams.size(); ++fd) {
-    if (DatagramTransportObject* const transport = core.datagrams[fd]) transport->native().detach_from_loop(gil);
+    if (const TransportObject* const transport = core.transports[fd]) transport->native->detach_from_loop(gil);
   }
 }
 

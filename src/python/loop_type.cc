@@ -5,10 +5,9 @@
 
 #include "base/fork_generation.h"
 #include "io/backend_factory.h"
-#include "python/datagram_transport.h"
 #include "python/error.h"
 #include "python/loop.h"
-#include "python/stream_transport.h"
+#include "python/socket_transport.h"
 
 namespace cxxloop::python {
 
@@ -208,11 +207,8 @@ int visit_owned_handle(PyObject* handle, const ModuleState& state, visitproc vis
 }
 
 int visit_served(LoopCore& core, visitproc visit, void* arg) noexcept {
-  for (StreamTransportObject* const transport : core.transports) {
-    if (transport != nullptr && transport->native().is_pinned()) Py_VISIT(reinterpret_cast<PyObject*>(transport));
-  }
-  for (DatagramTransportObject* const transport : core.datagrams) {
-    if (transport != nullptr && transport->native().is_pinned()) Py_VISIT(reinterpret_cast<PyObject*>(transport));
+  for (TransportObject* const transport : core.transports) {
+    if (transport != nullptr && transport->native->is_pinned()) Py_VISIT(reinterpret_cast<PyObject*>(transport));
   }
   for (ListenerObject* const listener : core.listeners) {
     if (const int result = listener != nullptr ? visit_listener(listener, visit, arg) : 0; result != 0) return result;

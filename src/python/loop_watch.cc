@@ -2,10 +2,9 @@
 //
 // python/loop_watch.cc: add_reader, add_writer and their removal, on watches registered with the poller.
 #include "python/call_args.h"
-#include "python/datagram_transport.h"
 #include "python/error.h"
 #include "python/loop.h"
-#include "python/stream_transport.h"
+#include "python/socket_transport.h"
 
 namespace cxxloop::python {
 namespace {
@@ -172,14 +171,8 @@ bool ensure_fd_no_transport(Gil gil, LoopCore& core, PyObject* fileobj) noexcept
     set_exception(gil, std::move(exception));
     return false;
   }
-  PyObject* transport = nullptr;
-  if (StreamTransportObject* const stream = transport_of_fd(core, fd); stream && !stream->native().is_closing()) {
-    transport = reinterpret_cast<PyObject*>(stream);
-  }
-  if (DatagramTransportObject* const datagram = datagram_of_fd(core, fd); datagram && !datagram->native().is_closing()) {
-    transport = reinterpret_cast<PyObject*>(datagram);
-  }
-  if (transport == nullptr) return true;
+  TransportObject* const transport = transport_of_fd(core, fd);
+  if (transport == nullptr || transport->native->is_closing()) return true;
   PyErr_Format(PyExc_RuntimeError, "File descriptor %R is used by transport %R", fileobj, transport);
   return false;
 }

@@ -7,6 +7,7 @@
 #include "python/loop.h"
 #include "python/module_state.h"
 #include "python/pipe_transport.h"
+#include "python/socket_transport.h"
 #include "python/stream_transport.h"
 #include "python/tls_protocol.h"
 
@@ -20,6 +21,7 @@ int module_exec(PyObject* module) {
   ModuleState& state = state_of(module);
   const bool added = init_module_state(gil, state) && add_handle_types(gil, module, state) &&
                      add_sock_op_type(gil, module, state) && add_listener_type(gil, module, state) &&
+                     add_socket_transport_type(gil, module, state) &&
                      add_stream_transport_type(gil, module, state) &&
                      add_datagram_transport_type(gil, module, state) && add_pipe_types(gil, module, state) &&
                      add_tls_types(gil, module, state) &&

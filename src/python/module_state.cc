@@ -97,6 +97,7 @@ int traverse_module_state(ModuleState& state, visitproc visit, void* arg) noexce
   Py_VISIT(state.handle_type);
   Py_VISIT(state.timer_handle_type);
   Py_VISIT(state.threadsafe_handle_type);
+  Py_VISIT(state.socket_transport_type);
   Py_VISIT(state.stream_transport_type);
   Py_VISIT(state.datagram_transport_type);
   Py_VISIT(state.sock_op_type);
@@ -118,6 +119,7 @@ void clear_module_state(ModuleState& state) noexcept {
   Py_CLEAR(state.handle_type);
   Py_CLEAR(state.timer_handle_type);
   Py_CLEAR(state.threadsafe_handle_type);
+  Py_CLEAR(state.socket_transport_type);
   Py_CLEAR(state.stream_transport_type);
   Py_CLEAR(state.datagram_transport_type);
   Py_CLEAR(state.sock_op_type);

@@ -85,6 +85,7 @@ struct ModuleState {
   PyTypeObject* handle_type;
   PyTypeObject* timer_handle_type;
   PyTypeObject* threadsafe_handle_type;  // handle_type before CPython 3.14
+  PyTypeObject* socket_transport_type;
   PyTypeObject* stream_transport_type;
   PyTypeObject* datagram_transport_type;
   PyTypeObject* sock_op_type;

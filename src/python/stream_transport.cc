@@ -46,22 +46,15 @@ void raise_not_writable(Gil, PyObject* buffer) noexcept {
 
 }  // namespace
 
-StreamTransport::StreamTransport(StreamTransportObject& self, LoopCore& core, int fd_of_sock,
-                                 const int* owner_fd) noexcept
-    : loop(Ref::borrow(as_object(core.self))),
-      fd(fd_of_sock),
-      self_(self),
-      state_(core.state),
-      core_(&core),
-      stream_(*core.backend, fd_of_sock, *this, release_chunk, owner_fd) {}
-
-PyObject* StreamTransport::self_object() const noexcept { return reinterpret_cast<PyObject*>(&self_); }
+StreamTransport::StreamTransport(TransportObject& self, LoopCore& core, int fd_of_sock, const int* owner_fd) noexcept
+    : SocketTransport(self, core, fd_of_sock), stream_(*core.backend, fd_of_sock, *this, release_chunk, owner_fd) {
+  channel_ = &stream_;
+}
 
 bool StreamTransport::open(Gil gil, const TransportArgs& args) noexcept {
   sock = Ref::borrow(args.sock);
   if (is_given(args.context)) call_context = Ref::borrow(args.context);
   if (!fill_extra(gil, args) || !set_protocol(gil, args.protocol)) return false;
-  protocol_connected = true;
   if (is_given(args.server)) {
     // Runs Python: Server._attach().
 #if PY_VERSION_HEX >= 0x030D0000
@@ -73,7 +66,7 @@ bool StreamTransport::open(Gil gil, const TransportArgs& args) noexcept {
     server = Ref::borrow(args.server);
   }
   register_transport(*core_, fd, &self_);
-  return schedule_callbacks(gil, args);
+  return schedule_start(gil, is_given(args.waiter) ? args.waiter : Py_None);
 }
 
 bool StreamTransport::fill_extra(Gil gil, const TransportArgs& args) noexcept {
@@ -99,65 +92,16 @@ bool StreamTransport::fill_extra(Gil gil, const TransportArgs& args) noexcept {
   return true;
 }
 
-// connection_made() first; reading starts only after it, the waiter wakes only after that.
-bool StreamTransport::schedule_callbacks(Gil gil, const TransportArgs& args) noexcept {
-  const Ref made = Ref::steal(PyObject_GetAttr(protocol.get(), state_.names.connection_made));
-  const Ref start = Ref::steal(PyObject_GetAttr(self_object(), state_.names._start_reading));
-  if (!made || !start) return false;
-  PyObject* const context = call_context.get();
-  PyObject* const made_args[] = {self_object()};
-  if (!schedule(gil, *core_, made.get(), made_args, 1, context)) return false;
-  if (!schedule(gil, *core_, start.get(), nullptr, 0, context)) return false;
-  if (!is_given(args.waiter)) return true;
-  PyObject* const waiter_args[] = {args.waiter, Py_None};
-  return schedule(gil, *core_, state_.imports.set_result_unless_cancelled, waiter_args, 2, context);
-}
-
 bool StreamTransport::set_protocol(Gil, PyObject* new_protocol) noexcept {
   const int buffered = PyObject_IsInstance(new_protocol, state_.imports.buffered_protocol);
   if (buffered < 0) return false;
   tls_protocol_ = tls_protocol_of(state_, new_protocol);
   buffered_protocol_ = buffered == 1 && tls_protocol_ == nullptr;
   protocol = Ref::borrow(new_protocol);
-  protocol_connected = true;
   return true;
 }
 
 // --- reading --------------------------------------------------------------------------------------------------
-
-bool StreamTransport::start_reading(Gil gil) noexcept {
-  if (!is_reading()) return true;
-  return resume_stream(gil);
-}
-
-// Each start captures the current context for the callbacks to come, as asyncio's reader handles do.
-bool StreamTransport::resume_stream(Gil gil) noexcept {
-  if (!stream_is_open()) return check_closed(gil, core_of(loop.get()));
-  read_context_ = call_context ? Ref::borrow(call_context.get()) : Ref::steal(PyContext_CopyCurrent());
-  if (!read_context_) return false;
-  expect_io(*core_);
-  const Errno error = stream_.start_reading();
-  if (error != Errno::ok) {
-    raise_errno(gil, error);
-    return false;
-  }
-  update_pin();
-  return true;
-}
-
-bool StreamTransport::pause_reading(Gil gil) noexcept {
-  if (!is_reading()) return true;
-  paused_ = true;
-  if (stream_is_open()) stream_.stop_reading();
-  update_pin();
-  return log_debug(gil, "%r pauses reading");
-}
-
-bool StreamTransport::resume_reading(Gil gil) noexcept {
-  if (closing_ || !paused_) return true;
-  paused_ = false;
-  return resume_stream(gil) && log_debug(gil, "%r resumes reading");
-}
 
 std::optional<std::span<std::byte>> StreamTransport::on_read_target() noexcept {
   if (!buffered_protocol_ && !read_buffer_) return std::span<std::byte>();
@@ -193,7 +137,7 @@ std::optional<std::span<std::byte>> StreamTransport::on_read_target() noexcept {
   PyBuffer_Release(&view);
   read_buffer_ = std::move(memory);
   // asyncio goes on with the read whatever get_buffer() did to the transport; so do we while somebody holds us.
-  if (!stream_is_open() || Py_REFCNT(self_object()) == 1) return std::nullopt;
+  if (!is_open() || Py_REFCNT(self_object()) == 1) return std::nullopt;
   return target;
 }
 
@@ -252,7 +196,7 @@ void StreamTransport::on_eof() noexcept {
   if (keep < 0) {
     fail(gil, "Fatal error: protocol.eof_received() call failed.");
     // KeyboardInterrupt has left us open: asyncio's reader would meet the end of the stream again in the next run.
-    if (is_reading() && stream_is_open()) (void)stream_.start_reading();
+    if (is_reading() && is_open()) (void)stream_.start_reading();
   } else if (keep == 0 && !close(gil)) {
     leave_run_forever(gil, *core_);
   }
@@ -272,168 +216,25 @@ void StreamTransport::on_read_error(Errno error) noexcept {
 
 // --- closing --------------------------------------------------------------------------------------------------
 
-bool StreamTransport::close(Gil gil) noexcept {
-  if (closing_) return true;
-  closing_ = true;
-  if (stream_is_open()) {
-    stream_.stop_reading();
-    flush_corked();
-  }
-  const bool drained = conn_lost == 0 && stream_.queued_bytes() == 0;
-  const bool scheduled = !drained || schedule_connection_lost(gil, Py_None);
-  update_pin();
-  return scheduled;
+// sendfile waits for the queue of a connection that is gone.
+void StreamTransport::after_connection_lost(Gil) noexcept {
+  if (!empty_waiter) return;
+  const Ref lost = Ref::steal(PyObject_CallFunction(PyExc_ConnectionError, "s", "Connection is closed by peer"));
+  const Ref set = Ref::steal(PyObject_CallMethodOneArg(empty_waiter.get(), state_.names.set_exception, lost.get()));
+  if (!set) PyErr_WriteUnraisable(self_object());
 }
 
-// asyncio has sent at once what we still hold back for the end of the callback.
-bool StreamTransport::abort(Gil gil) noexcept {
-  if (stream_is_open()) flush_corked();
-  return force_close(gil, Py_None);
-}
-
-bool StreamTransport::force_close(Gil gil, PyObject* exception) noexcept {
-  if (conn_lost > 0) return true;
-  closing_ = true;
-  if (stream_is_open()) {
-    stream_.stop_reading();
-    stream_.drop_writes();
-  }
-  const bool scheduled = schedule_connection_lost(gil, exception);
-  update_pin();
-  return scheduled;
-}
-
-bool StreamTransport::schedule_connection_lost(Gil gil, PyObject* exception) noexcept {
-  ++conn_lost;
-  LoopCore& core = core_of(loop.get());
-  if (!check_closed(gil, core)) return false;
-  const Ref callback = Ref::steal(PyObject_GetAttr(self_object(), state_.names._call_connection_lost));
-  if (!callback) return false;
-  PyObject* const args[] = {exception};
-  return schedule(gil, core, callback.get(), args, 1, call_context.get());
-}
-
-bool StreamTransport::call_connection_lost(Gil gil, PyObject* exception) noexcept {
-  if (!sock) return true;
-  const Ref pin = Ref::borrow(self_object());
-  Ref outcome = Ref::borrow(Py_None);
-  if (protocol_connected) {
-    const Ref receiver = Ref::borrow(protocol.get());
-    // Runs Python: the protocol may do anything but bring us back.
-    outcome = Ref::steal(PyObject_CallMethodOneArg(receiver.get(), state_.names.connection_lost, exception));
-  }
-  Ref error = outcome ? Ref() : take_exception(gil);
-  if (empty_waiter) {
-    const Ref lost = Ref::steal(PyObject_CallFunction(PyExc_ConnectionError, "s", "Connection is closed by peer"));
-    const Ref set = Ref::steal(PyObject_CallMethodOneArg(empty_waiter.get(), state_.names.set_exception, lost.get()));
-    if (!set) PyErr_WriteUnraisable(self_object());
-  }
-  if (!stream_is_open() || stream_.release()) {
-    close_socket(gil);
-  } else {
-    close_when_released_ = true;
-  }
-  update_pin();
-  if (!error) return true;
-  set_exception(gil, std::move(error));
-  return false;
-}
-
-void StreamTransport::on_released() noexcept {
-  const Gil gil = Gil::in_slot();
-  const Ref pin = Ref::borrow(self_object());
-  if (close_when_released_) close_socket(gil);
-  update_pin();
-}
-
-// The socket object owns the descriptor: closing through it keeps both of one mind.
-void StreamTransport::close_socket(Gil) noexcept {
-  if (core_ != nullptr) unregister_transport(*core_, fd, &self_);
-  const Ref old_sock = sock.take();
-  const Ref old_server = server.take();
-  const Ref old_protocol = protocol.take();
+void StreamTransport::after_socket_closed(Gil) noexcept {
   tls_protocol_ = nullptr;
-  // Runs Python: socket.close() and Server._detach().
-  const Ref closed = old_sock ? Ref::steal(PyObject_CallMethodNoArgs(old_sock.get(), state_.names.close)) : Ref();
-  if (!closed && PyErr_Occurred() != nullptr) PyErr_WriteUnraisable(self_object());
+  const Ref old_server = server.take();
   if (!old_server) return;
+  // Runs Python: Server._detach().
 #if PY_VERSION_HEX >= 0x030D0000
   const Ref detached = Ref::steal(PyObject_CallMethodOneArg(old_server.get(), state_.names._detach, self_object()));
 #else
   const Ref detached = Ref::steal(PyObject_CallMethodNoArgs(old_server.get(), state_.names._detach));
 #endif
   if (!detached) PyErr_WriteUnraisable(self_object());
-}
-
-bool StreamTransport::fatal_error(Gil gil, PyObject* exception, PyObject* message) noexcept {
-  if (is_exit(exception)) {
-    set_exception(gil, Ref::borrow(exception));
-    return false;
-  }
-  const bool os_error = PyErr_GivenExceptionMatches(exception, PyExc_OSError) != 0;
-  if (!os_error) {
-    const ReportField fields[] = {{state_.names.transport, self_object()}, {state_.names.protocol, protocol.get()}};
-    if (!report_to_loop(gil, state_, loop.get(), message, exception, fields, 2)) return false;
-  } else if (core_of(loop.get()).debug) {
-    const Ref format = Ref::steal(PyUnicode_FromString("%r: %s"));
-    const Ref keywords = Ref::steal(PyTuple_Pack(1, state_.names.exc_info));
-    if (!format || !keywords) return false;
-    PyObject* const args[] = {state_.imports.logger, format.get(), self_object(), message, exception};
-    if (!Ref::steal(PyObject_VectorcallMethod(state_.names.debug, args, 4, keywords.get()))) return false;
-  }
-  return force_close(gil, exception);
-}
-
-// The indicator is set: report it as asyncio does and close.
-void StreamTransport::fail(Gil gil, const char* message) noexcept {
-  LoopCore& core = core_of(loop.get());
-  Ref exception = take_exception(gil);
-  const Ref text = Ref::steal(PyUnicode_FromString(message));
-  if (!text || !fatal_error(gil, exception.get(), text.get())) leave_run_forever(gil, core);
-}
-
-bool StreamTransport::log_debug(Gil, const char* format) noexcept {
-  if (!core_of(loop.get()).debug) return true;
-  const Ref text = Ref::steal(PyUnicode_FromString(format));
-  PyObject* const args[] = {state_.imports.logger, text.get(), self_object()};
-  return text && Ref::steal(PyObject_VectorcallMethod(state_.names.debug, args, 3, nullptr));
-}
-
-void StreamTransport::finalize(Gil gil) noexcept {
-  if (!sock) return;
-  if (PyErr_ResourceWarning(self_object(), 1, "unclosed transport %R", self_object()) < 0) {
-    PyErr_WriteUnraisable(self_object());
-  }
-  if (stream_is_open()) {
-    flush_corked();
-    (void)stream_.release();
-  }
-  close_socket(gil);
-  update_pin();  // the garbage collector finalizes pinned transports too, with a loop that nobody closed
-}
-
-void StreamTransport::detach_from_loop(Gil) noexcept {
-  const Ref pin = Ref::borrow(self_object());
-  if (stream_is_open()) {
-    flush_corked();
-    queue_lost_ = stream_.queued_bytes() > 0;
-    (void)stream_.release();
-  }
-  if (core_ != nullptr) unregister_transport(*core_, fd, &self_);
-  update_pin();
-  core_ = nullptr;
-}
-
-void StreamTransport::update_pin() noexcept {
-  const bool wanted = stream_is_open() ? stream_.is_reading() || stream_.is_send_waiting()
-                                       : stream_.state() == net::Stream::State::releasing;
-  if (wanted == pinned_) return;
-  pinned_ = wanted;
-  if (wanted) {
-    Py_INCREF(self_object());
-  } else {
-    Py_DECREF(self_object());
-  }
 }
 
 }  // namespace cxxloop::python

@@ -52,7 +52,7 @@ bool StreamTransport::write(Gil gil, PyObject* data) noexcept {
   bool drop = false;
   if (!check_writable(gil, "write", &drop)) return false;
   if (drop || length == 0) return true;
-  if (!stream_is_open()) return send_unwatched(gil, data);
+  if (!is_open()) return send_unwatched(gil, data);
   return PyBytes_CheckExact(data) ? append_owned(gil, Ref::borrow(data)) && after_append(gil) : write_buffer(gil, data);
 }
 
@@ -71,21 +71,6 @@ bool StreamTransport::send_unwatched(Gil gil, PyObject* data) noexcept {
   }
   const Ref message = Ref::steal(PyUnicode_FromString(write_failure));
   return message && fatal_error(gil, exception.get(), message.get());
-}
-
-bool StreamTransport::note_lost_write(Gil) noexcept {
-  const Ref threshold =
-      Ref::steal(PyObject_GetAttrString(state_.imports.constants_module, "LOG_THRESHOLD_FOR_CONNLOST_WRITES"));
-  if (!threshold) return false;
-  const long limit = PyLong_AsLong(threshold.get());
-  if (limit == -1 && PyErr_Occurred() != nullptr) return false;
-  if (static_cast<long>(conn_lost) >= limit) {
-    const Ref text = Ref::steal(PyUnicode_FromString("socket.send() raised exception."));
-    PyObject* const args[] = {state_.imports.logger, text.get()};
-    if (!text || !Ref::steal(PyObject_VectorcallMethod(state_.names.warning, args, 2, nullptr))) return false;
-  }
-  ++conn_lost;
-  return true;
 }
 
 // Queues exact bytes by reference. Empty ones could never be sent.
@@ -144,7 +129,7 @@ bool StreamTransport::write_lines(Gil gil, PyObject* list_of_data) noexcept {
   if (count == 0) return true;
   if (!check_writable(gil, "writelines", &drop)) return false;
   if (drop) return true;
-  if (!stream_is_open()) {
+  if (!is_open()) {
     for (Py_ssize_t i = 0; i < count; ++i) {
       if (!send_unwatched(gil, PyList_GET_ITEM(lines.get(), i))) return false;
     }
@@ -167,7 +152,7 @@ bool StreamTransport::after_append(Gil gil) noexcept {
   const size_t queued = stream_.queued_bytes();
   if (queued == 0) return true;
   if (!stream_.is_send_waiting()) {
-    if (may_cork() && queued <= std::min(high_water, corked_bytes_max)) {
+    if (may_cork() && queued <= std::min(flow_.high_water(), corked_bytes_max)) {
       core_->cork.add(stream_);
       return true;
     }
@@ -176,7 +161,7 @@ bool StreamTransport::after_append(Gil gil) noexcept {
     LoopCore& core = core_of(loop.get());
     if (core.exit_exception) return true;
   }
-  return maybe_pause_protocol(gil);
+  return flow_.maybe_pause(gil, parties(), stream_.queued_bytes());
 }
 
 void StreamTransport::flush_corked() noexcept {
@@ -186,19 +171,19 @@ void StreamTransport::flush_corked() noexcept {
 }
 
 void StreamTransport::send_held_back() noexcept {
-  if (!stream_.is_linked() || !stream_is_open()) return;
+  if (!stream_.is_linked() || !is_open()) return;
   flush_corked();
   update_pin();
 }
 
-size_t StreamTransport::write_buffer_size(Gil) noexcept {
+size_t StreamTransport::write_buffer_size() noexcept {
   send_held_back();
   update_pin();
   return stream_.queued_bytes();
 }
 
-PyObject* StreamTransport::copy_write_buffer(Gil gil) noexcept {
-  const size_t queued = write_buffer_size(gil);
+PyObject* StreamTransport::copy_write_buffer(Gil) noexcept {
+  const size_t queued = write_buffer_size();
   size_t dropped = stream_.queue().bytes() - queued;
   const Ref chunks = Ref::steal(PyList_New(0));
   for (size_t i = 0; chunks && i < stream_.queue().chunks(); ++i) {
@@ -219,63 +204,6 @@ PyObject* StreamTransport::copy_write_buffer(Gil gil) noexcept {
   const Ref nothing = Ref::steal(PyByteArray_FromStringAndSize("", 0));
   return nothing ? PyObject_CallMethod(nothing.get(), "join", "O", chunks.get()) : nullptr;
 #endif
-}
-
-// --- flow control ---------------------------------------------------------------------------------------------
-
-bool StreamTransport::tell_flow(Gil gil, PyObject* method, const char* failure) noexcept {
-  const Ref receiver = Ref::borrow(protocol.get());
-  // Runs Python: the protocol may write, close or abort.
-  if (Ref::steal(PyObject_CallMethodNoArgs(receiver.get(), method))) return true;
-  Ref exception = take_exception(gil);
-  if (is_exit(exception.get())) {
-    set_exception(gil, std::move(exception));
-    return false;
-  }
-  const Ref message = Ref::steal(PyUnicode_FromString(failure));
-  if (!message) return false;
-  const ReportField fields[] = {{state_.names.transport, self_object()}, {state_.names.protocol, protocol.get()}};
-  return report_to_loop(gil, state_, loop.get(), message.get(), exception.get(), fields, 2);
-}
-
-bool StreamTransport::maybe_pause_protocol(Gil gil) noexcept {
-  if (stream_.queued_bytes() <= high_water || protocol_paused) return true;
-  protocol_paused = true;
-  return tell_flow(gil, state_.names.pause_writing, "protocol.pause_writing() failed");
-}
-
-bool StreamTransport::maybe_resume_protocol(Gil gil) noexcept {
-  if (!protocol_paused || stream_.queued_bytes() > low_water) return true;
-  protocol_paused = false;
-  return tell_flow(gil, state_.names.resume_writing, "protocol.resume_writing() failed");
-}
-
-bool StreamTransport::set_write_limits(Gil gil, PyObject* high, PyObject* low) noexcept {
-  Ref high_number = high != Py_None ? Ref::borrow(high) : Ref();
-  Ref low_number = low != Py_None ? Ref::borrow(low) : Ref();
-  if (!high_number) {
-    const Ref four = Ref::steal(PyLong_FromLong(4));
-    high_number = low_number ? Ref::steal(PyNumber_Multiply(four.get(), low_number.get()))
-                             : Ref::steal(PyLong_FromLong(64 * 1024));
-    if (!high_number) return false;
-  }
-  if (!low_number) {
-    const Ref four = Ref::steal(PyLong_FromLong(4));
-    low_number = Ref::steal(PyNumber_FloorDivide(high_number.get(), four.get()));
-    if (!low_number) return false;
-  }
-  const double high_value = PyFloat_AsDouble(high_number.get());
-  const double low_value = PyFloat_AsDouble(low_number.get());
-  if (PyErr_Occurred() != nullptr) return false;
-  if (!(high_value >= low_value && low_value >= 0)) {
-    PyErr_Format(PyExc_ValueError, "high (%R) must be >= low (%R) must be >= 0", high_number.get(), low_number.get());
-    return false;
-  }
-  constexpr double size_max = 9e18;
-  high_water = static_cast<size_t>(std::min(high_value, size_max));
-  low_water = static_cast<size_t>(std::min(low_value, size_max));
-  (void)write_buffer_size(gil);
-  return maybe_pause_protocol(gil);
 }
 
 // The context of resume_writing(), as asyncio's writer handle captures it; writes held back for the end of a callback
@@ -299,12 +227,12 @@ void StreamTransport::on_sent() noexcept {
   LoopCore& core = core_of(loop.get());
   if (conn_lost == 0) {
     const ContextScope scope(gil, write_context_.get());
-    const bool resumed = scope.entered() && maybe_resume_protocol(gil);
+    const bool resumed = scope.entered() && flow_.maybe_resume(gil, parties(), stream_.queued_bytes());
     // KeyboardInterrupt, say. Nobody comes back for what a drained queue must be followed by, so that goes on.
     if (!resumed) report_or_leave(gil, core, "Exception in callback StreamTransport.on_sent()");
     // What resume_writing() wrote: nothing else would tell a closing transport that its last byte is gone.
-    if (closing_ && stream_is_open()) flush_corked();
-    if (conn_lost == 0 && stream_is_open() && stream_.queued_bytes() == 0 && !on_drained(gil)) {
+    if (closing_ && is_open()) flush_corked();
+    if (conn_lost == 0 && is_open() && stream_.queued_bytes() == 0 && !on_drained(gil)) {
       report_or_leave(gil, core, "Exception in callback StreamTransport.on_sent()");
     }
   }
@@ -354,7 +282,7 @@ void StreamTransport::on_write_error(Errno error) noexcept {
 bool StreamTransport::write_eof(Gil gil) noexcept {
   if (closing_ || eof_written) return true;
   eof_written = true;
-  if (!stream_is_open()) return queue_lost_ || shutdown_unwatched(gil);
+  if (!is_open()) return queue_lost_ || shutdown_unwatched(gil);
   flush_corked();
   update_pin();
   if (conn_lost > 0 || stream_.queued_bytes() > 0) return true;
@@ -372,7 +300,7 @@ PyObject* StreamTransport::make_empty_waiter(Gil gil) noexcept {
     PyErr_SetString(PyExc_RuntimeError, "Empty waiter is already set");
     return nullptr;
   }
-  const size_t queued = write_buffer_size(gil);
+  const size_t queued = write_buffer_size();
   empty_waiter = create_future(gil, core_of(loop.get()));
   if (!empty_waiter) return nullptr;
   if (queued == 0) {
@@ -380,18 +308,6 @@ PyObject* StreamTransport::make_empty_waiter(Gil gil) noexcept {
     if (!set) return nullptr;
   }
   return Py_NewRef(empty_waiter.get());
-}
-
-PyObject* StreamTransport::repr(Gil gil) noexcept {
-  const char* const state = !sock ? " closed" : closing_ ? " closing" : "";
-  const char* const name = Py_TYPE(self_object())->tp_name;
-  const char* const dot = strrchr(name, '.');
-  const char* const short_name = dot != nullptr ? dot + 1 : name;
-  if (core_ == nullptr || core_->closed) return PyUnicode_FromFormat("<%s%s fd=%d>", short_name, state, fd);
-  const size_t size = write_buffer_size(gil);
-  return PyUnicode_FromFormat("<%s%s fd=%d read=%s write=<%s, bufsize=%zu>>", short_name, state, fd,
-                              stream_is_open() && stream_.is_reading() ? "polling" : "idle",
-                              stream_is_open() && stream_.is_send_waiting() ? "polling" : "idle", size);
 }
 
 }  // namespace cxxloop::python

@@ -43,7 +43,7 @@ class DatagramProbe final : public DatagramHandler {
   }
   // Sends or queues, as a transport does.
   void send(std::string_view text) {
-    if (datagram->is_queue_empty()) {
+    if (datagram->is_drained()) {
       const Errno error = datagram->send(std::as_bytes(std::span(text)), nullptr);
       if (error != Errno::again) return;
     }
@@ -114,7 +114,7 @@ class DatagramTest : public testing::Test {
   // Sends until a datagram is queued; returns how many were sent and queued.
   int fill() {
     int count = 0;
-    while (datagram().is_queue_empty()) probe.send(std::to_string(count++));
+    while (datagram().is_drained()) probe.send(std::to_string(count++));
     return count;
   }
   // What arrives at the far end, until there are `count` datagrams.
@@ -136,22 +136,22 @@ using Worlds = testing::Types<io::EvWorld, io::SimWorld, io::BenignSimWorld>;
 TYPED_TEST_SUITE(DatagramTest, Worlds);
 
 TYPED_TEST(DatagramTest, ReceivesUntilItIsStopped) {
-  ASSERT_EQ(this->datagram().start_receiving(), Errno::ok);
+  ASSERT_EQ(this->datagram().start_reading(), Errno::ok);
   for (const char* text : {"a", "", "c"}) this->world.write(this->fds.far, text);
   EXPECT_TRUE(this->world.run_until([&] { return this->probe.received.size() == 3; }));
   EXPECT_EQ(this->probe.received, (std::vector<std::string>{"a", "", "c"}));
-  this->datagram().stop_receiving();
-  EXPECT_FALSE(this->datagram().is_receiving());
+  this->datagram().stop_reading();
+  EXPECT_FALSE(this->datagram().is_reading());
   this->world.write(this->fds.far, "later");
   this->world.settle();
   EXPECT_EQ(this->probe.received.size(), 3U);
-  ASSERT_EQ(this->datagram().start_receiving(), Errno::ok);
+  ASSERT_EQ(this->datagram().start_reading(), Errno::ok);
   EXPECT_TRUE(this->world.run_until([&] { return this->probe.received.size() == 4; }));
 }
 
 TYPED_TEST(DatagramTest, OneDatagramAReadinessIfTheOwnerHasOtherWork) {
   this->probe.may_receive_more = false;
-  ASSERT_EQ(this->datagram().start_receiving(), Errno::ok);
+  ASSERT_EQ(this->datagram().start_reading(), Errno::ok);
   for (int i = 0; i < 5; ++i) this->world.write(this->fds.far, "x");
   size_t most_in_a_turn = 0;
   EXPECT_TRUE(this->world.run_until([&, before = size_t{0}]() mutable {
@@ -163,7 +163,7 @@ TYPED_TEST(DatagramTest, OneDatagramAReadinessIfTheOwnerHasOtherWork) {
 }
 
 TYPED_TEST(DatagramTest, ABurstEnds) {
-  ASSERT_EQ(this->datagram().start_receiving(), Errno::ok);
+  ASSERT_EQ(this->datagram().start_reading(), Errno::ok);
   // Each datagram is followed by another one, for ever.
   this->probe.then = [&](std::string_view) { this->world.write(this->fds.far, "x"); };
   this->world.write(this->fds.far, "x");
@@ -174,8 +174,8 @@ TYPED_TEST(DatagramTest, ABurstEnds) {
 }
 
 TYPED_TEST(DatagramTest, ACallbackMayStopReceiving) {
-  ASSERT_EQ(this->datagram().start_receiving(), Errno::ok);
-  this->probe.then = [&](std::string_view) { this->datagram().stop_receiving(); };
+  ASSERT_EQ(this->datagram().start_reading(), Errno::ok);
+  this->probe.then = [&](std::string_view) { this->datagram().stop_reading(); };
   for (int i = 0; i < 3; ++i) this->world.write(this->fds.far, "x");
   EXPECT_TRUE(this->world.run_until([&] { return !this->probe.received.empty(); }));
   this->world.settle();
@@ -184,13 +184,13 @@ TYPED_TEST(DatagramTest, ACallbackMayStopReceiving) {
 
 TYPED_TEST(DatagramTest, QueuesWhatTheKernelDoesNotTakeAndKeepsTheOrder) {
   int count = this->fill();
-  EXPECT_TRUE(this->datagram().is_waiting());
+  EXPECT_TRUE(this->datagram().is_send_waiting());
   EXPECT_EQ(this->datagram().queued_bytes(), std::to_string(count - 1).size() + header_bytes);
   for (int i = 0; i < 10; ++i) this->probe.send(std::to_string(count++));
   const std::vector<std::string> arrived = this->read_far(static_cast<size_t>(count));
   ASSERT_EQ(arrived.size(), static_cast<size_t>(count));
   for (int i = 0; i < count; ++i) EXPECT_EQ(arrived[static_cast<size_t>(i)], std::to_string(i));
-  EXPECT_TRUE(this->world.run_until([&] { return !this->datagram().is_waiting(); }));
+  EXPECT_TRUE(this->world.run_until([&] { return !this->datagram().is_send_waiting(); }));
   EXPECT_EQ(this->datagram().queued_bytes(), 0U);
   EXPECT_GE(this->probe.count("sent"), 1);
   EXPECT_TRUE(this->probe.errors.empty());
@@ -218,7 +218,7 @@ TYPED_TEST(DatagramTest, AForeignDatagramIsTriedAgain) {
   this->probe.append("its own way", QueuedDatagram::Target::foreign);
   EXPECT_TRUE(this->world.run_until([&] { return this->probe.foreign.size() > 1; }));
   this->probe.foreign_outcome = Errno::ok;
-  EXPECT_TRUE(this->world.run_until([&] { return this->datagram().is_queue_empty(); }));
+  EXPECT_TRUE(this->world.run_until([&] { return this->datagram().is_drained(); }));
 }
 
 TYPED_TEST(DatagramTest, APeerThatIsGoneCostsEachQueuedDatagramAnError) {
@@ -231,15 +231,15 @@ TYPED_TEST(DatagramTest, APeerThatIsGoneCostsEachQueuedDatagramAnError) {
   };
   this->world.forget_and_close(this->fds.far);
   EXPECT_TRUE(this->world.run_until([&] { return this->probe.count("send_error") == 2; }));
-  EXPECT_TRUE(this->datagram().is_queue_empty());
+  EXPECT_TRUE(this->datagram().is_drained());
   EXPECT_EQ(this->probe.errors[0], static_cast<Errno>(ECONNREFUSED));
-  EXPECT_TRUE(this->world.run_until([&] { return !this->datagram().is_waiting(); }));
+  EXPECT_TRUE(this->world.run_until([&] { return !this->datagram().is_send_waiting(); }));
 }
 
 TYPED_TEST(DatagramTest, DroppingTheQueueGivesEverythingBack) {
   this->fill();
   this->probe.append("more");
-  this->datagram().drop_queue();
+  this->datagram().drop_writes();
   EXPECT_EQ(this->datagram().queued_bytes(), 0U);
   EXPECT_EQ(this->probe.owners_released, this->probe.owners_queued);
   this->world.settle();
@@ -247,7 +247,7 @@ TYPED_TEST(DatagramTest, DroppingTheQueueGivesEverythingBack) {
 }
 
 TYPED_TEST(DatagramTest, ReleasedSocketsSayNothing) {
-  ASSERT_EQ(this->datagram().start_receiving(), Errno::ok);
+  ASSERT_EQ(this->datagram().start_reading(), Errno::ok);
   this->fill();
   this->world.write(this->fds.far, "x");
   EXPECT_TRUE(this->datagram().release());
@@ -266,8 +266,8 @@ TYPED_TEST(DatagramTest, SendsNothingThroughAForeignDescriptor) {
 TYPED_TEST(DatagramTest, QueuesNothingForAForeignDescriptor) {
   this->probe.owned_fd = -1;
   EXPECT_EQ(this->datagram().append({{}, nullptr, QueuedDatagram::Target::peer, {}}), Errno::bad_fd);
-  EXPECT_TRUE(this->datagram().is_queue_empty());
-  EXPECT_FALSE(this->datagram().is_waiting());
+  EXPECT_TRUE(this->datagram().is_drained());
+  EXPECT_FALSE(this->datagram().is_send_waiting());
 }
 
 TYPED_TEST(DatagramTest, WhatIsQueuedDoesNotGoThroughAForeignDescriptor) {
@@ -281,14 +281,14 @@ TYPED_TEST(DatagramTest, WhatIsQueuedDoesNotGoThroughAForeignDescriptor) {
 }
 
 TYPED_TEST(DatagramTest, ReadsNothingFromAForeignDescriptor) {
-  ASSERT_EQ(this->datagram().start_receiving(), Errno::ok);
+  ASSERT_EQ(this->datagram().start_reading(), Errno::ok);
   this->probe.owned_fd = -1;
   this->world.write(this->fds.far, "x");
   EXPECT_TRUE(this->world.run_until([&] { return !this->probe.errors.empty(); }));
   this->world.settle();
   EXPECT_EQ(this->probe.errors, (std::vector<Errno>{Errno::bad_fd}));
   EXPECT_TRUE(this->probe.received.empty());
-  EXPECT_EQ(this->datagram().start_receiving(), Errno::bad_fd);
+  EXPECT_EQ(this->datagram().start_reading(), Errno::bad_fd);
 }
 
 // Looking for a second datagram where there is never one becomes rare; where there are some it is always worth it.
@@ -322,18 +322,18 @@ TEST(DatagramSimTest, KeepsItsPromisesUnderEveryFault) {
       DatagramProbe probe(world, fds.near);
       for (int step = 0; step < 100; ++step) {
         switch (random.below(6)) {
-          case 0: (void)probe.datagram->start_receiving(); break;
-          case 1: probe.datagram->stop_receiving(); break;
+          case 0: (void)probe.datagram->start_reading(); break;
+          case 1: probe.datagram->stop_reading(); break;
           case 2: world.write(fds.far, "x"); break;
           case 3: world.turn(Deadline::immediate()); break;
           case 4:
             for (const std::string& text : world.read_datagrams(fds.far)) arrived.push_back(std::stoi(text));
             break;
           default:
-            if (probe.datagram->is_queue_empty() || probe.datagram->is_waiting()) {
+            if (probe.datagram->is_drained() || probe.datagram->is_send_waiting()) {
               const std::string text = std::to_string(sent++);
               const auto bytes = std::as_bytes(std::span(text));
-              if (probe.datagram->is_queue_empty() && probe.datagram->send(bytes, nullptr) != Errno::again) break;
+              if (probe.datagram->is_drained() && probe.datagram->send(bytes, nullptr) != Errno::again) break;
               if (random.chance(900)) probe.append(text);
             }
         }
