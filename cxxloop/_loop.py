@@ -31,6 +31,11 @@ _KNOWN_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
+def _is_plain_socket(sock: Any) -> bool:
+    # A subclass may have replaced recv(), send() or accept(): asyncio's own code calls those.
+    return type(sock) is socket.socket
+
+
 def _name_of(getter: Callable[[], Any]) -> Any:
     """What getsockname() or getpeername() say; None if the kernel has no answer."""
     try:
@@ -159,8 +164,7 @@ class Loop(_core.Loop, _SelectorEventLoop):
     # --- sockets ----------------------------------------------------------------------------------------------
 
     def _native_socket(self, sock: Any) -> bool:
-        # A subclass may have replaced recv() or send(): asyncio's coroutine calls those.
-        if type(sock) is not socket.socket:
+        if not _is_plain_socket(sock):
             return False
         if self.get_debug() and sock.gettimeout() != 0:
             raise ValueError("the socket must be non-blocking")
@@ -214,6 +218,11 @@ class Loop(_core.Loop, _SelectorEventLoop):
         server: Any = None,
         context: contextvars.Context | None = None,
     ) -> asyncio.Transport:
+        if not _is_plain_socket(sock):
+            asyncio_loop: Any = super()
+            given = {} if context is None else {"context": context}  # a parameter of newer versions
+            transport = asyncio_loop._make_socket_transport(sock, protocol, waiter, extra=extra, server=server, **given)
+            return cast(asyncio.Transport, transport)
         return self._make_stream_transport(sock, protocol, waiter, extra, server, context)
 
     def _make_ssl_transport(
@@ -231,13 +240,13 @@ class Loop(_core.Loop, _SelectorEventLoop):
         **timeouts: Any,
     ) -> asyncio.Transport:
         ssl_protocol = SSLProtocol(self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
-        self._make_stream_transport(rawsock, ssl_protocol, None, extra, server, context)
+        self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server, context=context)
         return cast(asyncio.Transport, ssl_protocol._app_transport)
 
     def _make_datagram_transport(
         self, sock: socket.socket, protocol: Any, address: Any = None, waiter: Any = None, extra: Any = None
     ) -> asyncio.DatagramTransport:
-        if type(sock) is not socket.socket or sock.family not in _KNOWN_FAMILIES:
+        if not _is_plain_socket(sock) or sock.family not in _KNOWN_FAMILIES:
             asyncio_loop: Any = super()  # typeshed does not know the method
             transport = asyncio_loop._make_datagram_transport(sock, protocol, address, waiter, extra)
             return cast(asyncio.DatagramTransport, transport)
@@ -300,6 +309,12 @@ class Loop(_core.Loop, _SelectorEventLoop):
         *timeouts_and_context: Any,
         **keywords: Any,
     ) -> None:
+        if not _is_plain_socket(sock):
+            asyncio_loop: Any = super()
+            asyncio_loop._start_serving(
+                protocol_factory, sock, sslcontext, server, backlog, *timeouts_and_context, **keywords
+            )
+            return
         timeouts = timeouts_and_context[:2]
         context = keywords.pop("context", timeouts_and_context[2] if len(timeouts_and_context) > 2 else None)
         on_accepted = None
