@@ -60,6 +60,8 @@ class Stranger:
             time.sleep(0.02)
             self.take_number_of(sock, keep_events=keep_events)
 
+        # Until the next poll the kernel does not know of a new watch, and would take the stranger for what is watched.
+        await asyncio.sleep(0.001)
         await asyncio.get_running_loop().run_in_executor(None, take)
 
     def assert_untouched(self):
