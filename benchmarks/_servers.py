@@ -113,8 +113,10 @@ def build_load_client(folder: Path) -> Path:
     return client
 
 
-def run_load_client(client: Path, server: Server, cores: Cores, arguments: dict[str, float]) -> dict[str, Any]:
-    command = [str(client), "--port", str(server.port), "--server-pid", str(server.pid)]
+def run_load_client(
+    client: Path, server: Server, cores: Cores, arguments: dict[str, float], datagrams: bool = False
+) -> dict[str, Any]:
+    command = [str(client), "--port", str(server.port), "--server-pid", str(server.pid), *(["--udp"] * datagrams)]
     for name, value in arguments.items():
         command += [f"--{name}", str(value)]
     done = subprocess.run(pinned(command, cores.client, batch=cores.shared), capture_output=True, text=True)

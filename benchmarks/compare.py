@@ -60,7 +60,12 @@ ECHO_CASES = {
     "streams-exactly-1k-100": EchoCase("streams-exactly", 1024, 100),
     "sock-1k-100": EchoCase("sock", 1024, 100),
     "reader-1k-100": EchoCase("reader", 1024, 100),
+    "udp-1k-100": EchoCase("udp", 1024, 100),
+    "udp-1k-1": EchoCase("udp", 1024, 1),
+    "sock-udp-1k-100": EchoCase("sock-udp", 1024, 100),
 }
+# More than so many datagrams lost of each that came back: the loops no longer did the same work.
+LOST_SHARE_MAX = 0.01
 
 
 TLS_CASES = {
@@ -117,7 +122,9 @@ def measure_echo(run: Run, client: Path, name: str, loop: str, cores: Cores) -> 
         "duration": run.arguments.duration,
     }
     with echo_server(run.arguments.python, loop, case.mode, case.size, cores) as server:
-        result = run_load_client(client, server, cores, load)
+        result = run_load_client(client, server, cores, load, datagrams=case.mode.endswith("udp"))
+    if result["lost"] > LOST_SHARE_MAX * result["messages"]:
+        raise MeasurementFailed(f"{result['lost']} of {result['messages']} datagrams were lost")
     return {"cpu": result["server_cpu_ns"] / result["messages"] / 1e3, **result["latency_us"]}
 
 

@@ -69,13 +69,13 @@ std::optional<SocketAddress> loopback_address(const LoadOptions& options) {
 }
 
 // A connected non-blocking socket, or -1.
-int open_connection(const SocketAddress& address) {
-  const int fd = socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+int open_connection(const SocketAddress& address, bool datagrams) {
+  const int fd = socket(address.storage.ss_family, (datagrams ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
   if (fd < 0) return -1;
   const timeval patience{.tv_sec = 10, .tv_usec = 0};
   const int on = 1;
   setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-  if (address.storage.ss_family != AF_UNIX) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  if (address.storage.ss_family != AF_UNIX && !datagrams) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   if (connect(fd, reinterpret_cast<const sockaddr*>(&address.storage), address.size) != 0 ||
       fcntl(fd, F_SETFL, O_NONBLOCK) != 0) {
     close(fd);
@@ -104,6 +104,8 @@ class EchoLoad {
   void close_window(int64_t now_ns);
   [[nodiscard]] bool finished() const;
   void serve(const epoll_event& event);
+  void serve_writable(const LoadConnection& connection);
+  void replace_lost(int64_t now_ns);
   void on_message(LoadConnection& connection, int64_t latency_ns);
   void watch(const LoadConnection& connection, bool for_writing, int operation) const;
   void fail(const LoadConnection& connection, const char* what);
@@ -117,6 +119,7 @@ class EchoLoad {
   Phase phase_ = Phase::warmup;
   int64_t phase_end_ns_ = 0;
   int64_t last_message_ns_ = 0;
+  int64_t next_loss_check_ns_ = 0;
   int64_t window_start_ns_ = 0;
   int64_t window_ns_ = 0;
   std::optional<uint64_t> cpu_at_start_ns_;
@@ -136,7 +139,7 @@ bool EchoLoad::connect_all(const SocketAddress& address) {
   connections_.reserve(options_.connections);
   watched_for_writing_.resize(options_.connections);
   for (size_t number = 0; number < options_.connections; ++number) {
-    const int fd = open_connection(address);
+    const int fd = open_connection(address, options_.datagrams);
     if (fd < 0) {
       std::perror("echo_client: cannot connect");
       return false;
@@ -173,6 +176,23 @@ void EchoLoad::serve(const epoll_event& event) {
   if (connection.wants_write() != watched_for_writing_[event.data.u64]) {
     watched_for_writing_[event.data.u64] = connection.wants_write();
     watch(connection, connection.wants_write(), EPOLL_CTL_MOD);
+  }
+}
+
+void EchoLoad::serve_writable(const LoadConnection& connection) {
+  epoll_event writable{};
+  writable.events = EPOLLOUT;
+  writable.data.u64 = static_cast<uint64_t>(&connection - connections_.data());
+  serve(writable);
+}
+
+// Nothing comes back that would start the next message.
+void EchoLoad::replace_lost(int64_t now_ns) {
+  next_loss_check_ns_ = now_ns + ns_per_second / 10;
+  for (LoadConnection& connection : connections_) {
+    if (!connection.give_up(now_ns) || phase_ == Phase::drain) continue;
+    for (size_t i = 0; i < options_.depth; ++i) connection.start_message();
+    serve_writable(connection);
   }
 }
 
@@ -213,10 +233,7 @@ bool EchoLoad::run() {
   phase_end_ns_ = monotonic_ns() + options_.warmup_ns;
   for (LoadConnection& connection : connections_) {
     for (size_t i = 0; i < options_.depth; ++i) connection.start_message();
-    epoll_event writable{};
-    writable.events = EPOLLOUT;
-    writable.data.u64 = static_cast<uint64_t>(&connection - connections_.data());
-    serve(writable);
+    serve_writable(connection);
   }
   last_message_ns_ = monotonic_ns();
   std::array<epoll_event, 1024> events;
@@ -226,6 +243,7 @@ bool EchoLoad::run() {
     advance_phase(now_ns);
     for (int i = 0; i < count && errors_ == 0; ++i) serve(events[static_cast<size_t>(i)]);
     if (count > 0) last_message_ns_ = now_ns;
+    if (options_.datagrams && now_ns >= next_loss_check_ns_) replace_lost(now_ns);
     if (now_ns - last_message_ns_ > stall_ns) {
       std::fputs("echo_client: the server has stalled\n", stderr);
       ++errors_;
@@ -249,7 +267,9 @@ void EchoLoad::print_result() const {
   if (!options_.server_pids.empty() && cpu_at_start_ns_ && cpu_at_end_ns_) {
     std::printf("\"server_cpu_ns\": %llu, ", as_ull(*cpu_at_end_ns_ - *cpu_at_start_ns_));
   }
-  std::printf("\"errors\": %llu}\n", as_ull(errors_));
+  uint64_t lost = 0;
+  for (const LoadConnection& connection : connections_) lost += connection.lost();
+  std::printf("\"lost\": %llu, \"errors\": %llu}\n", as_ull(lost), as_ull(errors_));
 }
 
 }  // namespace

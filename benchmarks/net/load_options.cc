@@ -14,15 +14,16 @@ namespace cxxloop::benchmarks {
 namespace {
 
 constexpr const char* usage =
-    "usage: echo_client (--port N [--host ADDRESS] | --unix PATH) [--size BYTES] [--connections N] [--depth N]\n"
+    "usage: echo_client (--port N [--host ADDRESS] | --unix PATH) [--udp] [--size BYTES] [--connections N] [--depth N]\n"
     "                   [--warmup SECONDS] [--duration SECONDS] [--server-pid PID]...\n";
 
-enum class Flag { host, port, unix_path, size, connections, depth, warmup, duration, server_pid };
+enum class Flag { host, port, unix_path, udp, size, connections, depth, warmup, duration, server_pid };
 
 constexpr option long_options[] = {
     {"host", required_argument, nullptr, static_cast<int>(Flag::host)},
     {"port", required_argument, nullptr, static_cast<int>(Flag::port)},
     {"unix", required_argument, nullptr, static_cast<int>(Flag::unix_path)},
+    {"udp", no_argument, nullptr, static_cast<int>(Flag::udp)},
     {"size", required_argument, nullptr, static_cast<int>(Flag::size)},
     {"connections", required_argument, nullptr, static_cast<int>(Flag::connections)},
     {"depth", required_argument, nullptr, static_cast<int>(Flag::depth)},
@@ -51,6 +52,7 @@ bool apply(Flag flag, const char* text, LoadOptions& options) {
     case Flag::host: options.host = text; return true;
     case Flag::port: return read_number<uint16_t>(text, 1, 65535, options.port);
     case Flag::unix_path: options.unix_path = text; return true;
+    case Flag::udp: options.datagrams = true; return true;
     case Flag::size: return read_number<size_t>(text, 1, size_t{1} << 30, options.message_bytes);
     case Flag::connections: return read_number<size_t>(text, 1, BytePattern::period - 1, options.connections);
     case Flag::depth: return read_number<size_t>(text, 1, 4096, options.depth);
@@ -78,6 +80,11 @@ std::optional<LoadOptions> parse_load_options(int argc, char** argv) {
   }
   if (optind != argc || (options.port == 0) == options.unix_path.empty()) {
     std::fputs(usage, stderr);
+    return std::nullopt;
+  }
+  constexpr size_t datagram_bytes_max = 65507;
+  if (options.datagrams && (!options.unix_path.empty() || options.message_bytes > datagram_bytes_max)) {
+    std::fprintf(stderr, "echo_client: --udp goes with --port and at most %zu bytes\n", datagram_bytes_max);
     return std::nullopt;
   }
   // Otherwise a lost message would not shift the pattern, and the check would be blind to it.

@@ -16,6 +16,7 @@ struct LoadOptions {
   uint16_t port = 0;
   std::string unix_path;         // Used instead of host and port when not empty.
   size_t message_bytes = 1024;
+  bool datagrams = false;        // A message is a UDP datagram instead of a part of a TCP stream.
   size_t connections = 1;
   size_t depth = 1;              // Messages in flight per connection.
   int64_t warmup_ns = 300'000'000;

@@ -47,6 +47,16 @@ class BufferedEchoProtocol(asyncio.BufferedProtocol):
         self.transport.write(bytes(self.buffer[:nbytes]))
 
 
+class DatagramEcho(asyncio.DatagramProtocol):
+    transport: asyncio.DatagramTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        self.transport.sendto(data, addr)
+
+
 class ReadinessEcho:
     """One connection served by add_reader, and by add_writer while the peer does not take its echo."""
 
@@ -161,6 +171,32 @@ async def serve_reader(size: int) -> None:
     await accept_forever(start)
 
 
+def bound_udp_socket() -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setblocking(False)
+    # Room for a message of every client: what the kernel drops is not the loop's fault, but distorts the comparison.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+    sock.bind((HOST, 0))
+    return sock
+
+
+async def serve_udp(size: int) -> None:
+    loop = asyncio.get_running_loop()
+    sock = bound_udp_socket()
+    await loop.create_datagram_endpoint(DatagramEcho, sock=sock)
+    announce(sock.getsockname()[1])
+    await loop.create_future()
+
+
+async def serve_sock_udp(size: int) -> None:
+    loop = asyncio.get_running_loop()
+    with bound_udp_socket() as sock:
+        announce(sock.getsockname()[1])
+        while True:
+            data, address = await loop.sock_recvfrom(sock, READ_BYTES)
+            await loop.sock_sendto(sock, data, address)
+
+
 MODES: dict[str, Callable[[int], Awaitable[None]]] = {
     "protocol": serve_protocol,
     "buffered": serve_buffered,
@@ -168,6 +204,8 @@ MODES: dict[str, Callable[[int], Awaitable[None]]] = {
     "streams-exactly": serve_streams_exactly,
     "sock": serve_sock,
     "reader": serve_reader,
+    "udp": serve_udp,
+    "sock-udp": serve_sock_udp,
 }
 
 

@@ -149,3 +149,75 @@ def test_unix_sockets_are_served(client: Path, tmp_path: Path) -> None:
         done = run_client(client, "--unix", path)
         thread.join(10)
     assert done.returncode == 0, done.stderr
+
+
+@contextmanager
+def datagram_server(tamper: Callable[[int, bytes], list[bytes]]) -> Iterator[int]:
+    """A UDP server that sends what `tamper` makes of each datagram and its number."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+
+        def answer_forever() -> None:
+            number = 0
+            while True:
+                message, address = sock.recvfrom(1 << 16)
+                if message == b"stop":
+                    return
+                number += 1
+                for answer in tamper(number, message):
+                    sock.sendto(answer, address)
+
+        thread = threading.Thread(target=answer_forever, daemon=True)
+        thread.start()
+        yield sock.getsockname()[1]
+        sock.sendto(b"stop", sock.getsockname())
+        thread.join()
+
+
+def test_true_echo_of_datagrams_is_measured(client: Path) -> None:
+    with datagram_server(lambda number, message: [message]) as port:
+        done = run_client(client, "--udp", "--port", port, "--connections", 5, "--depth", 3, "--server-pid", os.getpid())
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["messages"] > 0
+    assert result["errors"] == result["lost"] == 0
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        pytest.param(lambda message: [message[:-1] + bytes([message[-1] ^ 1])], id="one bit of the last byte"),
+        pytest.param(lambda message: [message[:-1]], id="cut off"),
+        pytest.param(lambda message: [message + b"x"], id="one byte more"),
+        pytest.param(lambda message: [message, message], id="doubled"),
+        pytest.param(lambda message: [b""], id="empty"),
+    ],
+)
+def test_wrong_echo_of_datagrams_is_an_error(client: Path, tamper: Callable[[bytes], list[bytes]]) -> None:
+    with datagram_server(lambda number, message: tamper(message) if number == 3 else [message]) as port:
+        done = run_client(client, "--udp", "--port", port)
+    assert done.returncode == 1
+    assert "wrong byte" in done.stderr
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_lost_datagrams_are_counted(client: Path, depth: int) -> None:
+    with datagram_server(lambda number, message: [] if number == 3 else [message]) as port:
+        done = run_client(client, "--udp", "--port", port, "--depth", depth)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["lost"] == 1
+
+
+def test_a_datagram_that_comes_late_is_not_an_error(client: Path) -> None:
+    held: list[bytes] = []
+
+    def answer(number: int, message: bytes) -> list[bytes]:
+        if number == 3:
+            held.append(message)
+            return []
+        return [held.pop(), message] if held else [message]
+
+    with datagram_server(answer) as port:
+        done = run_client(client, "--udp", "--port", port, duration=1.5)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["lost"] == 1
