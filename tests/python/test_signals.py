@@ -120,7 +120,10 @@ def test_a_storm_of_signals_harms_nothing(loop):
     def storm():
         for _ in range(500):
             kill_me()
-        loop.call_later(0.01, loop.stop)
+        loop.call_later(0.01, settle)
+
+    def settle():
+        loop.stop() if seen else loop.call_later(0.01, settle)
 
     loop.call_soon(storm)
     loop.run_forever()
