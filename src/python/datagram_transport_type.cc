@@ -54,7 +54,7 @@ PyMethodDef transport_methods[] = {
 }  // namespace
 
 PyObject* make_datagram_transport(Gil gil, LoopCore& core, const DatagramArgs& args) noexcept {
-  const int fd = parse_fileobj(gil, args.sock);
+  const int fd = parse_fileobj(gil, core, args.sock);
   if (fd < 0) return nullptr;
   const int* const owner_fd = number_field_of(core.state, args.sock, fd);
   Ref transport = make_transport_object<DatagramTransportObject, DatagramTransport>(core.state.datagram_transport_type,

@@ -137,7 +137,7 @@ void report_or_leave(Gil gil, LoopCore& core, const char* message) noexcept;
 // --- readiness (loop_watch.cc) --------------------------------------------------------------------------------
 void on_watch_ready(void* core, void* token, int fd, net::Direction direction) noexcept;
 // The descriptor of a socket, a file or an int, as selectors takes it; -1 with the indicator set.
-int parse_fileobj(Gil gil, PyObject* fileobj) noexcept;
+int parse_fileobj(Gil gil, LoopCore& core, PyObject* fileobj) noexcept;
 // RuntimeError if an open transport serves the descriptor.
 [[nodiscard]] bool ensure_fd_no_transport(Gil gil, LoopCore& core, PyObject* fileobj) noexcept;
 // Hand the watch to `token` (a handle or a sock op; takes a reference) and cancel the former one.

@@ -67,14 +67,12 @@ Ref ListenerObject::Native::make_socket(Gil, UniqueFd accepted) noexcept {
 #else
   const int flags = 0;
 #endif
-  const Ref keywords = Ref::steal(Py_BuildValue("{sisisisi}", "family", family, "type", type | flags, "proto", proto,
-                                                "fileno", accepted.get()));
-  const Ref none = Ref::steal(PyTuple_New(0));
-  if (!keywords || !none) return {};
+  const Ref arguments = Ref::steal(Py_BuildValue("iiii", family, type | flags, proto, accepted.get()));
+  if (!arguments) return {};
   // Its own constructor is Python code: a KeyboardInterrupt in it would leave open who closes the descriptor.
   PyTypeObject* const socket_type = reinterpret_cast<PyTypeObject*>(core_.state.imports.socket_type);
-  Ref conn = Ref::steal(socket_type->tp_new(socket_type, none.get(), nullptr));
-  if (!conn || socket_type->tp_base->tp_init(conn.get(), none.get(), keywords.get()) < 0) return {};
+  Ref conn = Ref::steal(socket_type->tp_new(socket_type, arguments.get(), nullptr));
+  if (!conn || socket_type->tp_base->tp_init(conn.get(), arguments.get(), nullptr) < 0) return {};
   (void)accepted.take();  // the socket object owns it now
   const Names& names = core_.state.names;
   const Ref zero = Ref::steal(PyLong_FromLong(0));
@@ -180,7 +178,7 @@ PyObject* loop_start_listening(PyObject* self, PyObject* const* args, Py_ssize_t
   CXL_ASSERT(nargs == 6);
   (void)nargs;
   if (!check_closed(gil, core) || !check_forked(gil, core)) return nullptr;
-  const int fd = parse_fileobj(gil, args[0]);
+  const int fd = parse_fileobj(gil, core, args[0]);
   if (fd < 0) return nullptr;
   const int backlog = static_cast<int>(PyLong_AsLong(args[3]));
   if (backlog == -1 && PyErr_Occurred() != nullptr) return nullptr;

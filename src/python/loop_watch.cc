@@ -44,7 +44,7 @@ PyObject* add_watch(Gil gil, LoopCore& core, Direction direction, const char* me
   ScheduleArgs parsed;
   if (!parse_schedule_args(gil, method, "fd", args, nargs, kwnames, &parsed)) return nullptr;
   if (!check_closed(gil, core) || !check_forked(gil, core)) return nullptr;
-  const int fd = parse_fileobj(gil, parsed.leading);
+  const int fd = parse_fileobj(gil, core, parsed.leading);
   if (fd < 0) return nullptr;
   HandleObject* const handle = make_handle(gil, core.self, parsed.handle);
   if (handle == nullptr) return nullptr;
@@ -57,7 +57,7 @@ PyObject* add_watch(Gil gil, LoopCore& core, Direction direction, const char* me
 
 PyObject* remove_watch(Gil gil, LoopCore& core, Direction direction, PyObject* fileobj) noexcept {
   if (core.closed || core.backend == nullptr) Py_RETURN_FALSE;
-  int fd = parse_fileobj(gil, fileobj);
+  int fd = parse_fileobj(gil, core, fileobj);
   if (fd < 0) {
     if (PyErr_ExceptionMatches(PyExc_ValueError) == 0) return nullptr;
     const int found = find_watched_file(core, fileobj);
@@ -124,9 +124,9 @@ PyObject* loop_ensure_fd_no_transport(PyObject* self, PyObject* fileobj) {
 
 // For repr() of asyncio's transports: a bit mask as of selectors.EVENT_READ and EVENT_WRITE.
 PyObject* loop_watched_events(PyObject* self, PyObject* fileobj) {
-  const int fd = parse_fileobj(Gil::in_slot(), fileobj);
-  if (fd < 0) return nullptr;
   LoopCore& core = core_of(self);
+  const int fd = parse_fileobj(Gil::in_slot(), core, fileobj);
+  if (fd < 0) return nullptr;
   if (core.watches == nullptr) return PyLong_FromLong(0);
   return PyLong_FromLong((core.watches->token(fd, Direction::read) != nullptr ? 1 : 0) |
                          (core.watches->token(fd, Direction::write) != nullptr ? 2 : 0));
@@ -134,10 +134,10 @@ PyObject* loop_watched_events(PyObject* self, PyObject* fileobj) {
 
 }  // namespace
 
-int parse_fileobj(Gil, PyObject* fileobj) noexcept {
+int parse_fileobj(Gil, LoopCore& core, PyObject* fileobj) noexcept {
   Ref number = PyLong_Check(fileobj) ? Ref::borrow(fileobj) : Ref();
   if (!number) {
-    const Ref method = Ref::steal(PyObject_GetAttrString(fileobj, "fileno"));
+    const Ref method = Ref::steal(PyObject_GetAttr(fileobj, core.state.names.fileno));
     if (method) number = Ref::steal(PyObject_CallNoArgs(method.get()));
     if (number) number = Ref::steal(PyNumber_Long(number.get()));
     if (!number) {
@@ -160,12 +160,12 @@ int parse_fileobj(Gil, PyObject* fileobj) noexcept {
 }
 
 bool ensure_fd_no_transport(Gil gil, LoopCore& core, PyObject* fileobj) noexcept {
-  const int fd = parse_fileobj(gil, fileobj);
+  const int fd = parse_fileobj(gil, core, fileobj);
   if (fd < 0) {
     // As asyncio: a closed file is the poller's error, what is no file at all is refused here.
     if (PyErr_ExceptionMatches(PyExc_ValueError) == 0) return false;
     Ref exception = take_exception(gil);
-    const Ref method = Ref::steal(PyObject_GetAttrString(fileobj, "fileno"));
+    const Ref method = Ref::steal(PyObject_GetAttr(fileobj, core.state.names.fileno));
     PyErr_Clear();
     if (PyLong_Check(fileobj) || method) return true;
     set_exception(gil, std::move(exception));
