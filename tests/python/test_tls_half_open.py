@@ -114,7 +114,7 @@ FLOOD_SOURCE = """
 
 @pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="freed memory is kept back")
 @pytest.mark.cxxloop_only("asyncio keeps 256 KiB for each, and the C library keeps what was freed")
-@pytest.mark.parametrize(("kind", "kib_each_max"), [("half a hello", 24), ("hello", 72)])
+@pytest.mark.parametrize(("kind", "kib_each_max"), [("half a hello", 32), ("hello", 96)])
 def test_a_flood_of_half_open_handshakes_leaves_no_memory_behind(run_script, tmp_path, kind, kib_each_max):
     path = tmp_path / "server.pem"
     trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(path)
