@@ -24,7 +24,11 @@ void close_core(Gil gil, LoopCore& core) noexcept {
   release_net(gil, core);
   clear_queues(gil, core);
   core.watches.reset();
-  core.backend.reset();
+  // Threads that wait for the end of the loop see it before close() returns, as with asyncio's system calls.
+  (void)gil.released([backend = std::move(core.backend)]() mutable {
+    backend.reset();
+    return 0;
+  });
   for (auto& files : core.watched_files) {
     for (PyObject*& file : files) Py_CLEAR(file);
   }

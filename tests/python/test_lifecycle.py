@@ -5,6 +5,7 @@ import asyncio
 import gc
 import os
 import socket
+import sys
 import threading
 import warnings
 import weakref
@@ -370,3 +371,25 @@ def test_a_handle_queued_after_close_dies_with_the_loop(loop_factory):
     del loop, handle
     gc.collect()
     assert dead() is None
+
+
+def test_close_lets_a_waiting_thread_run(loop_factory):
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(5)  # only a thread that lets go of the GIL lets another one run
+    ran = False
+    rounds_left = 5000
+    try:
+        while not ran and rounds_left > 0:
+            rounds_left -= 1
+            loop = loop_factory()
+            begin, end = threading.Lock(), threading.Event()
+            begin.acquire()
+            thread = threading.Thread(target=lambda begin=begin, end=end: (begin.acquire(), end.set()))
+            thread.start()
+            begin.release()
+            loop.close()
+            ran = end.is_set()
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert ran
