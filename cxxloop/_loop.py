@@ -174,7 +174,7 @@ class Loop(_core.Loop, _SelectorEventLoop):
         """Receive up to n bytes; see asyncio.loop.sock_recv()."""
         if not self._native_socket(sock):
             return await super().sock_recv(sock, n)
-        result = self._sock_recv(sock, n)
+        result = self._native_sock_recv(sock, n)
         if type(result) is bytes:
             return result
         try:
@@ -186,7 +186,7 @@ class Loop(_core.Loop, _SelectorEventLoop):
         """Receive into a writable buffer, return the number of bytes; see asyncio.loop.sock_recv_into()."""
         if not self._native_socket(sock):
             return await super().sock_recv_into(sock, buf)
-        result = self._sock_recv_into(sock, buf)
+        result = self._native_sock_recv_into(sock, buf)
         if type(result) is int:
             return result
         try:
@@ -198,7 +198,7 @@ class Loop(_core.Loop, _SelectorEventLoop):
         """Send all of data; see asyncio.loop.sock_sendall()."""
         if not self._native_socket(sock):
             return await super().sock_sendall(sock, data)
-        result = self._sock_sendall(sock, data)
+        result = self._native_sock_sendall(sock, data)
         if result is None:
             return
         try:

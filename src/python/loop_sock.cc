@@ -264,11 +264,11 @@ void run_sock_op(Gil gil, LoopCore& core, PyObject* object) noexcept {
 void abandon_sock_op(Gil, PyObject* op) noexcept { as_op(op).waiting = false; }
 
 PyMethodDef sock_methods[] = {
-    {"_sock_recv", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(loop_sock_recv)), METH_FASTCALL, nullptr},
-    {"_sock_recv_into", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(loop_sock_recv_into)), METH_FASTCALL,
+    {"_native_sock_recv", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(loop_sock_recv)), METH_FASTCALL, nullptr},
+    {"_native_sock_recv_into", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(loop_sock_recv_into)), METH_FASTCALL,
      nullptr},
-    {"_sock_sendall", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(loop_sock_sendall)), METH_FASTCALL,
-     nullptr},
+    {"_native_sock_sendall", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(loop_sock_sendall)),
+     METH_FASTCALL, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 

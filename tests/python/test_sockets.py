@@ -431,3 +431,16 @@ def test_a_raw_echo_server_whose_client_takes_its_time(loop, run, listener):
 
     run(main())
     assert received == [b"hello", b""]
+
+
+@pytest.mark.parametrize("operation", ["sock_recv", "sock_recv_into"])
+def test_a_socket_of_a_subclass_can_wait(loop, run, operation):
+    class Socket(socket.socket):
+        pass
+
+    ours, theirs = socket.socketpair()
+    with Socket(fileno=ours.detach()) as sock, theirs:
+        sock.setblocking(False)
+        loop.call_soon(lambda: loop.call_soon(theirs.send, b"hello"))
+        answer = run(getattr(loop, operation)(sock, 10 if operation == "sock_recv" else bytearray(10)))
+        assert answer == (b"hello" if operation == "sock_recv" else 5)
