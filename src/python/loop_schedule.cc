@@ -152,7 +152,8 @@ PyObject* loop_call_soon_threadsafe(PyObject* self, PyObject* const* args, Py_ss
   } else {
     Py_INCREF(handle);
     // Runs Python: other threads, which may close the loop.
-    if (core.inbox.push(handle, *core.backend)) ThreadsafeInbox::pause(gil);
+    const int64_t pause_ns = core.inbox.push(handle, *core.backend);
+    if (pause_ns > 0) ThreadsafeInbox::pause(gil, pause_ns);
   }
   return result.release();
 }

@@ -5,6 +5,7 @@
 // Thread: push() any; the rest loop thread.  Owns: a reference to each queued handle.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <ctime>
 
@@ -21,18 +22,22 @@ class ThreadsafeInbox {
   static constexpr size_t batch_max = 512;
 
   // A thread that floods a loop which cannot keep up pauses after so many calls: it would hold the GIL for its whole
-  // switch interval each time, and the queue would grow without end.
+  // switch interval each time, and the queue would grow without end. The longer the queue, the longer the pause: on a
+  // busy machine the loop's thread gets the GIL at once, but not a core.
   static constexpr size_t backlog_before_pauses = 1024;
   static constexpr size_t calls_between_pauses = 256;
-  static constexpr long pause_ns = 50'000;
+  static constexpr int64_t pause_ns_per_backlog = 50'000;  // for each backlog_before_pauses
+  static constexpr int64_t pause_ns_max = 5'000'000;
 
-  // Takes a reference. Wakes the loop only when it sleeps. True: the caller should pause().
-  [[nodiscard]] bool push(HandleObject* handle, io::Backend& backend) noexcept {
+  // Takes a reference. Wakes the loop only when it sleeps. Returns for how many nanoseconds the caller should pause().
+  [[nodiscard]] int64_t push(HandleObject* handle, io::Backend& backend) noexcept {
     queue_.push(&handle->inbox_node);
     const size_t pushed = pushed_.fetch_add(1, std::memory_order_relaxed) + 1;
     if (parking_.take_wake_duty()) backend.wake();
-    return pushed % calls_between_pauses == 0 &&
-           pushed - popped_.load(std::memory_order_relaxed) > backlog_before_pauses;
+    if (pushed % calls_between_pauses != 0) return 0;
+    const size_t backlog = pushed - popped_.load(std::memory_order_relaxed);
+    if (backlog <= backlog_before_pauses) return 0;
+    return std::min(static_cast<int64_t>(backlog / backlog_before_pauses) * pause_ns_per_backlog, pause_ns_max);
   }
   // For the loop's own thread, which is awake: behind what others pushed. Takes a reference.
   void append(HandleObject* handle) noexcept {
@@ -40,9 +45,9 @@ class ThreadsafeInbox {
     pushed_.fetch_add(1, std::memory_order_relaxed);
   }
   // Lets the loop's thread have the GIL for a while.
-  static void pause(Gil gil) noexcept {
-    gil.released([] {
-      const timespec duration{.tv_sec = 0, .tv_nsec = pause_ns};
+  static void pause(Gil gil, int64_t ns) noexcept {
+    gil.released([ns] {
+      const timespec duration{.tv_sec = 0, .tv_nsec = static_cast<long>(ns)};
       return nanosleep(&duration, nullptr);
     });
   }
