@@ -42,6 +42,10 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line("markers", "cxxloop_only(reason): a promise asyncio does not make")
     config.addinivalue_line("markers", "asyncio_only(reason): checks the reference itself")
+    # Ignored in what a shell starts in the background or through nohup, and inherited by every process of the tests.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_generate_tests(metafunc):
