@@ -146,8 +146,9 @@ PyObject* loop_call_soon_threadsafe(PyObject* self, PyObject* const* args, Py_ss
   HandleObject* const handle = make_threadsafe_handle(gil, core.self, parsed.handle);
   if (handle == nullptr) return nullptr;
   Ref result = Ref::steal(as_object(handle));
-  // A loop that does not run, or this thread's own, need not be woken.
-  if (core.thread_id == 0 || core.thread_id == PyThread_get_thread_ident()) {
+  // A loop that does not run, or this thread's own, need not be woken. A program may run single turns itself.
+  const bool runs = core.thread_id != 0 || core.in_turn;
+  if (!runs || core.thread_id == PyThread_get_thread_ident()) {
     if (!enqueue(gil, core, handle)) return nullptr;
   } else {
     Py_INCREF(handle);

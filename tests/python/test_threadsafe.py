@@ -508,3 +508,17 @@ def test_what_a_thread_called_before_comes_before_what_its_joiner_calls(loop):
     loop.call_soon(joins)
     loop.run_forever()
     assert seen == ["thread", "joiner", "joiner, thread-safe"]
+
+
+def test_a_thread_ends_the_sleep_of_a_turn_that_the_program_runs_itself(loop):
+    seen = []
+    waits_for = loop.call_later(20, seen.append, "timer")
+    thread = threading.Timer(0.1, lambda: loop.call_soon_threadsafe(seen.append, "thread"))
+    started = time.monotonic()
+    thread.start()
+    while not seen:
+        loop._run_once()
+    thread.join()
+    waits_for.cancel()
+    assert seen == ["thread"]
+    assert time.monotonic() - started < 10
