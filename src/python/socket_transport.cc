@@ -40,7 +40,10 @@ bool SocketTransport::start_reading(Gil gil) noexcept { return !is_reading() || 
 
 // Each start captures the current context for the callbacks to come, as asyncio's reader handles do.
 bool SocketTransport::start_channel(Gil gil) noexcept {
-  if (!is_open()) return check_closed(gil, core_of(loop.get()));
+  if (!is_open()) {
+    if (check_closed(gil, core_of(loop.get()))) raise_errno(gil, Errno::bad_fd);  // after finalize()
+    return false;
+  }
   PyObject* const context = callback_context();
   read_context_ = context != nullptr ? Ref::borrow(context) : Ref::steal(PyContext_CopyCurrent());
   if (!read_context_) return false;
@@ -144,7 +147,7 @@ bool SocketTransport::call_connection_lost(Gil gil, PyObject* exception) noexcep
   Ref error = outcome ? Ref() : take_exception(gil);
   after_connection_lost(gil);
   if (!is_open() || channel_->release()) {
-    close_socket(gil);
+    let_go(gil);
   } else {
     close_when_released_ = true;
   }
@@ -157,17 +160,21 @@ bool SocketTransport::call_connection_lost(Gil gil, PyObject* exception) noexcep
 void SocketTransport::on_channel_released() noexcept {
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
-  if (close_when_released_) close_socket(gil);
+  if (close_when_released_) let_go(gil);
   update_pin();
 }
 
-// The socket object owns the descriptor: closing through it keeps both of one mind.
-void SocketTransport::close_socket(Gil gil) noexcept {
-  if (core_ != nullptr) unregister_transport(*core_, fd, &self_);
-  const Ref old_sock = sock.take();
+// connection_lost() has run.
+void SocketTransport::let_go(Gil gil) noexcept {
   const Ref old_protocol = protocol.take();
+  close_socket(gil, sock.take());
+}
+
+// The socket object owns the descriptor: closing through it keeps both of one mind.
+void SocketTransport::close_socket(Gil gil, const Ref& owner) noexcept {
+  if (core_ != nullptr) unregister_transport(*core_, fd, &self_);
   // Runs Python: socket.close().
-  const Ref closed = old_sock ? Ref::steal(PyObject_CallMethodNoArgs(old_sock.get(), state_.names.close)) : Ref();
+  const Ref closed = owner ? Ref::steal(PyObject_CallMethodNoArgs(owner.get(), state_.names.close)) : Ref();
   if (!closed && PyErr_Occurred() != nullptr) PyErr_WriteUnraisable(self_object());
   after_socket_closed(gil);
 }
@@ -213,7 +220,8 @@ void SocketTransport::finalize(Gil gil) noexcept {
   }
   send_held_back();
   if (is_open()) (void)channel_->release();
-  close_socket(gil);
+  // Socket and protocol stay: a destructor that is called after this one may write, which fails, or close us.
+  close_socket(gil, Ref::borrow(sock.get()));
   update_pin();  // the garbage collector finalizes pinned transports too, with a loop that nobody closed
 }
 

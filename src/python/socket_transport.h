@@ -107,7 +107,8 @@ class SocketTransport {
  private:
   [[nodiscard]] bool start_channel(Gil gil) noexcept;
   [[nodiscard]] bool schedule_connection_lost(Gil gil, PyObject* exception) noexcept;
-  void close_socket(Gil gil) noexcept;
+  void let_go(Gil gil) noexcept;
+  void close_socket(Gil gil, const Ref& owner) noexcept;
 
   bool pinned_ = false;  // True exactly when an op of the channel keeps us alive
 };

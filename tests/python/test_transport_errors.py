@@ -339,6 +339,71 @@ def test_loop_closed_with_an_open_transport(loop_factory, recwarn):
     assert any(t.startswith("unclosed transport ") for t in texts)
 
 
+class Destructor:
+    def __init__(self, call):
+        self.call = call
+
+    def __del__(self):
+        self.call()
+
+
+USES_AFTER_COLLECTION = {
+    "write": (lambda transport: transport.write(b"x"), errno.EBADF),
+    "write of a buffer": (lambda transport: transport.write(bytearray(10_000)), errno.EBADF),
+    "writelines": (lambda transport: transport.writelines([b"x", b"y"]), errno.EBADF),
+    "close": (lambda transport: transport.close(), None),
+    "abort": (lambda transport: transport.abort(), None),
+}
+
+
+@pytest.mark.parametrize("use", USES_AFTER_COLLECTION)
+def test_a_destructor_may_use_a_transport_that_was_collected_before_it(loop, run, use):
+    call, error_number = USES_AFTER_COLLECTION[use]
+
+    async def main():
+        with tcp_pair() as (left, right):
+            transport, protocol = await loop.create_connection(Recorder, sock=left)
+            transport.pause_reading()  # nothing but its own cycle holds it
+            await asyncio.sleep(0)
+            # Younger than the transport: the collector calls it later.
+            protocol.younger = Destructor(lambda transport=transport: call(transport))
+            lost = []
+            protocol.reactions["connection_lost"] = lambda recorder: lost.append(recorder.lost_with)
+            del transport, protocol
+            with pytest.warns(ResourceWarning, match="unclosed transport"):
+                gc.collect()
+            await asyncio.sleep(0.01)
+            assert [error and error.errno for error in lost] == [error_number]
+            assert await loop.sock_recv(right, 1) == b""
+            left.detach()
+
+    run(main())
+
+
+@pytest.mark.parametrize("use", ["write_eof", "resume_reading"])
+def test_a_destructor_is_told_that_the_socket_of_its_transport_is_closed(loop, run, use):
+    errors = []
+
+    def fails(transport):
+        with pytest.raises(OSError) as caught:
+            getattr(transport, use)()
+        errors.append(caught.value.errno)
+
+    async def main():
+        with tcp_pair() as (left, _):
+            transport, protocol = await loop.create_connection(Recorder, sock=left)
+            transport.pause_reading()
+            await asyncio.sleep(0)
+            protocol.younger = Destructor(lambda transport=transport: fails(transport))
+            del transport, protocol
+            with pytest.warns(ResourceWarning, match="unclosed transport"):
+                gc.collect()
+            left.detach()
+
+    run(main())
+    assert errors == [errno.EBADF]
+
+
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio 3.11 takes a second transport on one descriptor")
 def test_second_transport_on_one_socket_is_refused(loop, run):
     async def main():
