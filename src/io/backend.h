@@ -69,7 +69,8 @@ class Backend {
                                                    const Address* address) noexcept = 0;
   // Half-close: no more sends.
   [[nodiscard]] virtual Errno shutdown_write(int fd) noexcept = 0;
-  // The owner is about to close `fd`: drop whatever is cached for it. REQUIRES: no op on it.
+  // The owner is about to close `fd`: drop whatever is cached for it. REQUIRES: none of the owner's ops on it. There may be
+  // some of the number's next owner, if somebody else has closed the descriptor before.
   virtual void forget(int fd) noexcept = 0;
 
   // At most one; null: none. It outlives the backend or is taken back.

@@ -490,3 +490,26 @@ def test_a_socket_closed_under_its_transport_gives_nothing_to_the_next_owner_of_
             end.close()
 
     run(main())
+
+
+def test_a_transport_whose_socket_was_closed_ends_beside_the_next_owner_of_its_number(loop, run):
+    async def main():
+        left, peer = socket.socketpair()
+        left.setblocking(False)
+        transport, protocol = await loop.create_connection(Recorder, sock=left)
+        transport.close()
+        number = left.fileno()
+        left.close()
+        ends = socket.socketpair()
+        stranger, friend = ends if ends[0].fileno() == number else ends[::-1]
+        assert stranger.fileno() == number
+        received = loop.create_future()
+        loop.add_reader(stranger, lambda: received.set_result(stranger.recv(100)))
+        await protocol.until_event("connection_lost")
+        friend.send(b"for the stranger")
+        assert await received == b"for the stranger"
+        assert loop.remove_reader(stranger)
+        for end in (stranger, friend, peer):
+            end.close()
+
+    run(main())
