@@ -45,8 +45,8 @@ struct TlsFields {
 
 class TlsProtocol : public TlsFields {
  public:
-  TlsProtocol(TlsProtocolObject& self, ModuleState& module_state) noexcept
-      : self_(self), state_(module_state) {
+  TlsProtocol(TlsProtocolObject& self, ModuleState& module_state, PyObject* its_module) noexcept
+      : module(Ref::borrow(its_module)), self_(self), state_(module_state) {
     state_.tls_count.add();
   }
   TlsProtocol(const TlsProtocol&) = delete;
@@ -67,6 +67,8 @@ class TlsProtocol : public TlsFields {
   // Somebody else has filled `_incoming`, which may end in the middle of a record, for all we know.
   void lose_count() noexcept { counts_records_ = awaits_hello_ = false; }
   [[nodiscard]] bool set_sslobj(Gil gil, PyObject* object) noexcept;
+
+  Ref module;  // has our count; when the interpreter ends, our type may let go of it before us
 
   template <class F>
   int each_ref(F&& f) noexcept {

@@ -145,12 +145,13 @@ PyObject* tls_new(PyTypeObject* type, PyObject*, PyObject*) {
   PyObject* const self = type->tp_alloc(type, 0);
   if (self == nullptr) return nullptr;
   TlsProtocolObject& object = *reinterpret_cast<TlsProtocolObject*>(self);
-  new (object.native_storage) TlsProtocol(object, *state);
+  new (object.native_storage) TlsProtocol(object, *state, PyType_GetModuleByDef(type, &core_module));
   return self;
 }
 
 int tls_traverse(PyObject* self, visitproc visit, void* arg) {
   Py_VISIT(Py_TYPE(self));
+  Py_VISIT(native_of(self).module.get());
   return native_of(self).each_ref([visit, arg](Ref& ref) -> int {
     Py_VISIT(ref.get());
     return 0;
@@ -167,6 +168,7 @@ int tls_clear(PyObject* self) {
 void tls_dealloc(PyObject* self) {
   PyTypeObject* const type = Py_TYPE(self);
   PyObject_GC_UnTrack(self);
+  const Ref module = native_of(self).module.take();
   native_of(self).~TlsProtocol();
   type->tp_free(self);
   Py_DECREF(type);
