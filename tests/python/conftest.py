@@ -48,6 +48,12 @@ def pytest_configure(config):
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
+def pytest_collection_finish():
+    # Each test ends with a full collection, which need not look at pytest and the modules again.
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_generate_tests(metafunc):
     if "loop_name" not in metafunc.fixturenames:
         return
