@@ -51,6 +51,7 @@ Errno sleep_in_kernel(LoopCore& core, Deadline deadline) noexcept {
 }
 
 bool poll(Gil gil, LoopCore& core) noexcept {
+  if (core.ready.empty() && core.state.tls_count.has_fallen()) [[unlikely]] return_memory(gil, core.state);
   // Runs Python: handlers of signals that came while native code ran, which must not wait for the end of a sleep.
   if (core.ready.empty() && PyErr_CheckSignals() < 0) return false;
   Errno error = Errno::ok;
@@ -61,7 +62,6 @@ bool poll(Gil gil, LoopCore& core) noexcept {
     error = core.backend->wait(deadline);
     note_poll(core.pacing, core.backend->collected() > 0);
   } else {
-    if (core.state.tls_count.has_fallen()) [[unlikely]] return_memory(gil, core.state);
     error = sleep_in_kernel(core, deadline);
   }
   if (error != Errno::ok) return raise_errno(gil, error) != nullptr;
