@@ -492,7 +492,7 @@ def test_a_flood_does_not_outgrow_the_loop(loop):
     for thread in threads:
         thread.join()
     assert ran == sum(made)
-    assert max(backlogs) < 20_000
+    assert max(backlogs) < 100_000  # half a million without pauses; on a busy machine the loop may have no core for a while
 
 
 def test_what_a_thread_called_before_comes_before_what_its_joiner_calls(loop):
