@@ -2,6 +2,7 @@
 #include "net/datagram.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/clock.h"
 
@@ -136,9 +137,12 @@ void Datagram::pop_first() noexcept {
   release_owner_(datagram.owner);
 }
 
+// The queue is taken first: what those who are given their datagrams back append is not meant.
 void Datagram::drop_writes() noexcept {
   stop_waiting();
-  while (!queue_.empty()) pop_first();
+  RingQueue<QueuedDatagram> dropped(std::move(queue_));
+  queued_bytes_ = 0;
+  while (!dropped.empty()) release_owner_(dropped.pop_front().owner);
 }
 
 void Datagram::on_writable_complete(io::Op& op, int32_t) noexcept {
@@ -154,19 +158,21 @@ Errno Datagram::send_first() noexcept {
 }
 
 void Datagram::flush() noexcept {
-  if (!writable_.in_kernel()) {  // it was cancelled and is wanted again, or its descriptor was closed
+  if (!queue_.empty() && !writable_.in_kernel()) {  // it was cancelled and is wanted again, or its descriptor was closed
     if (const Errno error = submit(writable_); error != Errno::ok) {
       drop_writes();
-      return handler_.on_send_error(error);
+      if (state_ == State::open) handler_.on_send_error(error);
+      return;
     }
   }
   while (!queue_.empty()) {
     const void* const owner = queue_.front().owner;
     const Errno error = send_first();
-    if (error == Errno::again) break;
     // Code that sends a foreign datagram, or that runs when one is given back, may have dropped the queue or released us.
-    if (state_ == State::open && !queue_.empty() && queue_.front().owner == owner) pop_first();
+    const bool goes = error != Errno::again && !queue_.empty() && queue_.front().owner == owner;
+    if (goes) pop_first();
     if (state_ != State::open) return;
+    if (error == Errno::again) break;
     if (error != Errno::ok) return handler_.on_send_error(error);
   }
   if (queue_.empty()) stop_waiting();

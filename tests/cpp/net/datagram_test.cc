@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "cpp/io/worlds.h"
@@ -62,6 +63,7 @@ class DatagramProbe final : public DatagramHandler {
   void on_writable() noexcept override { datagram->flush(); }
   Errno on_send_foreign(void* owner) noexcept override {
     foreign.push_back(static_cast<Owned*>(owner)->text);
+    tell("foreign");
     return foreign_outcome;
   }
   void on_send_error(Errno error) noexcept override {
@@ -84,6 +86,7 @@ class DatagramProbe final : public DatagramHandler {
   int owners_queued = 0;
   int owners_released = 0;
   std::function<void(std::string_view event)> then;
+  std::function<void()> when_given_back;
 
  private:
   struct Owned {
@@ -94,6 +97,7 @@ class DatagramProbe final : public DatagramHandler {
   static void release_owner(void* owner) noexcept {
     const std::unique_ptr<Owned> owned(static_cast<Owned*>(owner));
     ++owned->probe->owners_released;
+    if (const auto react = std::exchange(owned->probe->when_given_back, nullptr)) react();
   }
   void tell(std::string_view event) {
     events.emplace_back(event);
@@ -244,6 +248,36 @@ TYPED_TEST(DatagramTest, DroppingTheQueueGivesEverythingBack) {
   EXPECT_EQ(this->probe.owners_released, this->probe.owners_queued);
   this->world.settle();
   EXPECT_EQ(this->probe.count("sent"), 0);
+}
+
+TYPED_TEST(DatagramTest, WhatIsAppendedWhileTheQueueIsDroppedStays) {
+  const int count = this->fill();
+  this->probe.append("dropped");
+  this->probe.when_given_back = [&] { this->probe.append("later"); };
+  this->datagram().drop_writes();
+  EXPECT_EQ(this->datagram().queued_bytes(), std::string_view("later").size() + header_bytes);
+  EXPECT_TRUE(this->datagram().is_send_waiting());
+  EXPECT_EQ(this->read_far(static_cast<size_t>(count)).back(), "later");
+}
+
+TYPED_TEST(DatagramTest, ReleasedWhileAForeignDatagramIsSentItSaysNothingMore) {
+  this->probe.foreign_outcome = Errno::again;
+  this->probe.then = [&](std::string_view) { EXPECT_TRUE(this->datagram().release()); };
+  this->probe.append("its own way", QueuedDatagram::Target::foreign);
+  EXPECT_TRUE(this->world.run_until([&] { return !this->probe.foreign.empty(); }));
+  this->world.settle();
+  EXPECT_EQ(this->probe.events, (std::vector<std::string>{"foreign"}));
+}
+
+TYPED_TEST(DatagramTest, AClosedDescriptorCostsNoErrorWhenNothingIsQueued) {
+  this->probe.foreign_outcome = Errno::invalid;
+  this->probe.append("its own way", QueuedDatagram::Target::foreign);
+  this->probe.then = [&](std::string_view event) {
+    if (event == "send_error") this->probe.owned_fd = -1;
+  };
+  EXPECT_TRUE(this->world.run_until([&] { return this->probe.count("sent") > 0; }));
+  EXPECT_EQ(this->probe.errors, (std::vector<Errno>{Errno::invalid}));
+  EXPECT_FALSE(this->datagram().is_send_waiting());
 }
 
 TYPED_TEST(DatagramTest, ReleasedSocketsSayNothing) {
