@@ -26,6 +26,7 @@ Faults Faults::harsh() {
   faults.late_cancels = 300;
   faults.resets = 5;
   faults.refusals = 50;
+  faults.losses = 50;
   faults.accept_errors = 50;
   faults.submit_errors = 2;
   return faults;
@@ -200,8 +201,11 @@ Result<size_t> SimBackend::send_datagram(int fd, std::span<const std::byte> byte
   Socket* const target = find(target_fd);
   if (target == nullptr || !target->is_datagram) return static_cast<Errno>(ECONNREFUSED);
   if (bytes.size() >= pipe_capacity_) return static_cast<Errno>(EMSGSIZE);
-  if (datagram_bytes(*target) + bytes.size() >= pipe_capacity_) return Errno::again;
-  target->datagrams.push_back({fd, {bytes.begin(), bytes.end()}});
+  const bool full = datagram_bytes(*target) >= pipe_capacity_;
+  if (full && target_fd == socket.peer) return Errno::again;
+  const bool arrives = !full && !random_.chance(faults_.losses);
+  if (arrives) target->datagrams.push_back({fd, {bytes.begin(), bytes.end()}});
+  if (datagram_watcher_) datagram_watcher_({fd, target_fd, bytes, arrives});
   return bytes.size();
 }
 

@@ -35,6 +35,7 @@ struct Faults {
   uint32_t late_cancels = 0;   // cancel() answers false
   uint32_t resets = 0;         // a connection breaks on a send or receive
   uint32_t refusals = 0;       // a datagram socket hears of an unreachable peer on a send or receive
+  uint32_t losses = 0;         // a datagram is taken and never arrives
   uint32_t accept_errors = 0;  // EMFILE or ENOBUFS instead of a connection
   uint32_t submit_errors = 0;  // submit() answers no_memory
 
@@ -78,6 +79,14 @@ class SimBackend final : public io::Backend {
   // Connected datagram sockets; any datagram socket also takes datagrams sent to its address_of().
   [[nodiscard]] Pair make_datagram_pair();
   [[nodiscard]] static io::Address address_of(int fd) noexcept;
+  struct SentDatagram {
+    int sender;
+    int target;
+    std::span<const std::byte> bytes;
+    bool arrives;  // False: lost on its way, or the target's buffer was full
+  };
+  // Is told of each datagram that was taken from its sender.
+  void watch_datagrams(std::function<void(const SentDatagram&)> watcher) { datagram_watcher_ = std::move(watcher); }
   // The client's end of a connection that waits to be accepted.
   [[nodiscard]] int connect(int listener);
 
@@ -91,7 +100,8 @@ class SimBackend final : public io::Backend {
   [[nodiscard]] bool is_open(int fd) const noexcept { return sockets_.contains(fd); }
   [[nodiscard]] size_t open_count() const noexcept { return sockets_.size(); }
 
-  // Bytes that one direction of a connection holds before a sender has to wait.
+  // Bytes that one direction of a connection holds before a sender has to wait. A datagram may exceed what is left, as
+  // a kernel lets it, or a socket would be writable and refuse to send.
   void set_pipe_capacity(size_t bytes) { pipe_capacity_ = bytes; }
 
   // What goes wrong from now on.
@@ -156,6 +166,7 @@ class SimBackend final : public io::Backend {
   Faults faults_;
   std::map<int, std::unique_ptr<Socket>> sockets_;  // ordered: iteration must not depend on addresses
   std::multimap<int64_t, std::function<void()>> events_;
+  std::function<void(const SentDatagram&)> datagram_watcher_;
   std::vector<io::Op*> batch_;
   size_t next_in_batch_ = 0;
   size_t ops_count_ = 0;
