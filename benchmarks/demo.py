@@ -80,9 +80,10 @@ def check_servers(subject: str, cores: Cores) -> None:
 
 def measure_once(loop: str, server: str, cores: Cores, seconds: int) -> tuple[float, float]:
     with http_server(loop, server, cores) as running:
-        run_wrk(running, cores, CONNECTIONS, 1)  # warm up
+        url = f"http://127.0.0.1:{running.port}/"
+        run_wrk(url, cores, CONNECTIONS, 1)  # warm up
         cpu_ns, started = tree_cpu_ns(running.pid), time.perf_counter()
-        requests = run_wrk(running, cores, CONNECTIONS, seconds)
+        requests = run_wrk(url, cores, CONNECTIONS, seconds)
         elapsed = time.perf_counter() - started
         used_ns = tree_cpu_ns(running.pid) - cpu_ns
     return requests / elapsed, requests / (used_ns / 1e9)
