@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("svg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt  # noqa: E402  # after the backend is chosen
 
 
 def relative_values(record: dict[str, Any], labels: list[str], base: str) -> dict[str, list[float]]:

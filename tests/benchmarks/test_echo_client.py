@@ -16,7 +16,7 @@ import pytest
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
-from _servers import build_load_client  # noqa: E402
+from _servers import build_load_client  # noqa: E402  # after sys.path says where it is
 
 SIZE = 1000
 Tamper = Callable[[bytes], bytes]

@@ -9,10 +9,10 @@ import pytest
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
-from _certificate import make_certificate  # noqa: E402
-from _contest import MeasurementFailed  # noqa: E402
-from _cpu import shared_core  # noqa: E402
-from _servers import Server, run_tls_client, tls_server  # noqa: E402
+from _certificate import make_certificate  # noqa: E402  # after sys.path says where it is
+from _contest import MeasurementFailed  # noqa: E402  # after sys.path says where it is
+from _cpu import shared_core  # noqa: E402  # after sys.path says where it is
+from _servers import Server, run_tls_client, tls_server  # noqa: E402  # after sys.path says where it is
 
 LOAD = {"size": 2000, "connections": 2, "warmup": 0.05, "duration": 0.1}
 

@@ -14,7 +14,7 @@ import pytest
 FOLDER = Path(__file__).resolve().parents[1] / "conformance"
 sys.path.insert(0, str(FOLDER))
 
-import cases  # noqa: E402
+import cases  # noqa: E402  # after sys.path says where it is
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("test") is None or importlib.util.find_spec(cases.PACKAGE) is None,

@@ -14,7 +14,7 @@ import pytest
 pytest.register_assert_rewrite("http_suite", "stories")
 
 from servers import Missing, PostgreSQL, Redis  # noqa: E402  # after what says how they are imported
-from stories import Storyteller  # noqa: E402
+from stories import Storyteller  # noqa: E402  # after what says how they are imported
 
 _PATH = pathlib.Path(__file__).parents[1] / "python" / "conftest.py"
 _SPEC = importlib.util.spec_from_file_location("behaviour_fixtures", _PATH)

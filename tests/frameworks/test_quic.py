@@ -9,10 +9,10 @@ from stories import outcome
 
 pytest.importorskip("aioquic")
 
-from aioquic.asyncio import QuicConnectionProtocol, connect, serve  # noqa: E402
-from aioquic.h3.connection import H3_ALPN, H3Connection  # noqa: E402
-from aioquic.h3.events import DataReceived, HeadersReceived  # noqa: E402
-from aioquic.quic.configuration import QuicConfiguration  # noqa: E402
+from aioquic.asyncio import QuicConnectionProtocol, connect, serve  # noqa: E402  # after importorskip()
+from aioquic.h3.connection import H3_ALPN, H3Connection  # noqa: E402  # after importorskip()
+from aioquic.h3.events import DataReceived, HeadersReceived  # noqa: E402  # after importorskip()
+from aioquic.quic.configuration import QuicConfiguration  # noqa: E402  # after importorskip()
 
 BIG = 512 << 10
 

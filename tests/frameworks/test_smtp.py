@@ -14,8 +14,8 @@ from http_wire import free_address
 aiosmtplib = pytest.importorskip("aiosmtplib")
 pytest.importorskip("aiosmtpd")
 
-from aiosmtpd.controller import Controller  # noqa: E402
-from aiosmtpd.smtp import SMTP  # noqa: E402
+from aiosmtpd.controller import Controller  # noqa: E402  # after importorskip()
+from aiosmtpd.smtp import SMTP  # noqa: E402  # after importorskip()
 
 BIG_LINES = 20_000
 

@@ -11,7 +11,7 @@ from stories import outcome
 
 tornado = pytest.importorskip("tornado")
 
-from tornado import httpclient, httpserver, ioloop, iostream, netutil, tcpclient, tcpserver, web, websocket  # noqa: E402
+from tornado import httpclient, httpserver, ioloop, iostream, netutil, tcpclient, tcpserver, web, websocket  # noqa: E402  # after importorskip()
 
 
 class Hello(web.RequestHandler):
