@@ -60,11 +60,12 @@ def http_server(loop: str, server: str, cores: Cores) -> Iterator[Server]:
             stop(process)
 
 
-def check_servers(subject: str, cores: Cores) -> None:
-    """Clients on asyncio and on the subject itself, against both servers on the subject."""
+def check_servers(subject: str, servers: list[str], cores: Cores) -> None:
+    """Clients on asyncio and on the subject itself, against the servers on the subject."""
     console.print(f"[bold]1. Every response checked[/]: servers on {subject}, clients on asyncio and on {subject}")
     responses = 0
-    for server, title in SERVER_TITLES.items():
+    for server in servers:
+        title = SERVER_TITLES[server]
         with http_server(subject, server, cores) as running:
             for client in ("asyncio", subject):
                 factory = importlib.import_module(client).new_event_loop
@@ -89,9 +90,9 @@ def measure_once(loop: str, server: str, cores: Cores, seconds: int) -> tuple[fl
     return requests / elapsed, requests / (used_ns / 1e9)
 
 
-def measure(loops: list[str], cores: Cores, seconds: int) -> dict[str, dict[str, Samples]]:
+def measure(loops: list[str], servers: list[str], cores: Cores, seconds: int) -> dict[str, dict[str, Samples]]:
     """Loops in turn, A B C D D C B A: a machine drifts, and the drift should meet everybody alike."""
-    turns = [(server, loop) for server in SERVER_TITLES for loop in (*loops, *reversed(loops))]
+    turns = [(server, loop) for server in servers for loop in (*loops, *reversed(loops))]
     results: dict[str, dict[str, Samples]] = defaultdict(lambda: defaultdict(Samples))
     columns = (TextColumn("  {task.description:34}"), BarColumn(), TextColumn("{task.fields[last]}"), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
@@ -154,6 +155,7 @@ def print_table(results: dict[str, dict[str, Samples]], baseline: str, subject: 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--loops", nargs="+", default=["asyncio", "uvloop", "rloop", "cxxloop"])
+    parser.add_argument("--servers", nargs="+", choices=SERVER_TITLES, default=list(SERVER_TITLES))
     parser.add_argument("--subject", default="cxxloop", help="the loop that is checked first")
     parser.add_argument("--seconds", type=int, default=3, help="length of one measurement")
     options = parser.parse_args()
@@ -163,9 +165,9 @@ def main() -> int:
         console.print(f"not installed here, left out: {', '.join(absent)}")
     cores = choose_cores()
     try:
-        check_servers(options.subject, cores)
+        check_servers(options.subject, options.servers, cores)
         console.print(f"[bold]2. Measured in turn[/]: {' '.join((*loops, *reversed(loops)))}")
-        results = measure(loops, cores, options.seconds)
+        results = measure(loops, options.servers, cores, options.seconds)
     except (WrongResponse, MeasurementFailed) as failure:
         console.print(f"[red bold]failed:[/] {failure}")
         return 1

@@ -118,8 +118,9 @@ def main() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(1024)
-        print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
         with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.get_loop()  # makes it: who reads the port may count on a loop
+            print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
             runner.run(SERVERS[options.server](listener))
 
 
