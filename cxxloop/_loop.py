@@ -170,15 +170,17 @@ class Loop(_core.Loop, _SelectorEventLoop):
             raise ValueError("the socket must be non-blocking")
         return True
 
+    # Each waits by itself: one coroutine for all three makes a call that waits 0.1 us slower.
+
     async def sock_recv(self, sock: socket.socket, n: int) -> bytes:
         """Receive up to n bytes; see asyncio.loop.sock_recv()."""
         if not self._native_socket(sock):
             return await super().sock_recv(sock, n)
         result = self._native_sock_recv(sock, n)
-        if type(result) is bytes:
+        if isinstance(result, bytes):
             return result
         try:
-            return cast(bytes, await result.future)
+            return await result.future
         finally:
             result.release()
 
@@ -187,10 +189,10 @@ class Loop(_core.Loop, _SelectorEventLoop):
         if not self._native_socket(sock):
             return await super().sock_recv_into(sock, buf)
         result = self._native_sock_recv_into(sock, buf)
-        if type(result) is int:
+        if isinstance(result, int):
             return result
         try:
-            return cast(int, await result.future)
+            return await result.future
         finally:
             result.release()
 
