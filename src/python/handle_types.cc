@@ -114,9 +114,12 @@ int handle_clear(PyObject* self) {
 }
 
 // Keeps the memory for the next handle of the type, or frees it.
-void recycle(HandleObject& handle, HandleFreelist& freelist, bool recyclable) noexcept {
+void recycle(HandleObject& handle, HandleFreelist& freelist, PyTypeObject* const& recyclable) noexcept {
   PyTypeObject* const type = Py_TYPE(&handle);
-  if (recyclable && freelist.count < HandleFreelist::handles_max) {
+  // When the interpreter ends the collector takes the module away from its types, and frees what it kept (the last two
+  // parameters) before the handles that are left.
+  const bool has_module = reinterpret_cast<PyHeapTypeObject*>(type)->ht_module != nullptr;
+  if (has_module && type == recyclable && freelist.count < HandleFreelist::handles_max) {
     freelist.handles[freelist.count++] = &handle;
   } else {
     PyObject_GC_Del(&handle);
@@ -132,7 +135,7 @@ void handle_dealloc(PyObject* self) {
   PyObject_ClearWeakRefs(self);
   handle_clear(self);
   handle.cancelled = false;
-  recycle(handle, state.handle_freelist, Py_TYPE(self) == state.handle_type);
+  recycle(handle, state.handle_freelist, state.handle_type);
   Py_TRASHCAN_END
 }
 
@@ -145,7 +148,7 @@ void timer_dealloc(PyObject* self) {
   Py_CLEAR(as_timer(self).when);
   handle_clear(self);
   handle.cancelled = false;
-  recycle(handle, state.timer_freelist, Py_TYPE(self) == state.timer_handle_type);
+  recycle(handle, state.timer_freelist, state.timer_handle_type);
   Py_TRASHCAN_END
 }
 
