@@ -4,12 +4,14 @@
 import asyncio
 import contextlib
 import faulthandler
+import functools
 import gc
 import inspect
 import logging
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import textwrap
@@ -258,6 +260,41 @@ def listener():
         sock.bind(("127.0.0.1", 0))
         sock.listen()
         yield sock
+
+
+# tls_peer is imported where TLS is tested: tests/frameworks takes fixtures of this file and cannot import its neighbours.
+
+
+@pytest.fixture(scope="session")
+def tls_contexts():
+    """(of a server, of a client that trusts it)"""
+    from tls_peer import make_contexts
+
+    return make_contexts()
+
+
+@pytest.fixture(scope="session")
+def server_context():
+    """Of a TLS server."""
+    from tls_peer import make_server_context
+
+    return make_server_context()
+
+
+@pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda version: version.name)
+def client_context(request):
+    """Of a TLS client that trusts everybody and speaks one version."""
+    from tls_peer import make_client_context
+
+    return make_client_context(request.param)
+
+
+@pytest.fixture
+def connect(server_context, client_context):
+    """Makes TLS connections of a served protocol and a peer: see tls_peer.connected()."""
+    from tls_peer import connected
+
+    return functools.partial(connected, server_context, client_context)
 
 
 @pytest.fixture

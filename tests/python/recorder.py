@@ -101,6 +101,17 @@ class BufferedRecorder(Recorder, asyncio.BufferedProtocol):
         self._note("buffer_updated")
 
 
+def nonblocking_socket(family=socket.AF_INET):
+    sock = socket.socket(family)
+    sock.setblocking(False)
+    return sock
+
+
+async def turns(count=5):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
 @contextlib.contextmanager
 def tcp_pair():
     """Two connected non-blocking TCP sockets."""

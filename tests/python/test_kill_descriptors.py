@@ -11,14 +11,12 @@ import errno
 import functools
 import os
 import socket
-import ssl
 import time
 
 import pytest
-import trustme
 from datagrams import DatagramRecorder, bound_socket
 from datagrams import fill as fill_queue
-from recorder import LOOPBACK, Recorder, attached, fill, receive, tcp_pair
+from recorder import LOOPBACK, Recorder, attached, fill, tcp_pair, turns
 
 SECRET = b"for the stranger alone"
 
@@ -85,11 +83,6 @@ def stranger(request):
 
 def is_closed_number(error):
     return isinstance(error, OSError) and error.errno == errno.EBADF
-
-
-async def turns(count=5):
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 # Stream transports
@@ -223,19 +216,9 @@ def test_a_protocol_that_closes_its_socket_in_a_callback(run, stranger):
     run(main())
 
 
-@pytest.fixture(scope="module")
-def contexts():
-    authority = trustme.CA()
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost", LOOPBACK).configure_cert(server)
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
-    return server, client
-
-
 @pytest.mark.parametrize("deed", ["read", "write"])
-def test_a_tls_transport(loop, run, reported, stranger, contexts, deed):
-    server_context, client_context = contexts
+def test_a_tls_transport(loop, run, reported, stranger, tls_contexts, deed):
+    server_context, client_context = tls_contexts
 
     async def main():
         served = Recorder()

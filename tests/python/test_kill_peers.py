@@ -9,27 +9,15 @@ import logging
 import os
 import signal
 import socket
-import ssl
 import subprocess
 import sys
 
 import pytest
-import trustme
-from datagrams import DatagramRecorder, bound_socket, endpoint, unused_address
+from datagrams import bound_socket, endpoint, unused_address
 from recorder import LOOPBACK, Recorder, attached, fill, receive, receive_all, reset, tcp_pair
 
 BROKEN = (ConnectionResetError, BrokenPipeError)
 MEGABYTES = bytes(range(256)) * 4096 * 8
-
-
-@pytest.fixture(scope="module")
-def contexts():
-    authority = trustme.CA()
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost", LOOPBACK).configure_cert(server)
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
-    return server, client
 
 
 @pytest.fixture(autouse=True)
@@ -149,8 +137,8 @@ def test_a_reset_during_a_socket_call(loop, run, call):
 # Resets in TLS
 
 
-def test_a_client_that_resets_in_the_handshake(loop, run, contexts, asyncio_records):
-    server_context, _ = contexts
+def test_a_client_that_resets_in_the_handshake(loop, run, tls_contexts, asyncio_records):
+    server_context, _ = tls_contexts
     made = []
 
     async def main():
@@ -169,8 +157,8 @@ def test_a_client_that_resets_in_the_handshake(loop, run, contexts, asyncio_reco
     assert warnings_and_errors(asyncio_records) == []
 
 
-def test_a_server_that_resets_in_the_handshake(loop, run, contexts, asyncio_records):
-    _, client_context = contexts
+def test_a_server_that_resets_in_the_handshake(loop, run, tls_contexts, asyncio_records):
+    _, client_context = tls_contexts
 
     async def main():
         async def reset_after_hello(listener):
@@ -190,9 +178,9 @@ def test_a_server_that_resets_in_the_handshake(loop, run, contexts, asyncio_reco
 
 
 @contextlib.asynccontextmanager
-async def tls_pair(loop, contexts):
+async def tls_pair(loop, tls_contexts):
     """(transport, protocol, peer's transport) of a TLS connection; the peer can reset it."""
-    server_context, client_context = contexts
+    server_context, client_context = tls_contexts
     served = Recorder()
     server = await loop.create_server(lambda: served, LOOPBACK, 0, ssl=server_context)
     transport, protocol = await loop.create_connection(
@@ -214,9 +202,9 @@ def reset_transport(transport):
 
 
 @pytest.mark.parametrize("moment", ["idle", "writing", "closing"])
-def test_a_reset_of_a_tls_connection(loop, run, contexts, asyncio_records, moment):
+def test_a_reset_of_a_tls_connection(loop, run, tls_contexts, asyncio_records, moment):
     async def main():
-        async with tls_pair(loop, contexts) as (transport, protocol, peer):
+        async with tls_pair(loop, tls_contexts) as (transport, protocol, peer):
             peer.pause_reading()
             if moment != "idle":
                 transport.write(MEGABYTES)
@@ -264,9 +252,9 @@ def test_a_reset_during_sendfile(loop, run, file, asyncio_records, monkeypatch, 
     assert warnings_and_errors(asyncio_records) == []
 
 
-def test_a_reset_during_sendfile_over_tls(loop, run, contexts, file, asyncio_records):
+def test_a_reset_during_sendfile_over_tls(loop, run, tls_contexts, file, asyncio_records):
     async def main():
-        async with tls_pair(loop, contexts) as (transport, protocol, peer):
+        async with tls_pair(loop, tls_contexts) as (transport, protocol, peer):
             peer.pause_reading()
             sending = asyncio.ensure_future(loop.sendfile(transport, file))
             await asyncio.sleep(0.02)

@@ -8,11 +8,7 @@ WARM_UP, CYCLES = 100, 500
 # The counts are taken in a process of their own: what a test run has loaded or kept is not counted.
 SOURCE = """
     import collections, gc, json, os, sys, threading
-
-    def resident_kib():
-        gc.collect()
-        with open("/proc/self/statm") as statm:
-            return int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE") // 1024
+    from weighing import resident_kib
 
     def open_fds():
         return len(os.listdir("/proc/self/fd"))
@@ -139,12 +135,8 @@ def test_busy_loops_closed(run_script):
 
 
 FLOOD_SOURCE = """
-    import gc, json, os, socket
-
-    def resident_kib():
-        gc.collect()
-        with open("/proc/self/statm") as statm:
-            return int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE") // 1024
+    import json, socket
+    from weighing import resident_kib
 
     async def flood():
         near, far = socket.socketpair()

@@ -15,7 +15,7 @@ import threading
 import tty
 
 import pytest
-from recorder import Recorder
+from recorder import Recorder, turns
 
 MANY = bytes(range(256)) * (4 * 4096)  # 4 MiB, more than a pipe holds
 
@@ -116,8 +116,7 @@ def test_a_paused_reader_is_given_nothing(run):
         async with reading() as (transport, protocol, write_end):
             transport.pause_reading()
             os.write(write_end, b"later")
-            for _ in range(5):
-                await asyncio.sleep(0)
+            await turns()
             assert protocol.events == ["connection_made"]
             transport.resume_reading()
             await protocol.until_bytes(5)
@@ -132,8 +131,7 @@ def test_pausing_in_data_received_stops_at_once(run):
             os.write(write_end, b"x" * 100)
             await protocol.until_bytes(1)
             os.write(write_end, b"y")
-            for _ in range(5):
-                await asyncio.sleep(0)
+            await turns()
             assert protocol.events.count("data_received") == 1
             transport.resume_reading()
             await protocol.until_bytes(101)

@@ -12,7 +12,7 @@ import sys
 import weakref
 
 import pytest
-from recorder import LOOPBACK, Recorder
+from recorder import LOOPBACK, Recorder, turns
 
 python_312 = pytest.mark.skipif(sys.version_info < (3, 12, 1), reason="the rule of Python 3.12.1 and later")
 python_313 = pytest.mark.skipif(sys.version_info < (3, 13), reason="new in Python 3.13")
@@ -287,8 +287,7 @@ def test_wait_closed_waits_for_the_connections(loop, run):
         client, served = await connected(loop, server, factory)
         server.close()
         waiters.append(loop.create_task(server.wait_closed()))
-        for _ in range(3):
-            await asyncio.sleep(0)
+        await turns(3)
         assert not any(w.done() for w in waiters)
         client.transport.close()
         await served.until_event("connection_lost")

@@ -3,10 +3,8 @@
 
 import asyncio
 import socket
-import ssl
 
 import pytest
-import trustme
 
 
 class CountingSocket(socket.socket):
@@ -38,13 +36,9 @@ class CountingSocket(socket.socket):
 
 
 @pytest.fixture
-def contexts():
+def contexts(tls_contexts):
     """None twice for plain connections; for TLS the contexts of a server and of its clients."""
-    authority = trustme.CA()
-    server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
-    authority.issue_cert("localhost").configure_cert(server)
-    authority.configure_trust(client)
-    return {"plain": (None, None), "tls": (server, client)}
+    return {"plain": (None, None), "tls": tls_contexts}
 
 
 async def echo(reader, writer):

@@ -10,8 +10,7 @@ import threading
 import time
 
 import pytest
-
-LOOPBACK = "127.0.0.1"
+from recorder import LOOPBACK, nonblocking_socket, turns
 
 
 @pytest.fixture
@@ -27,17 +26,6 @@ def unused_port():
     with socket.socket() as sock:
         sock.bind((LOOPBACK, 0))
         return sock.getsockname()[1]
-
-
-def nonblocking_socket(family=socket.AF_INET):
-    sock = socket.socket(family)
-    sock.setblocking(False)
-    return sock
-
-
-async def turns(count=5):
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 # Receiving

@@ -9,19 +9,7 @@ import socket
 import ssl
 
 import pytest
-
-LOOPBACK = "127.0.0.1"
-
-
-def nonblocking_socket(family=socket.AF_INET):
-    sock = socket.socket(family)
-    sock.setblocking(False)
-    return sock
-
-
-async def turns(count=5):
-    for _ in range(count):
-        await asyncio.sleep(0)
+from recorder import LOOPBACK, nonblocking_socket, turns
 
 
 # Cancelling

@@ -8,7 +8,7 @@ import socket
 import sys
 
 import pytest
-from recorder import LOOPBACK, attached, reset, tcp_pair
+from recorder import LOOPBACK, attached, reset, tcp_pair, turns
 
 
 class Network:
@@ -216,8 +216,7 @@ def test_drain_waits_for_a_slow_reader(network, play):
         reader, writer = await network.open()
         writer.write(payload)
         draining = asyncio.ensure_future(writer.drain())
-        for _ in range(5):
-            await asyncio.sleep(0)
+        await turns()
         assert not draining.done()
         start.set()
         await draining

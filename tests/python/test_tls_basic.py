@@ -8,27 +8,17 @@ import socket
 import ssl
 
 import pytest
-import trustme
-from recorder import LOOPBACK, Recorder
+from recorder import LOOPBACK, Recorder, turns
 
 
-@pytest.fixture(scope="module")
-def authority():
-    return trustme.CA()
+@pytest.fixture
+def server_context(tls_contexts):
+    return tls_contexts[0]
 
 
-@pytest.fixture(scope="module")
-def server_context(authority):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost", LOOPBACK).configure_cert(context)
-    return context
-
-
-@pytest.fixture(scope="module")
-def client_context(authority):
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    return context
+@pytest.fixture
+def client_context(tls_contexts):
+    return tls_contexts[1]
 
 
 async def echo(reader, writer):
@@ -241,8 +231,7 @@ def test_handshake_cancelled(loop, run, client_context, open_fds):
             connect = loop.create_connection(Recorder, *silent.getsockname(), ssl=client_context)
             with pytest.raises(asyncio.TimeoutError):
                 await asyncio.wait_for(connect, 0.05)
-            for _ in range(3):
-                await asyncio.sleep(0)
+            await turns(3)
             assert open_fds() == before
 
     run(main())

@@ -10,37 +10,14 @@ import subprocess
 import tracemalloc
 
 import pytest
-from recorder import LOOPBACK, Recorder
-from tls_peer import connected, connecting, make_client_context, make_server_context, reset
-
-
-@pytest.fixture(scope="module")
-def server_context():
-    return make_server_context()
-
-
-@pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda version: version.name)
-def client_context(request):
-    return make_client_context(request.param)
-
-
-@pytest.fixture
-def connect(server_context, client_context):
-    def connect(served=None, **options):
-        return connected(server_context, client_context, served, **options)
-
-    return connect
+from recorder import LOOPBACK, Recorder, reset, turns
+from tls_peer import connecting, make_client_context, make_server_context
 
 
 def fill(transport):
     """More than both the transport below and TLS itself queue gladly."""
     for _ in range(2):
         transport.write(bytes(4 << 20))
-
-
-async def turns(count):
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 # --- the peer goes ---------------------------------------------------------------------------------------------

@@ -3,17 +3,13 @@
 
 import asyncio
 import contextlib
+import functools
 import socket
 import ssl
 
 import pytest
-from recorder import LOOPBACK, Recorder
-from tls_peer import Peer, connecting, make_client_context, make_server_context, reset
-
-
-@pytest.fixture(scope="module")
-def server_context():
-    return make_server_context()
+from recorder import LOOPBACK, Recorder, reset, turns
+from tls_peer import Peer, connecting, make_client_context, make_server_context
 
 
 @pytest.fixture(scope="module")
@@ -23,15 +19,7 @@ def client_context():
 
 @pytest.fixture
 def connect(server_context, client_context):
-    def connect(served=None, **options):
-        return connecting(server_context, client_context, served, **options)
-
-    return connect
-
-
-async def turns(count):
-    for _ in range(count):
-        await asyncio.sleep(0)
+    return functools.partial(connecting, server_context, client_context)
 
 
 async def expect_echo(served, peer):

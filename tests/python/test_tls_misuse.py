@@ -9,25 +9,12 @@ import weakref
 
 import pytest
 from recorder import BufferedRecorder, Recorder
-from tls_peer import connected, connecting, make_client_context, make_server_context
-
-
-@pytest.fixture(scope="module")
-def server_context():
-    return make_server_context()
+from tls_peer import connecting, make_client_context
 
 
 @pytest.fixture(scope="module")
 def client_context():
     return make_client_context(ssl.TLSVersion.TLSv1_3)
-
-
-@pytest.fixture
-def connect(server_context, client_context):
-    def connect(served=None, **options):
-        return connected(server_context, client_context, served, **options)
-
-    return connect
 
 
 # --- lines that do more than to be written ---------------------------------------------------------------------

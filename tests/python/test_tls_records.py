@@ -9,27 +9,8 @@ import socket
 import ssl
 
 import pytest
-import trustme
-from recorder import LOOPBACK, BufferedRecorder, Recorder
-from tls_peer import Peer, connected, make_client_context, make_server_context
-
-
-@pytest.fixture(scope="module")
-def server_context():
-    return make_server_context()
-
-
-@pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda version: version.name)
-def client_context(request):
-    return make_client_context(request.param)
-
-
-@pytest.fixture
-def connect(server_context, client_context):
-    def connect(served=None, **options):
-        return connected(server_context, client_context, served, **options)
-
-    return connect
+from recorder import LOOPBACK, BufferedRecorder, Recorder, turns
+from tls_peer import Peer, write_certificate
 
 
 def test_records_of_one_packet_arrive_together(run, connect):
@@ -127,8 +108,7 @@ def test_last_words_of_a_paused_connection(run, connect):
             assert not served.transport.is_reading()
             await peer.send(peer.encrypted(b"last words") + peer.close_notify())
             peer.sock.shutdown(socket.SHUT_WR)
-            for _ in range(5):
-                await asyncio.sleep(0)
+            await turns()
             assert served.events == ["connection_made"]
             served.transport.resume_reading()
             await served.until_event("connection_lost")
@@ -256,8 +236,7 @@ def test_pause_keeps_data_back(run, connect):
         async with connect() as (served, peer):
             served.transport.pause_reading()
             await peer.send(peer.encrypted(b"later"))
-            for _ in range(5):
-                await asyncio.sleep(0)
+            await turns()
             assert not served.data
             served.transport.resume_reading()
             await served.until_bytes(5)
@@ -275,8 +254,7 @@ def test_a_low_limit_does_not_stop_half_a_record(run, connect):
             served.transport.set_read_buffer_limits(high=1, low=0)
             ciphertext = peer.encrypted(message)
             await peer.send(ciphertext[:5000])
-            for _ in range(5):
-                await asyncio.sleep(0)
+            await turns()
             assert served.transport.get_read_buffer_size() == 0
             await peer.send(ciphertext[5000:])
             await served.until_bytes(5 + len(message))
@@ -367,69 +345,36 @@ def test_a_client_that_does_not_wait_for_the_upgrade(run, server_context, client
 
 
 IDLE_SOURCE = """
-    import gc, json, os, ssl, socket, sys, threading
+    import json, socket, sys
+    from weighing import Clients, Echo, make_contexts, resident_kib
 
     CONNECTIONS, WARM_UP = 150, 30
-    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server_context.load_cert_chain(sys.argv[1])
-    client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client_context.check_hostname = False
-    client_context.verify_mode = ssl.CERT_NONE
+    server_context, client_context = make_contexts(sys.argv[1])
 
-    class Echo(asyncio.Protocol):
-        def connection_made(self, transport):
-            self.transport = transport
-        def data_received(self, data):
-            self.transport.write(data)
+    def connect(address):
+        sock = client_context.wrap_socket(socket.create_connection(address))
+        sock.sendall(bytes(1024))
+        missing = 1024
+        while missing:
+            missing -= len(sock.recv(missing))
+        return sock
 
-    def resident_kib():
-        gc.collect()
-        with open("/proc/self/statm") as statm:
-            return int(statm.read().split()[1]) * os.sysconf("SC_PAGESIZE") // 1024
-
-    def clients(count):
-        made = []
-        for _ in range(count):
-            sock = client_context.wrap_socket(socket.create_connection(address))
-            sock.sendall(bytes(1024))
-            missing = 1024
-            while missing:
-                missing -= len(sock.recv(missing))
-            made.append(sock)
-        return made
-
-    async def wait_for_byte():
-        ready = loop.create_future()
-        loop.add_reader(told, ready.set_result, None)
-        await ready
-        loop.remove_reader(told)
-        os.read(told, 1)
-
-    listener = socket.create_server(("127.0.0.1", 0), backlog=100)
-    address = listener.getsockname()
-    told, tell = os.pipe()
-    go_on, wait = os.pipe()
-    child = os.fork()
-    if child == 0:
-        kept = clients(WARM_UP)
-        os.write(tell, b"w")
-        os.read(go_on, 1)
-        kept += clients(CONNECTIONS)
-        os.write(tell, b"d")
-        os.read(go_on, 1)
-        os._exit(0)
+    def play(address):
+        kept = [connect(address) for _ in range(WARM_UP)]
+        yield
+        kept += [connect(address) for _ in range(CONNECTIONS)]
+        yield
 
     async def main():
-        server = await loop.create_server(Echo, sock=listener, ssl=server_context)
-        await wait_for_byte()
+        server = await loop.create_server(Echo, sock=clients.listener, ssl=server_context)
+        await clients.step()
         before = resident_kib()
-        os.write(wait, b"g")
-        await wait_for_byte()
+        await clients.step()
         print(json.dumps((resident_kib() - before) / CONNECTIONS))
-        os.write(wait, b"g")
-        os.waitpid(child, 0)
+        clients.end()
         server.close()
 
+    clients = Clients(play)
     loop = new_loop()
     loop.run_until_complete(main())
 """
@@ -438,7 +383,4 @@ IDLE_SOURCE = """
 @pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="freed memory is kept back")
 @pytest.mark.cxxloop_only("asyncio keeps 256 KiB for each")
 def test_memory_of_an_idle_connection(run_script, tmp_path):
-    certificate = trustme.CA().issue_cert("localhost")
-    path = tmp_path / "server.pem"
-    certificate.private_key_and_cert_chain_pem.write_to_path(path)
-    assert json.loads(run_script(IDLE_SOURCE, str(path)).stdout) < 40
+    assert json.loads(run_script(IDLE_SOURCE, write_certificate(tmp_path)).stdout) < 40

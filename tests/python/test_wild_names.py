@@ -6,13 +6,11 @@ import contextlib
 import contextvars
 import signal
 import socket
-import ssl
 import sys
 import threading
 from asyncio import base_events, constants, trsock
 
 import pytest
-import trustme
 
 VARIABLE = contextvars.ContextVar("variable", default="unset")
 
@@ -46,16 +44,6 @@ def stream(loop, run, socket_pair):
     yield transport, protocol, theirs
     transport.abort()
     run(asyncio.sleep(0))
-
-
-@pytest.fixture(scope="module")
-def tls_contexts():
-    """(of a server, of a client that trusts it)"""
-    authority = trustme.CA()
-    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
-    authority.issue_cert("localhost").configure_cert(server)
-    authority.configure_trust(client)
-    return server, client
 
 
 async def until(condition):

@@ -5,16 +5,31 @@ import asyncio
 import contextlib
 import socket
 import ssl
-import struct
 
 import trustme
 from recorder import LOOPBACK, Recorder
+
+
+def make_contexts():
+    """(of a server, of a client that trusts it)"""
+    authority = trustme.CA()
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("localhost", LOOPBACK).configure_cert(server)
+    authority.configure_trust(client)
+    return server, client
 
 
 def make_server_context(context_type=ssl.SSLContext):
     context = context_type(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("localhost", LOOPBACK).configure_cert(context)
     return context
+
+
+def write_certificate(folder):
+    """The path of a server's key and certificate, for a script."""
+    path = folder / "server.pem"
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(path)
+    return str(path)
 
 
 def make_client_context(version=None):
@@ -25,12 +40,6 @@ def make_client_context(version=None):
     if version is not None:
         context.minimum_version = context.maximum_version = version
     return context
-
-
-def reset(sock):
-    """Close a socket so that its peer is told of a reset instead of an end."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
 
 
 class Peer:
