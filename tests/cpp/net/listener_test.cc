@@ -3,14 +3,12 @@
 
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <functional>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "cpp/io/worlds.h"
-#include "sim/choices.h"
+#include "cpp/net/listener_program.h"
 #include "sim/seeds.h"
 
 namespace cxxloop::net {
@@ -127,66 +125,12 @@ TEST(Listener, RefusesWhatIsNoDescriptor) {
   EXPECT_TRUE(probe.listener->stop());
 }
 
-// A server that starts, stops and is stopped by its own callbacks, while clients come. Whatever happens, every
-// connection is handed up once, or refused.
-std::string broken_promise(uint64_t seed) {
-  sim::Faults faults = sim::Faults::harsh();
-  faults.accept_errors = 200;
-  sim::SimBackend backend(seed, faults);
-  sim::SeededChoices choices(seed, 200);
-  std::string broken;
-  const auto check = [&broken](bool kept, const char* promise) {
-    if (!kept && broken.empty()) broken = promise;
-  };
-  const int fd = backend.make_listener();
-  ListenerProbe probe(backend, fd);
-  enum class Expected { nothing, callbacks, on_stopped } expected = Expected::nothing;
-  int stops_expected = 0;
-  const auto stop = [&] {
-    const bool idle = probe.listener->stop();
-    if (!idle && expected == Expected::callbacks) ++stops_expected;
-    expected = idle ? Expected::nothing : Expected::on_stopped;
-  };
-  size_t told = 0;
-  probe.then = [&] {
-    if (probe.stopped == stops_expected && expected == Expected::on_stopped) {
-      expected = Expected::nothing;
-      check(told == probe.accepted.size() + probe.errors.size(), "nothing is handed up while stopping");
-      return;
-    }
-    ++told;
-    check(expected == Expected::callbacks, "nothing is handed up after stop()");
-    if (choices.chance(200)) stop();
-  };
-  std::vector<int> clients;
-  while (broken.empty() && !choices.exhausted()) {
-    if (choices.chance(400)) clients.push_back(backend.connect(fd));
-    if (expected == Expected::nothing && choices.chance(300)) {
-      if (probe.listener->start(static_cast<uint32_t>(choices.between(1, 4))) == Errno::ok) expected = Expected::callbacks;
-    } else if (choices.chance(100)) {
-      stop();
-    }
-    check(backend.wait(Deadline{backend.now_ns() + 1'000'000}) == Errno::ok, "wait()");
-    while (backend.dispatch_one()) {
-    }
-    check(probe.stopped + (expected == Expected::on_stopped ? 1 : 0) == stops_expected, "on_stopped() once for each late stop");
-  }
-  stop();
-  for (int turns = 0; turns < 100 && expected == Expected::on_stopped; ++turns) {
-    check(backend.wait(Deadline::immediate()) == Errno::ok, "wait()");
-    while (backend.dispatch_one()) {
-    }
-  }
-  check(expected == Expected::nothing && backend.ops_count() == 0, "a listener stops");
-  std::sort(probe.accepted.begin(), probe.accepted.end());
-  check(std::adjacent_find(probe.accepted.begin(), probe.accepted.end()) == probe.accepted.end(), "handed up once");
-  backend.forget(fd);  // refuses who still waits
-  for (const int accepted : probe.accepted) check(backend.is_open(accepted), "a connection is handed up open");
-  check(backend.open_count() == clients.size() + probe.accepted.size(), "a connection is handed up or closed");
-  return broken;
+TEST(ListenerSim, EveryConnectionIsHandedUpOrClosed) {
+  sim::for_each_seed([](uint64_t seed) {
+    sim::SeededChoices choices(seed, 200);
+    return ListenerProgram(seed, choices).run();
+  });
 }
-
-TEST(ListenerSim, EveryConnectionIsHandedUpOrClosed) { sim::for_each_seed(broken_promise); }
 
 }  // namespace
 }  // namespace cxxloop::net
