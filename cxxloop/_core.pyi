@@ -16,7 +16,7 @@ _CoroutineLike = Generator[Any, None, _T] | Awaitable[_T]
 
 @final
 class BuildInfo:
-    __hash__: None  # type: ignore[assignment]
+    __hash__: None  # type: ignore[assignment]  # object says it is a method
     @property
     def version(self) -> str: ...
     @property

@@ -8,6 +8,8 @@ from asyncio import events
 from collections.abc import Callable
 from typing import Any
 
+_events: Any = events  # typeshed does not know its private variable
+
 # What uninstall() has to do. None exactly when cxxloop is not installed.
 _undo: Callable[[], None] | None = None
 
@@ -48,7 +50,7 @@ def _policy_was_reset() -> bool:
 
 def _current_policy() -> Any:
     # The variable, not get_event_loop_policy(): that would create a default policy, and it warns since 3.14.
-    return getattr(events, "_event_loop_policy")  # noqa: B009
+    return _events._event_loop_policy
 
 
 def _replace_policy() -> Callable[[], None]:
@@ -69,13 +71,14 @@ def _replace_policy() -> Callable[[], None]:
 def _replace_functions() -> Callable[[], None]:
     from ._runner import new_event_loop
 
-    replaced = [(module, module.new_event_loop) for module in (asyncio, events)]
-    for module, _ in replaced:
-        setattr(module, "new_event_loop", new_event_loop)  # noqa: B010
+    modules: tuple[Any, ...] = (asyncio, events)  # else mypy takes their functions for constants
+    replaced = [(module, module.new_event_loop) for module in modules]
+    for module in modules:
+        module.new_event_loop = new_event_loop
 
     def undo() -> None:
         for module, previous in replaced:
             if module.new_event_loop is new_event_loop:
-                setattr(module, "new_event_loop", previous)  # noqa: B010
+                module.new_event_loop = previous
 
     return undo

@@ -263,7 +263,8 @@ class Loop(_core.Loop, _SelectorEventLoop):
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
         if not isinstance(transp, _core.StreamTransport):
-            return cast(int, await super()._sendfile_native(transp, file, offset, count))  # type: ignore[misc]
+            asyncio_loop: Any = super()
+            return cast(int, await asyncio_loop._sendfile_native(transp, file, offset, count))
         self._forget_transport(transp)
         resume_reading = transp.is_reading()
         transp.pause_reading()
@@ -279,7 +280,8 @@ class Loop(_core.Loop, _SelectorEventLoop):
     async def _sendfile_fallback(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
         if isinstance(transp, _core.StreamTransport):
             transp = FlowControlled(transp)
-        return cast(int, await super()._sendfile_fallback(transp, file, offset, count))  # type: ignore[misc]
+        asyncio_loop: Any = super()
+        return cast(int, await asyncio_loop._sendfile_fallback(transp, file, offset, count))
 
     # --- pipes and processes ----------------------------------------------------------------------------------
 
@@ -342,7 +344,8 @@ class Loop(_core.Loop, _SelectorEventLoop):
 
     def _stop_serving(self, sock: socket.socket) -> None:
         self._stop_listening(sock)
-        super()._stop_serving(sock)  # type: ignore[misc]
+        asyncio_loop: Any = super()
+        asyncio_loop._stop_serving(sock)
 
     def _accept_failed(
         self,

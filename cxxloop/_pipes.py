@@ -7,12 +7,10 @@ from typing import Any
 
 from . import _core
 
-# asyncio's classes have no public names, and their types are unknown.
-_AsyncioReadPipe: Any = getattr(unix_events, "_UnixReadPipeTransport")  # noqa: B009
-_AsyncioWritePipe: Any = getattr(unix_events, "_UnixWritePipeTransport")  # noqa: B009
+_unix_events: Any = unix_events  # typeshed does not know its private classes
 
 
-class ReadPipeTransport(_core.ReadPipe, _AsyncioReadPipe):  # type: ignore[misc]
+class ReadPipeTransport(_core.ReadPipe, _unix_events._UnixReadPipeTransport):
     """The reading end of a pipe, FIFO, socket or terminal."""
 
     def _end_of_file(self) -> None:
@@ -37,11 +35,11 @@ class ReadPipeTransport(_core.ReadPipe, _AsyncioReadPipe):  # type: ignore[misc]
         super()._call_connection_lost(exc)
 
 
-class WritePipeTransport(_core.WritePipe, _AsyncioWritePipe):  # type: ignore[misc]
+class WritePipeTransport(_core.WritePipe, _unix_events._UnixWritePipeTransport):
     """The writing end of a pipe, FIFO, socket or character device."""
 
     # asyncio's own counts and warns once the connection is lost.
-    _write_lost = _AsyncioWritePipe.write
+    _write_lost = _unix_events._UnixWritePipeTransport.write
 
     def __init__(self, loop: Any, pipe: Any, protocol: Any, waiter: Any = None, extra: Any = None) -> None:
         super().__init__(loop, pipe, protocol, waiter, extra)

@@ -6,11 +6,11 @@ from typing import Any
 
 from ._loop import Loop
 
+_unix_events: Any = unix_events  # typeshed does not know its private classes
+
+
 # The undecorated class: reading asyncio.DefaultEventLoopPolicy warns since 3.14.
-_Base: Any = getattr(unix_events, "_UnixDefaultEventLoopPolicy")  # noqa: B009
-
-
-class Policy(_Base):  # type: ignore[misc]
+class Policy(_unix_events._UnixDefaultEventLoopPolicy):
     """The default policy of the running Python, making cxxloop's event loops."""
 
     _loop_factory = Loop

@@ -14,7 +14,7 @@ from asyncio import unix_events
 from asyncio.log import logger
 from typing import Any
 
-_AsyncioTransport: Any = getattr(unix_events, "_UnixSubprocessTransport")  # noqa: B009
+_unix_events: Any = unix_events  # typeshed does not know its private classes
 _ALREADY_REAPED = 255  # what asyncio reports if somebody else has read the exit status
 
 
@@ -40,7 +40,7 @@ def _kernel_has_pidfds() -> bool:
 def _has_own_watcher(loop: Any) -> bool:
     """True if the program has chosen a child watcher that is not one of asyncio's defaults."""
     if sys.version_info >= (3, 14):
-        return not isinstance(loop._watcher, getattr(unix_events, "_PidfdChildWatcher"))  # noqa: B009
+        return not isinstance(loop._watcher, _unix_events._PidfdChildWatcher)
     watcher = getattr(asyncio.get_event_loop_policy(), "_watcher", None)
     defaults: Any = (unix_events.PidfdChildWatcher, unix_events.ThreadedChildWatcher)
     return watcher is not None and type(watcher) not in defaults
@@ -51,7 +51,7 @@ def can_watch_exits(loop: Any) -> bool:
     return _kernel_has_pidfds() and not _has_own_watcher(loop)
 
 
-class SubprocessTransport(_AsyncioTransport):  # type: ignore[misc]
+class SubprocessTransport(_unix_events._UnixSubprocessTransport):
     """A child process and its pipes."""
 
     _pidfd: int | None = None  # open exactly while the loop waits for the exit

@@ -19,7 +19,7 @@ def _make_uvicorn_worker() -> type[Any]:
     except ImportError:
         from uvicorn.workers import UvicornWorker as Base
 
-    class UvicornWorker(Base):  # type: ignore[misc]
+    class UvicornWorker(Base):
         """uvicorn under gunicorn. Needs uvicorn 0.36 or newer and uvicorn-worker."""
 
         CONFIG_KWARGS = {**Base.CONFIG_KWARGS, "loop": "cxxloop:new_event_loop"}
@@ -30,7 +30,7 @@ def _make_uvicorn_worker() -> type[Any]:
 def _make_asgi_worker() -> type[Any]:
     from gunicorn.workers.gasgi import ASGIWorker as Base
 
-    class ASGIWorker(Base):  # type: ignore[misc]
+    class ASGIWorker(Base):
         """gunicorn's own ASGI server."""
 
         def _setup_event_loop(self) -> None:
@@ -43,7 +43,7 @@ def _make_asgi_worker() -> type[Any]:
 def _make_aiohttp_worker() -> type[Any]:
     from aiohttp.worker import GunicornWebWorker as Base
 
-    class AiohttpWorker(Base):  # type: ignore[misc]
+    class AiohttpWorker(Base):
         """aiohttp's web server under gunicorn."""
 
         def init_process(self) -> None:

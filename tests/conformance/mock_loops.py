@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The loop under test where CPython's tests make a mock of asyncio's base class."""
 
-import asyncio
 import importlib
 from collections.abc import Callable, Generator
 from typing import Any
@@ -34,7 +33,7 @@ def _module(name: str) -> Any:
     return importlib.import_module(f"{PACKAGE}.{name}")
 
 
-def _with_note_of_shutdown(loop: Any) -> asyncio.AbstractEventLoop:
+def _with_note_of_shutdown(loop: Any) -> Any:
     """The tests of runners look at the note."""
     shutdown_asyncgens = loop.shutdown_asyncgens
     loop.shutdown_ag_run = False
@@ -44,7 +43,7 @@ def _with_note_of_shutdown(loop: Any) -> asyncio.AbstractEventLoop:
         await shutdown_asyncgens()
 
     loop.shutdown_asyncgens = note
-    return loop  # type: ignore[no-any-return]
+    return loop
 
 
 def with_fake_time(loop_class: Any, advances: Callable[[], Generator[float, float, None]]) -> Any:
@@ -54,7 +53,7 @@ def with_fake_time(loop_class: Any, advances: Callable[[], Generator[float, floa
     so that the callbacks and timers are run by the loop under test.
     """
 
-    class FakeTimeLoop(loop_class):  # type: ignore[misc]
+    class FakeTimeLoop(loop_class):  # type: ignore[misc]  # known at run time
         def __init__(self) -> None:
             self._time = 0.0
             self._deadlines: list[float] = []

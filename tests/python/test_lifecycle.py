@@ -20,7 +20,7 @@ def test_a_new_loop(loop):
     assert not loop.is_closed()
     assert loop.get_exception_handler() is None
     assert loop.slow_callback_duration == 0.1
-    assert hash(loop) == hash(loop) and loop == loop  # noqa: PLR0124
+    assert hash(loop) == hash(loop) and loop == loop  # noqa: PLR0124  # with itself: that is the test
 
 
 def test_repr(loop, turn):

@@ -167,7 +167,7 @@ def test_build_info(cxxloop):
 
 def test_an_unknown_name(cxxloop):
     with pytest.raises(AttributeError, match="^module 'cxxloop' has no attribute 'nothing'$"):
-        cxxloop.nothing  # noqa: B018
+        cxxloop.nothing  # noqa: B018  # the look is the test
 
 
 # Policies
