@@ -178,10 +178,9 @@ def test_cancelled_command_and_lost_connection(play):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(connection.run("hang"), 0.05)
         story = [(await connection.run("cat", input=b"still here", encoding=None)).stdout]
-        hanging = asyncio.ensure_future(connection.run("hang"))
-        await asyncio.sleep(0.05)
+        hanging = await connection.create_process("hang")
         connection.abort()
-        return [*story, (await hanging).exit_status, await outcome(connection.run("cat"))]
+        return [*story, (await hanging.wait()).exit_status, await outcome(connection.run("cat"))]
 
     assert play(scene) == [b"still here", None, "ChannelOpenError"]
 

@@ -101,21 +101,24 @@ def test_cancelled_receive_loses_no_message(same_story):
 
 
 def test_slow_reader_holds_the_writer_back(same_story):
-    async def pour(connection):
-        sent = 0
-        try:
-            async with asyncio.timeout(0.2):
-                while True:
-                    await connection.send(CHUNK)
-                    sent += 1
-        except TimeoutError:
-            await connection.recv()
-        await connection.send(str(sent))
-
     async def scene():
+        held_back = asyncio.Event()
+
+        async def pour(connection):
+            sent = 0
+            try:
+                async with asyncio.timeout(0.2):
+                    while True:
+                        await connection.send(CHUNK)
+                        sent += 1
+            except TimeoutError:
+                held_back.set()
+                await connection.recv()
+            await connection.send(str(sent))
+
         async with serving(pour, write_limit=len(CHUNK), compression=None) as server:
             async with websockets.connect(address(server), max_queue=2, compression=None) as client:
-                await asyncio.sleep(0.3)
+                await held_back.wait()
                 await client.send("go on")
                 received = 0
                 while isinstance(message := await client.recv(), bytes):

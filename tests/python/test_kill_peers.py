@@ -4,6 +4,7 @@
 import asyncio
 import contextlib
 import errno
+import fcntl
 import gc
 import logging
 import os
@@ -11,10 +12,11 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 
 import pytest
 from datagrams import bound_socket, endpoint, unused_address
-from recorder import LOOPBACK, Recorder, attached, fill, receive, receive_all, reset, tcp_pair
+from recorder import LOOPBACK, Recorder, attached, fill, receive, receive_all, reset, tcp_pair, turns
 
 BROKEN = (ConnectionResetError, BrokenPipeError)
 MEGABYTES = bytes(range(256)) * 4096 * 8
@@ -126,7 +128,7 @@ def test_a_reset_during_a_socket_call(loop, run, call):
         with tcp_pair() as (sock, peer):
             waiting = loop.sock_recv(sock, 100) if call == "recv" else loop.sock_sendall(sock, MEGABYTES)
             task = asyncio.ensure_future(waiting)
-            await asyncio.sleep(0.01)
+            await turns()
             reset(peer)
             with pytest.raises(BROKEN):
                 await task
@@ -137,18 +139,22 @@ def test_a_reset_during_a_socket_call(loop, run, call):
 # Resets in TLS
 
 
-def test_a_client_that_resets_in_the_handshake(loop, run, tls_contexts, asyncio_records):
+def test_a_client_that_resets_in_the_handshake(loop, run, tls_contexts, open_fds, asyncio_records):
     server_context, _ = tls_contexts
     made = []
 
     async def main():
         server = await loop.create_server(lambda: made.append(1) or Recorder(), LOOPBACK, 0, ssl=server_context)
-        for hello in (b"", b"\x16\x03\x01\x02\x00\x01", b"\x16\x03\x01"):
+        before = open_fds()
+        for number, hello in enumerate((b"", b"\x16\x03\x01\x02\x00\x01", b"\x16\x03\x01"), 1):
             peer = socket.create_connection(server.sockets[0].getsockname())
             peer.send(hello)
-            await asyncio.sleep(0.01)
+            while len(made) < number:
+                await asyncio.sleep(0)
+            await turns()
             reset(peer)
-        await asyncio.sleep(0.05)
+        while open_fds() - before:
+            await asyncio.sleep(0.005)
         server.close()
         await server.wait_closed()
 
@@ -210,7 +216,7 @@ def test_a_reset_of_a_tls_connection(loop, run, tls_contexts, asyncio_records, m
                 transport.write(MEGABYTES)
             if moment == "closing":
                 transport.close()
-            await asyncio.sleep(0.01)
+            await turns()
             reset_transport(peer)
             await protocol.until_event("connection_lost")
             assert isinstance(protocol.lost_with, BROKEN)
@@ -257,7 +263,8 @@ def test_a_reset_during_sendfile_over_tls(loop, run, tls_contexts, file, asyncio
         async with tls_pair(loop, tls_contexts) as (transport, protocol, peer):
             peer.pause_reading()
             sending = asyncio.ensure_future(loop.sendfile(transport, file))
-            await asyncio.sleep(0.02)
+            while not transport.get_write_buffer_size():
+                await asyncio.sleep(0.001)
             reset_transport(peer)
             with pytest.raises(ConnectionError):
                 await sending
@@ -349,6 +356,12 @@ class ChildRecorder(asyncio.SubprocessProtocol):
         self.done.set_result(None)
 
 
+def is_full(pipe):
+    """True when less than half is free: the kernel leaves the rest of a page empty now and then."""
+    unread_bytes = int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+    return unread_bytes > fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) / 2
+
+
 @pytest.mark.parametrize("sent", [True, False])
 def test_a_child_killed_while_its_pipes_are_full(loop, run, sent):
     """Its input was never read, or its output is not."""
@@ -361,8 +374,10 @@ def test_a_child_killed_while_its_pipes_are_full(loop, run, sent):
         if sent:
             transport.get_pipe_transport(0).write(MEGABYTES)
         else:
-            transport.get_pipe_transport(1).pause_reading()
-            await asyncio.sleep(0.1)
+            output = transport.get_pipe_transport(1)
+            output.pause_reading()
+            while not is_full(output.get_extra_info("pipe")):
+                await asyncio.sleep(0.005)
         transport.kill()
         if not sent:
             transport.get_pipe_transport(1).resume_reading()

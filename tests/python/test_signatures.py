@@ -10,6 +10,7 @@ import sys
 from asyncio import base_events, events, selector_events, sslproto, unix_events
 
 import pytest
+from recorder import turns
 
 REFERENCE = {
     "loop": asyncio.SelectorEventLoop,
@@ -82,7 +83,9 @@ def make(loop, run, tmp_path):
         end = getattr(thing, "abort", None) or getattr(thing, "close", None) or thing.cancel
         if thing is not loop:
             end()
-    run(asyncio.sleep(0.02))
+        if isinstance(thing, asyncio.SubprocessTransport):
+            run(thing._wait())
+    run(turns())
     for resource in (*sockets, *pipe_files):
         resource.close()
 

@@ -291,7 +291,11 @@ def test_failed_handshakes_in_debug_mode(loop, run, server_context, client_conte
             for greeting in (b"", b"no client hello"):
                 with socket.create_connection(address) as stranger:
                     stranger.sendall(greeting)
-                    await asyncio.sleep(0.02)
+                    stranger.shutdown(socket.SHUT_WR)
+                    stranger.setblocking(False)
+                    with contextlib.suppress(ConnectionResetError):
+                        while await loop.sock_recv(stranger, 4096):
+                            pass
             _, writer = await asyncio.open_connection(*address, ssl=client_context)
             await finish(writer)
             await asyncio.sleep(0.02)

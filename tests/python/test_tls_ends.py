@@ -234,8 +234,11 @@ ALLOW_CLIENT_RENEGOTIATION = 1 << 8  # the ssl module has no name for it
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="Python's ssl can neither update keys nor renegotiate")
-@pytest.mark.parametrize(("version", "command"), [("-tls1_3", "K"), ("-tls1_3", "k"), ("-tls1_2", "R")])
-def test_new_keys_between_the_data(loop, run, version, command):
+@pytest.mark.parametrize(
+    ("version", "command", "answer"),
+    [("-tls1_3", "K", b"KEYUPDATE\n"), ("-tls1_3", "k", b"KEYUPDATE\n"), ("-tls1_2", "R", b"RENEGOTIATING\n")],
+)
+def test_new_keys_between_the_data(loop, run, version, command, answer):
     server_context = make_server_context()
     server_context.options &= ~ssl.OP_NO_RENEGOTIATION
     server_context.options |= ALLOW_CLIENT_RENEGOTIATION
@@ -248,7 +251,7 @@ def test_new_keys_between_the_data(loop, run, version, command):
             ["openssl", "s_client", "-connect", f"{host}:{port}", version],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         )
         with client:
             for number in range(1, 4):
@@ -257,7 +260,9 @@ def test_new_keys_between_the_data(loop, run, version, command):
                 await served.until_bytes(5 * number)
                 client.stdin.write(command.encode() + b"\n")
                 client.stdin.flush()
-                await asyncio.sleep(0.1)  # s_client takes a command only from the beginning of what it reads
+                # s_client takes a command only from the beginning of what it reads: the next line has to come later.
+                while await loop.run_in_executor(None, client.stderr.readline) != answer:
+                    pass
             assert bytes(served.data) == b"line\n" * 3
             client.kill()
         await served.until_event("connection_lost")

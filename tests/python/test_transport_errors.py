@@ -12,7 +12,7 @@ import warnings
 import weakref
 
 import pytest
-from recorder import BufferedRecorder, Recorder, attached, fill, receive, receive_all, reset, tcp_pair
+from recorder import BufferedRecorder, Recorder, attached, fill, receive, receive_all, reset, tcp_pair, turns
 
 
 def failing(error):
@@ -372,7 +372,9 @@ def test_a_destructor_may_use_a_transport_that_was_collected_before_it(loop, run
             del transport, protocol
             with pytest.warns(ResourceWarning, match="unclosed transport"):
                 gc.collect()
-            await asyncio.sleep(0.01)
+            while not lost:
+                await asyncio.sleep(0)
+            await turns()
             assert [error and error.errno for error in lost] == [error_number]
             assert await loop.sock_recv(right, 1) == b""
             left.detach()
