@@ -50,6 +50,7 @@ def run_demo(*arguments: str, modules: Path | None = None) -> subprocess.Complet
 
 
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="the kernel tells nobody how much CPU a server used")
 def test_the_demo_checks_responses_and_fills_its_table() -> None:
     done = run_demo("--servers", "uvicorn", "--loops", "asyncio", "cxxloop")
     assert done.returncode == 0, done.stdout + done.stderr
