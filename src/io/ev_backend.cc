@@ -52,6 +52,7 @@ struct FdEntry {
   bool known_good;        // True exactly when fd was checked and its owner will call forget() before closing it.
   Errno failure;          // why libev has given the descriptor up; ok: it has not
 
+  [[nodiscard]] Op*& place_of(const Op& op) noexcept { return op.reads() ? reader : writer; }
   [[nodiscard]] int wanted_events() const noexcept {
     return (reader != nullptr ? EV_READ : 0) | (writer != nullptr ? EV_WRITE : 0);
   }
@@ -174,7 +175,7 @@ class EvBackend final : public Backend {
   [[nodiscard]] Errno shutdown_write(int fd) noexcept override { return io::shutdown_write(fd); }
   void forget(int fd) noexcept override;
   [[nodiscard]] Errno wait(Deadline deadline) noexcept override;
-  [[nodiscard]] size_t collected() const noexcept override { return batch_.size(); }
+  [[nodiscard]] size_t collected() const noexcept override { return batch_.size() + given_up_.size(); }
   bool dispatch_one() noexcept override;
   void wake() noexcept override { wakeup_.notify(); }
   [[nodiscard]] size_t ops_count() const noexcept override { return ops_count_; }
@@ -197,6 +198,7 @@ class EvBackend final : public Backend {
   void collect(FdEntry& entry, int events) noexcept;
   void collect_the_rest() noexcept;
   void detach(Op& op) noexcept;
+  [[nodiscard]] bool give_up_strangers(int fd, FdEntry& entry) noexcept;
   [[nodiscard]] bool prepare_sleep(Deadline deadline) noexcept;
 
   void complete_last(Op& op, int32_t result) noexcept;
@@ -212,6 +214,7 @@ class EvBackend final : public Backend {
   uint64_t generation_ = fork_generation();
   FdTable<FdEntry> fds_;
   OpBatch batch_;
+  OpBatch given_up_;  // whose places the next owners of their numbers have taken
   size_t events_per_poll_ = 64;  // libev's epoll_eventmax
   size_t ops_count_ = 0;
   FdEntry* first_changed_ = nullptr;
@@ -276,8 +279,9 @@ Errno EvBackend::submit(Op& op) noexcept {
   if (op.fd < 0) return Errno::bad_fd;
   FdEntry* const entry = fds_.find_or_make(op.fd);
   if (entry == nullptr || !batch_.reserve(ops_count_ + 1)) return Errno::no_memory;
-  Op*& place = op.reads() ? entry->reader : entry->writer;
-  if (place != nullptr) return Errno::exists;
+  Op*& place = entry->place_of(op);
+  if (place != nullptr && place->owns_fd()) return Errno::exists;
+  if (place != nullptr && !give_up_strangers(op.fd, *entry)) return Errno::no_memory;
   if (entry->wanted_events() != 0 && !is_open(op.fd)) return Errno::bad_fd;
   const bool owner_forgets = op.kind != OpKind::poll_read && op.kind != OpKind::poll_write;
   if (entry->wanted_events() == 0 && !(owner_forgets && entry->known_good)) {
@@ -322,15 +326,29 @@ void EvBackend::sync_interest(int fd, FdEntry& entry) noexcept {
 
 void EvBackend::detach(Op& op) noexcept {
   FdEntry& entry = *fds_.find(op.fd);
-  Op*& place = op.reads() ? entry.reader : entry.writer;
-  CXL_ASSERT(place == &op);
-  place = nullptr;
+  Op*& place = entry.place_of(op);
+  const bool given_up = place != &op;
+  (given_up ? given_up_ : batch_).remove(op);
+  if (!given_up) place = nullptr;
   op.state = OpState::idle;
   --ops_count_;
-  batch_.remove(op);
   if (repeating_ == &op) repeating_ = nullptr;
+  if (given_up) return;
   // A descriptor that was given up is not registered again for the op that is left: that one will complete too.
   if (entry.failure == Errno::ok) sync_interest(op.fd, entry);
+}
+
+// The ops of a former owner of the number make room for those of the next one. They complete a last time with the next
+// dispatch, and the descriptor is registered anew: the kernel has forgotten the number. False: out of memory.
+bool EvBackend::give_up_strangers(int fd, FdEntry& entry) noexcept {
+  if (!given_up_.reserve(given_up_.size() + 2)) return false;
+  for (Op** const place : {&entry.reader, &entry.writer}) {
+    if (*place == nullptr || (*place)->owns_fd()) continue;
+    batch_.remove(**place);
+    given_up_.push_front(*std::exchange(*place, nullptr));
+  }
+  sync_interest(fd, entry);
+  return true;
 }
 
 // One fcntl() (0.1 us) for each registration with the kernel: closing a descriptor that is still watched is a mistake
@@ -398,7 +416,7 @@ void EvBackend::on_after_sleep(struct ev_loop* loop) noexcept {
 
 // True: sleeping is allowed, and the timer will end it in time.
 bool EvBackend::prepare_sleep(Deadline deadline) noexcept {
-  if (deadline == Deadline::immediate() || !batch_.empty()) return false;
+  if (deadline == Deadline::immediate() || collected() > 0) return false;
   if (deadline == Deadline::never()) {
     timer_.clear();
     return true;
@@ -441,9 +459,11 @@ void EvBackend::collect_the_rest() noexcept {
 }
 
 bool EvBackend::dispatch_one() noexcept {
-  Op* const op = batch_.pop_front();
+  Op* const op_given_up = given_up_.pop_front();
+  Op* const op = op_given_up != nullptr ? op_given_up : batch_.pop_front();
   if (op == nullptr) return false;
-  const Errno failure = op->owns_fd() ? fds_.find(op->fd)->failure : Errno::bad_fd;
+  const bool is_lost = op_given_up != nullptr || !op->owns_fd();
+  const Errno failure = is_lost ? Errno::bad_fd : fds_.find(op->fd)->failure;
   if (failure != Errno::ok) [[unlikely]] {
     const bool polls = op->kind == OpKind::poll_read || op->kind == OpKind::poll_write;
     complete_last(*op, polls ? 0 : -static_cast<int32_t>(failure));

@@ -227,7 +227,11 @@ Errno SimBackend::submit(Op& op) noexcept {
   Socket* const socket = find(op.fd);
   if (socket == nullptr) return Errno::bad_fd;
   Op*& place = op.reads() ? socket->reader : socket->writer;
-  if (place != nullptr) return Errno::exists;
+  if (place != nullptr) {
+    if (place->owns_fd()) return Errno::exists;
+    drop_from_batch(*place);
+    given_up_.push_back(std::exchange(place, nullptr));
+  }
   if (random_.chance(faults_.submit_errors)) return Errno::no_memory;
   place = &op;
   op.state = OpState::armed;
@@ -255,8 +259,10 @@ void SimBackend::drop_from_batch(Op& op) noexcept {
 }
 
 void SimBackend::release(Op& op) noexcept {
-  Socket& socket = *find(op.fd);
-  (op.reads() ? socket.reader : socket.writer) = nullptr;
+  if (std::erase(given_up_, &op) == 0) {
+    Socket& socket = *find(op.fd);
+    (op.reads() ? socket.reader : socket.writer) = nullptr;
+  }
   op.state = OpState::idle;
   --ops_count_;
   drop_from_batch(op);
@@ -289,7 +295,7 @@ Errno SimBackend::shutdown_write(int fd) noexcept {
 }
 
 Errno SimBackend::wait(Deadline deadline) noexcept {
-  CXL_CHECK(collected() == 0);
+  CXL_CHECK(next_in_batch_ == batch_.size());
   ++counters_.waits;
   if (deadline != Deadline::immediate()) ++counters_.blocking_waits;
   batch_.clear();
@@ -300,7 +306,7 @@ Errno SimBackend::wait(Deadline deadline) noexcept {
   bool with_delays = true;
   for (;;) {
     collect(with_delays);
-    if (woken_.exchange(false) || !batch_.empty() || deadline.at_ns <= now_ns_) break;
+    if (woken_.exchange(false) || collected() > 0 || deadline.at_ns <= now_ns_) break;
     if (random_.chance(faults_.early_wakes)) break;
     // Asleep: what was delayed comes now, or the next thing in time.
     if (std::exchange(with_delays, false)) continue;
@@ -345,6 +351,10 @@ void SimBackend::shuffle_batch() {
 }
 
 bool SimBackend::dispatch_one() noexcept {
+  if (!given_up_.empty()) {
+    complete_lost(*given_up_.front());
+    return true;
+  }
   Op* op = nullptr;
   while (op == nullptr && next_in_batch_ < batch_.size()) op = batch_[next_in_batch_++];
   if (op == nullptr) return false;
@@ -354,8 +364,7 @@ bool SimBackend::dispatch_one() noexcept {
     return true;
   }
   if (!op->owns_fd()) {
-    const bool polls = op->kind == OpKind::poll_read || op->kind == OpKind::poll_write;
-    complete_last(*op, polls ? 0 : -EBADF);
+    complete_lost(*op);
     return true;
   }
   switch (op->kind) {
@@ -385,6 +394,11 @@ void SimBackend::complete_last(Op& op, int32_t result) noexcept {
 }
 
 // The kernel was faster than the cancel, or was not. A recv that was taken back takes nothing: see io/backend.h.
+void SimBackend::complete_lost(Op& op) noexcept {
+  const bool polls = op.kind == OpKind::poll_read || op.kind == OpKind::poll_write;
+  complete_last(op, polls ? 0 : -EBADF);
+}
+
 void SimBackend::complete_cancelled(Op& op) noexcept {
   Socket& socket = *find(op.fd);
   Result<size_t> result = Errno::canceled;

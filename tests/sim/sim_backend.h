@@ -63,7 +63,9 @@ class SimBackend final : public io::Backend {
   [[nodiscard]] Errno shutdown_write(int fd) noexcept override;
   void forget(int fd) noexcept override { close(fd); }
   [[nodiscard]] Errno wait(Deadline deadline) noexcept override;
-  [[nodiscard]] size_t collected() const noexcept override { return batch_.size() - next_in_batch_; }
+  [[nodiscard]] size_t collected() const noexcept override {
+    return batch_.size() - next_in_batch_ + given_up_.size();
+  }
   bool dispatch_one() noexcept override;
   void wake() noexcept override { woken_.store(true); }
   [[nodiscard]] size_t ops_count() const noexcept override { return ops_count_; }
@@ -156,6 +158,7 @@ class SimBackend final : public io::Backend {
   void drop_from_batch(io::Op& op) noexcept;
   void release(io::Op& op) noexcept;
   void complete_last(io::Op& op, int32_t result) noexcept;
+  void complete_lost(io::Op& op) noexcept;
   void complete_cancelled(io::Op& op) noexcept;
   void dispatch_recv(io::RecvOp& op) noexcept;
   void dispatch_recv_from(io::RecvFromOp& op) noexcept;
@@ -169,6 +172,7 @@ class SimBackend final : public io::Backend {
   std::function<void(const SentDatagram&)> datagram_watcher_;
   std::vector<io::Op*> batch_;
   size_t next_in_batch_ = 0;
+  std::vector<io::Op*> given_up_;  // whose places the next owners of their numbers have taken
   size_t ops_count_ = 0;
   size_t pipe_capacity_ = 64 * 1024;
   int64_t now_ns_ = 1'000 * ns_per_second;

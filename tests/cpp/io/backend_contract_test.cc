@@ -644,6 +644,46 @@ TYPED_TEST(BackendContract, AnOpTakesNothingOfTheNextOwnerOfItsNumber) {
   EXPECT_EQ(this->world.read(fds.far), "");
 }
 
+TYPED_TEST(BackendContract, AnOpMakesRoomForThoseOfTheNextOwnerOfItsNumber) {
+  const FdPair fds = this->pair();
+  int owned = fds.near;
+  RecvProbe old_receiver(this->world, fds.near);
+  SendProbe old_sender(this->world, fds.near, "not for the stranger");
+  old_receiver.op.owner_fd = old_sender.op.owner_fd = &owned;
+  RecvProbe receiver(this->world, fds.near);
+  SendProbe sender(this->world, fds.near, "of the stranger");
+  ASSERT_EQ(old_receiver.submit(), Errno::ok);
+  ASSERT_EQ(old_sender.submit(), Errno::ok);
+  ASSERT_EQ(receiver.submit(), Errno::exists);
+  owned = -1;
+  ASSERT_EQ(receiver.submit(), Errno::ok);
+  ASSERT_EQ(sender.submit(), Errno::ok);
+  EXPECT_EQ(this->world.backend().ops_count(), 4U);
+  this->world.turn(Deadline::never());  // does not sleep: there is something to tell
+  EXPECT_TRUE(this->world.run_until([&] { return old_receiver.endings == 1 && !old_sender.op.in_kernel(); }));
+  EXPECT_EQ(old_receiver.last_result, -EBADF);
+  EXPECT_EQ(old_sender.last_result, -EBADF);
+  this->world.write(fds.far, "for the stranger");
+  EXPECT_TRUE(this->world.run_until([&] { return receiver.bytes == "for the stranger" && !sender.op.in_kernel(); }));
+  EXPECT_EQ(this->world.read(fds.far), "of the stranger");
+}
+
+TYPED_TEST(BackendContract, AnOpThatMadeRoomCanBeTakenBack) {
+  const FdPair fds = this->pair();
+  int owned = fds.near;
+  RecvProbe old_receiver(this->world, fds.near);
+  old_receiver.op.owner_fd = &owned;
+  ASSERT_EQ(old_receiver.submit(), Errno::ok);
+  owned = -1;
+  RecvProbe receiver(this->world, fds.near);
+  ASSERT_EQ(receiver.submit(), Errno::ok);
+  const bool taken_back = this->world.backend().cancel(old_receiver.op);
+  this->world.write(fds.far, "for the stranger");
+  EXPECT_TRUE(this->world.run_until([&] { return receiver.bytes == "for the stranger" && !old_receiver.op.in_kernel(); }));
+  EXPECT_EQ(old_receiver.endings, taken_back ? 0 : 1);
+  EXPECT_EQ(this->world.backend().ops_count(), 1U);
+}
+
 TYPED_TEST(BackendContract, ATargetFunctionMayCloseTheDescriptor) {
   const FdPair fds = this->pair();
   int owned = fds.near;
