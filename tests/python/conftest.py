@@ -133,6 +133,12 @@ def loop_factory(loop_name):
 
 
 @pytest.fixture
+def loop_factory_source(loop_name):
+    """The source of `new_loop`, which makes a loop of the kind under test."""
+    return LOOP_FACTORY_SOURCE[loop_name]
+
+
+@pytest.fixture
 def asyncio_records():
     """Everything logged by asyncio's logger during the test, at every level."""
     handler = RecordList()

@@ -4,7 +4,6 @@
 import sys
 
 import pytest
-from conftest import LOOP_FACTORY_SOURCE
 
 pytestmark = pytest.mark.skipif(
     sys.version_info < (3, 13), reason="asyncio cannot be imported in a sub-interpreter with its own GIL before 3.13"
@@ -105,10 +104,10 @@ HOST = """
 
 
 @pytest.fixture
-def host(run_script, loop_name):
+def host(run_script, loop_factory_source):
     """Runs a body in a process of its own that makes interpreters; it must end well."""
     def host(body, program=PROGRAM):
-        program = "\n" + LOOP_FACTORY_SOURCE[loop_name] + program
+        program = "\n" + loop_factory_source + program
         result = run_script(HOST.format(program=program, search_path=sys.path, body=body))
         assert result.stdout.strip() == "done", result.stderr
 
