@@ -66,7 +66,9 @@ def test_local_addr(loop, run, listener):
         address = listener.getsockname()
         transport, protocol = await loop.create_connection(Recorder, *address, local_addr=("127.0.0.2", 0))
         assert transport.get_extra_info("sockname")[0] == "127.0.0.2"
-        assert listener.accept()[1][0] == "127.0.0.2"
+        accepted, peername = listener.accept()
+        accepted.close()
+        assert peername[0] == "127.0.0.2"
         await finish(transport, protocol)
 
     run(main())

@@ -167,6 +167,7 @@ def test_get_context_of_a_handle(loop):
 @pytest.mark.parametrize("leading", [("call_soon",), ("call_later", 1000)])
 def test_a_long_chain_of_handles_dies_without_deep_recursion(loop_factory, leading):
     loop = loop_factory()
+    loop.set_debug(False)  # which would note for each of them where it was made
     name, *first = leading
     schedule = getattr(loop, name)
     head = None
