@@ -74,6 +74,9 @@ class Backend {
   // some of the number's next owner, if somebody else has closed the descriptor before.
   virtual void forget(int fd) noexcept = 0;
 
+  // Give back memory that is kept for the most descriptors and ops there have been. REQUIRES: the batch is empty.
+  virtual void release_memory() noexcept {}
+
   // At most one; null: none. It outlives the backend or is taken back.
   void set_sleep_hooks(SleepHooks* hooks) noexcept { sleep_hooks_ = hooks; }
   // Sleep until `deadline` (never early by the clock; late by microseconds), a completion, or wake(). Collects into

@@ -10,10 +10,6 @@
 #include "io/ev_backend.h"
 
 #include <ev.h>
-#ifdef __linux__
-#include <sys/timerfd.h>
-#endif
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -22,6 +18,7 @@
 #include <utility>
 
 #include "base/fork_generation.h"
+#include "io/ev_sleep_timer.h"
 #include "io/fd_table.h"
 #include "io/op_batch.h"
 #include "io/socket.h"
@@ -42,14 +39,14 @@ constexpr const char* poller_name = "kqueue";
 thread_local Errno wait_error = Errno::ok;
 void on_system_error(const char*) noexcept { wait_error = last_errno(); }
 
-// All there is about one descriptor number. It never moves and is never freed before the backend: libev points at it.
+// All there is about one descriptor number. It never moves, and is freed only while libev does not point at it.
 struct FdEntry {
   ev_io watcher;
   Op* reader;
   Op* writer;
   FdEntry* next_changed;  // in the list of those to verify before the next wait
   bool is_changed;        // True exactly when it is in that list.
-  bool known_good;        // True exactly when fd was checked and its owner will call forget() before closing it.
+  bool known_good;        // True: fd was checked and its owner will call forget() before closing it.
   Errno failure;          // why libev has given the descriptor up; ok: it has not
 
   [[nodiscard]] Op*& place_of(const Op& op) noexcept { return op.reads() ? reader : writer; }
@@ -57,104 +54,6 @@ struct FdEntry {
     return (reader != nullptr ? EV_READ : 0) | (writer != nullptr ? EV_WRITE : 0);
   }
 };
-
-// Ends a sleep at a deadline. A timerfd, because libev's timers count in epoll's milliseconds; elsewhere its own timer.
-// A deadline later than the one that is set costs no system call: the earlier one fires in vain and is set again.
-class SleepTimer {
- public:
-  [[nodiscard]] Errno open(struct ev_loop* loop) noexcept;
-  void close(struct ev_loop* loop) noexcept;
-
-  // Make ev_run() return at `deadline_ns` or earlier.
-  void set(struct ev_loop* loop, int64_t deadline_ns) noexcept;
-  // There is no deadline: nothing that has fired may end the sleep.
-  void clear() noexcept;
-
-  [[nodiscard]] int64_t arms() const noexcept { return arms_; }
-  // True: it has fired since it was last set.
-  [[nodiscard]] bool fired() const noexcept { return state_ == State::fired; }
-
- private:
-  enum class State : uint8_t { unset, set, fired };  // unset -> set -> fired -> set or unset
-
-#ifdef __linux__
-  using Watcher = ev_io;
-#else
-  using Watcher = ev_timer;
-#endif
-  static void on_fired(struct ev_loop*, Watcher* watcher, int) noexcept {
-    static_cast<SleepTimer*>(watcher->data)->state_ = State::fired;
-  }
-
-  Watcher watcher_{};
-  UniqueFd fd_;
-  State state_ = State::unset;
-  int64_t deadline_ns_ = 0;
-  int64_t arms_ = 0;
-};
-
-#ifdef __linux__
-
-Errno SleepTimer::open(struct ev_loop* loop) noexcept {
-  fd_.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
-  if (!fd_.valid()) return last_errno();
-  ev_io_init(&watcher_, on_fired, fd_.get(), EV_READ);
-  watcher_.data = this;
-  ev_io_start(loop, &watcher_);
-  state_ = State::unset;
-  return Errno::ok;
-}
-
-void SleepTimer::close(struct ev_loop* loop) noexcept {
-  ev_io_stop(loop, &watcher_);
-  fd_.reset();
-}
-
-void SleepTimer::set(struct ev_loop*, int64_t deadline_ns) noexcept {
-  if (state_ == State::set && deadline_ns_ <= deadline_ns) return;
-  itimerspec when{};
-  when.it_value.tv_sec = static_cast<time_t>(deadline_ns / ns_per_second);
-  when.it_value.tv_nsec = static_cast<long>(deadline_ns % ns_per_second);
-  // Also takes back the readiness of a timer that has fired, so that it need not be read.
-  CXL_CHECK(::timerfd_settime(fd_.get(), TFD_TIMER_ABSTIME, &when, nullptr) == 0);
-  state_ = State::set;
-  deadline_ns_ = deadline_ns;
-  ++arms_;
-}
-
-void SleepTimer::clear() noexcept {
-  if (state_ != State::fired) return;
-  uint64_t expirations;
-  [[maybe_unused]] const ssize_t size = ::read(fd_.get(), &expirations, sizeof(expirations));
-  state_ = State::unset;
-}
-
-#else
-
-Errno SleepTimer::open(struct ev_loop*) noexcept {
-  ev_init(&watcher_, on_fired);
-  watcher_.data = this;
-  return Errno::ok;
-}
-
-void SleepTimer::close(struct ev_loop* loop) noexcept { ev_timer_stop(loop, &watcher_); }
-
-void SleepTimer::set(struct ev_loop* loop, int64_t deadline_ns) noexcept {
-  if (state_ == State::set && deadline_ns_ <= deadline_ns) return;
-  ev_timer_stop(loop, &watcher_);
-  ev_now_update(loop);
-  ev_timer_set(&watcher_, static_cast<double>(deadline_ns - monotonic_ns()) / ns_per_second, 0.);
-  ev_timer_start(loop, &watcher_);
-  state_ = State::set;
-  deadline_ns_ = deadline_ns;
-  ++arms_;
-}
-
-void SleepTimer::clear() noexcept {
-  if (state_ == State::fired) state_ = State::unset;
-}
-
-#endif
 
 class EvBackend final : public Backend {
  public:
@@ -174,6 +73,7 @@ class EvBackend final : public Backend {
   }
   [[nodiscard]] Errno shutdown_write(int fd) noexcept override { return io::shutdown_write(fd); }
   void forget(int fd) noexcept override;
+  void release_memory() noexcept override;
   [[nodiscard]] Errno wait(Deadline deadline) noexcept override;
   [[nodiscard]] size_t collected() const noexcept override { return batch_.size() + given_up_.size(); }
   bool dispatch_one() noexcept override;
@@ -189,6 +89,8 @@ class EvBackend final : public Backend {
   static void on_before_sleep(struct ev_loop* loop) noexcept;
   static void on_after_sleep(struct ev_loop* loop) noexcept;
 
+  void adopt_loop(struct ev_loop* loop) noexcept;
+  void renew_loop() noexcept;
   [[nodiscard]] Errno open_wakers() noexcept;
   [[nodiscard]] Errno reopen_after_fork() noexcept;
   void sync_interest(int fd, FdEntry& entry) noexcept;
@@ -209,14 +111,17 @@ class EvBackend final : public Backend {
   void dispatch_send(SendOp& op) noexcept;
 
   static constexpr size_t shared_buffer_size = 256 * 1024;
+  static constexpr size_t events_per_poll_min = 64;
+  static constexpr size_t ops_worth_renewal = 1024;
 
   struct ev_loop* loop_ = nullptr;
   uint64_t generation_ = fork_generation();
   FdTable<FdEntry> fds_;
   OpBatch batch_;
   OpBatch given_up_;  // whose places the next owners of their numbers have taken
-  size_t events_per_poll_ = 64;  // libev's epoll_eventmax
+  size_t events_per_poll_ = events_per_poll_min;  // libev's epoll_eventmax
   size_t ops_count_ = 0;
+  size_t most_ops_ = 0;  // since loop_ was made
   FdEntry* first_changed_ = nullptr;
   Op* repeating_ = nullptr;  // the op that may complete several times in this dispatch; detach() clears it
   std::byte* shared_buffer_ = nullptr;
@@ -244,11 +149,41 @@ Errno EvBackend::open() noexcept {
     const Errno error = last_errno();
     return error != Errno::ok ? error : Errno::no_memory;
   }
-  ev_set_userdata(loop_, this);
-  ev_set_loop_release_cb(loop_, on_before_sleep, on_after_sleep);
-  ev_fork_init(&reregister_watcher_, on_reregister);
-  ev_fork_start(loop_, &reregister_watcher_);
+  adopt_loop(loop_);
   return open_wakers();
+}
+
+void EvBackend::adopt_loop(struct ev_loop* loop) noexcept {
+  ev_set_userdata(loop, this);
+  ev_set_loop_release_cb(loop, on_before_sleep, on_after_sleep);
+  ev_fork_init(&reregister_watcher_, on_reregister);
+  ev_fork_start(loop, &reregister_watcher_);
+}
+
+// libev keeps 16 bytes for each descriptor and 28 for each event of a poll, for the most there have been and for ever.
+void EvBackend::renew_loop() noexcept {
+  // The new poller could get the number of a closed descriptor, and be asked to watch itself.
+  bool is_one_closed = false;
+  fds_.for_each([&is_one_closed](const FdEntry& entry) noexcept {
+    is_one_closed = is_one_closed || (ev_is_active(&entry.watcher) && !is_open(entry.watcher.fd));
+  });
+  if (is_one_closed) return;
+  struct ev_loop* const fresh = ev_loop_new(poller_flag | EVFLAG_NOENV);
+  if (fresh == nullptr) return;
+  ev_fork_stop(loop_, &reregister_watcher_);
+  adopt_loop(fresh);
+  ev_io_stop(loop_, &wakeup_watcher_);
+  ev_io_start(fresh, &wakeup_watcher_);
+  timer_.move(loop_, fresh);
+  fds_.for_each([this, fresh](FdEntry& entry) noexcept {
+    if (!ev_is_active(&entry.watcher)) return;
+    ev_io_stop(loop_, &entry.watcher);
+    ev_io_start(fresh, &entry.watcher);
+    mark_changed(entry);
+  });
+  ev_loop_destroy(std::exchange(loop_, fresh));
+  events_per_poll_ = events_per_poll_min;
+  most_ops_ = ops_count_;
 }
 
 Errno EvBackend::open_wakers() noexcept {
@@ -290,7 +225,7 @@ Errno EvBackend::submit(Op& op) noexcept {
   }
   place = &op;
   op.state = OpState::armed;
-  ++ops_count_;
+  most_ops_ = std::max(most_ops_, ++ops_count_);
   entry->failure = Errno::ok;
   sync_interest(op.fd, *entry);
   return Errno::ok;
@@ -304,6 +239,17 @@ bool EvBackend::cancel(Op& op) noexcept {
 void EvBackend::forget(int fd) noexcept {
   FdEntry* const entry = fds_.find(fd);
   if (entry != nullptr) entry->known_good = false;
+}
+
+void EvBackend::release_memory() noexcept {
+  CXL_ASSERT(batch_.empty());
+  fds_.free_unused([](const FdEntry& entry) noexcept {
+    return !ev_is_active(&entry.watcher) && entry.wanted_events() == 0 && !entry.is_changed;
+  });
+  batch_.shrink(ops_count_);
+  const bool is_ours = generation_ == fork_generation();
+  const bool few_are_left = most_ops_ >= ops_worth_renewal && ops_count_ <= most_ops_ / 8;
+  if (is_ours && few_are_left && ev_pending_count(loop_) == 0) renew_loop();
 }
 
 // Tells libev what the ops of `fd` wait for. Makes no system call: libev does, once, in the next ev_run().

@@ -7,15 +7,18 @@
 #include <cstddef>
 #include <cstdlib>
 #include <type_traits>
+#include <utility>
 
 namespace cxxloop::io {
 
-// Entries begin as zero bytes, never move and are freed with the table.
+// Entries begin as zero bytes and never move.
 template <class Entry>
 class FdTable {
   static_assert(std::is_trivially_copyable_v<Entry> && std::is_trivially_destructible_v<Entry>);
 
  public:
+  static constexpr size_t chunk_size = 256;  // entries that are made and freed together
+
   FdTable() noexcept = default;
   FdTable(const FdTable&) = delete;
   FdTable& operator=(const FdTable&) = delete;
@@ -40,6 +43,15 @@ class FdTable {
     return find(fd);
   }
 
+  // Frees the chunks in which is_unused(entry) holds for every entry; they begin anew as zero bytes.
+  template <class F>
+  void free_unused(F&& is_unused) noexcept {
+    for (size_t i = 0; i < chunk_count_; ++i) {
+      if (chunks_[i] == nullptr || !std::all_of(chunks_[i], chunks_[i] + chunk_size, is_unused)) continue;
+      std::free(std::exchange(chunks_[i], nullptr));
+    }
+  }
+
   template <class F>
   void for_each(F&& visit) noexcept {
     for (size_t i = 0; i < chunk_count_; ++i) {
@@ -48,7 +60,6 @@ class FdTable {
   }
 
  private:
-  static constexpr size_t chunk_size = 256;
 
   bool grow(size_t count) noexcept {
     auto* const chunks = static_cast<Entry**>(std::realloc(chunks_, count * sizeof(Entry*)));

@@ -6,6 +6,7 @@
 // Room is made at submit(), where a lack of memory can be told, never in wait().
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdlib>
 
@@ -26,7 +27,7 @@ class OpBatch {
 
   // Makes room for `count` ops in all. False: out of memory, nothing has changed.
   [[nodiscard]] bool reserve(size_t count) noexcept {
-    return count <= capacity_ || grow(count < 64 ? 64 : count * 2);
+    return count <= capacity_ || reallocate(std::max(count * 2, capacity_min));
   }
 
   // REQUIRES: room for it; the op is not in the batch.
@@ -54,19 +55,29 @@ class OpBatch {
     op.batch_index = -1;
   }
 
+  // Gives back memory beyond room for `count` ops in all. REQUIRES: empty().
+  void shrink(size_t count) noexcept {
+    CXL_ASSERT(empty());
+    const size_t capacity = std::max(count, capacity_min);
+    if (capacity < capacity_ / 4) static_cast<void>(reallocate(capacity));
+  }
+
  private:
-  bool grow(size_t capacity) noexcept {
+  static constexpr size_t capacity_min = 64;
+
+  // REQUIRES: the ops in the batch have room.
+  bool reallocate(size_t capacity) noexcept {
     auto* const slots = static_cast<Op**>(std::malloc(capacity * sizeof(Op*)));
     if (slots == nullptr) return false;
-    const size_t shift = capacity - capacity_;
-    for (size_t i = begin_; i < capacity_; ++i) {
-      Op* const op = slots_[i];
-      slots[i + shift] = op;
-      if (op != nullptr) op->batch_index = static_cast<int32_t>(i + shift);
+    const size_t begin = capacity - size();
+    for (size_t i = 0; i < size(); ++i) {
+      Op* const op = slots_[begin_ + i];
+      slots[begin + i] = op;
+      if (op != nullptr) op->batch_index = static_cast<int32_t>(begin + i);
     }
     std::free(slots_);
     slots_ = slots;
-    begin_ += shift;
+    begin_ = begin;
     capacity_ = capacity;
     return true;
   }

@@ -356,6 +356,99 @@ TEST_F(EvBackendTest, MakingOneWithoutFreeDescriptorsFailsWithTheReason) {
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &old_limit), 0);
 }
 
+// Memory
+
+class EvBackendAfterAFloodTest : public EvBackendTest {
+ protected:
+  static constexpr size_t many = 1500;
+
+  // `many` ops on duplicates of one end of a socket pair, and most of them gone again.
+  void flood() {
+    std::vector<UniqueFd> copies;
+    std::vector<std::unique_ptr<PollProbe>> probes;
+    for (size_t i = 0; i < many; ++i) {
+      copies.emplace_back(::dup(crowd.near));
+      probes.push_back(std::make_unique<PollProbe>(world, OpKind::poll_read, copies.back().get()));
+      ASSERT_EQ(probes.back()->submit(), Errno::ok);
+    }
+    world.turn(Deadline::immediate());
+    for (size_t i = 0; i < many; ++i) {
+      ASSERT_TRUE(backend.cancel(probes[i]->op));
+      backend.forget(copies[i].get());
+    }
+  }
+
+  FdPair crowd = pair();
+};
+
+TEST_F(EvBackendAfterAFloodTest, WhoIsLeftGoesOnWaiting) {
+  const FdPair before = pair();
+  PollProbe early(world, OpKind::poll_read, before.near);
+  ASSERT_EQ(early.submit(), Errno::ok);
+  flood();
+  const FdPair after = pair();
+  PollProbe late(world, OpKind::poll_read, after.near);
+  PollProbe writer(world, OpKind::poll_write, after.near);
+  ASSERT_EQ(late.submit(), Errno::ok);
+  backend.release_memory();
+  ASSERT_EQ(writer.submit(), Errno::ok);
+  EXPECT_TRUE(world.run_until([&] { return writer.completions > 0; }));
+  EXPECT_EQ(early.completions, 0);
+  EXPECT_EQ(late.completions, 0);
+  world.write(before.far, "x");
+  EXPECT_TRUE(world.run_until([&] { return early.completions > 0; }));
+  world.write(after.far, "x");
+  EXPECT_TRUE(world.run_until([&] { return late.completions > 0; }));
+}
+
+TEST_F(EvBackendAfterAFloodTest, SleepsEndAtTheirDeadlineAndByWake) {
+  const FdPair fds = pair();
+  PollProbe probe(world, OpKind::poll_read, fds.near);
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  flood();
+  // A timer that is armed stays so.
+  backend.wake();
+  const Deadline armed{monotonic_ns() + 30'000'000};
+  ASSERT_EQ(backend.wait(armed), Errno::ok);
+  backend.release_memory();
+  ASSERT_EQ(backend.wait(armed), Errno::ok);
+  EXPECT_GE(monotonic_ns(), armed.at_ns);
+  EXPECT_LT(monotonic_ns(), armed.at_ns + 1'000'000'000);
+  backend.wake();
+  ASSERT_EQ(backend.wait(Deadline::never()), Errno::ok);
+  EXPECT_EQ(probe.completions, 0);
+}
+
+TEST_F(EvBackendAfterAFloodTest, ANewPollerDoesNotTakeTheNumberOfADescriptorClosedMeanwhile) {
+  const FdPair lost = pair();
+  const FdPair fds = pair();
+  PollProbe forgotten(world, OpKind::poll_read, lost.near);
+  PollProbe probe(world, OpKind::poll_read, fds.near);
+  ASSERT_EQ(forgotten.submit(), Errno::ok);
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  flood();
+  close(lost.near);
+  backend.release_memory();
+  world.write(fds.far, "x");
+  EXPECT_TRUE(world.run_until([&] { return probe.completions > 0; }));
+  EXPECT_EQ(forgotten.completions, 0);
+}
+
+TEST_F(EvBackendAfterAFloodTest, WithoutADescriptorForANewPollerTheOldOneServes) {
+  const FdPair fds = pair();
+  PollProbe probe(world, OpKind::poll_read, fds.near);
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  flood();
+  rlimit old_limit;
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &old_limit), 0);
+  const rlimit limit{.rlim_cur = 0, .rlim_max = old_limit.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
+  backend.release_memory();
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &old_limit), 0);
+  world.write(fds.far, "x");
+  EXPECT_TRUE(world.run_until([&] { return probe.completions > 0; }));
+}
+
 // Fork
 
 int exit_status_of(pid_t child) {

@@ -57,6 +57,18 @@ TEST_F(OpBatchTest, GrowingKeepsWhatWasCollected) {
   EXPECT_EQ(batch.pop_front(), nullptr);
 }
 
+TEST_F(OpBatchTest, ShrinksToTheRoomThatIsNeeded) {
+  ASSERT_TRUE(batch.reserve(10'000));
+  batch.shrink(100);
+  for (int i = 0; i < 100; ++i) batch.push_front(add());
+  EXPECT_EQ(batch.size(), 100U);
+  for (int i = 99; i >= 0; --i) ASSERT_EQ(batch.pop_front(), ops[static_cast<size_t>(i)].get());
+  batch.shrink(0);
+  ASSERT_TRUE(batch.reserve(1000));
+  batch.push_front(*ops[0]);
+  EXPECT_EQ(batch.pop_front(), ops[0].get());
+}
+
 TEST_F(OpBatchTest, RefusesWhatMemoryCannotHold) {
   ASSERT_TRUE(batch.reserve(1));
   EXPECT_FALSE(batch.reserve(size_t{1} << 58));
