@@ -13,8 +13,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVarTuple, cast
 
 from . import _core
+from ._accept import accept_tls
 from ._sendfile import FlowControlled
 from ._dns import answers_getaddrinfo_at_once, answers_getnameinfo_at_once
+from ._memory import tidy_up_after_flood
 from ._pipes import ReadPipeTransport, WritePipeTransport
 from ._signals import SignalWakeup
 from ._subprocess import can_watch_exits, start_process
@@ -319,28 +321,23 @@ class Loop(_core.Loop, _SelectorEventLoop):
                 protocol_factory, sock, sslcontext, server, backlog, *timeouts_and_context, **keywords
             )
             return
-        timeouts = timeouts_and_context[:2]
         context = keywords.pop("context", timeouts_and_context[2] if len(timeouts_and_context) > 2 else None)
         on_accepted = None
         if sslcontext is not None:
-            connect = functools.partial(cast(Any, self)._accept_connection2, protocol_factory)
-            arguments = (sslcontext, server, *timeouts)
-            on_accepted = functools.partial(self._accept_tls, connect, arguments, keywords, context is not None)
+            timeouts = dict(zip(("ssl_handshake_timeout", "ssl_shutdown_timeout"), timeouts_and_context), **keywords)
+            connect = functools.partial(accept_tls, self, protocol_factory, sslcontext=sslcontext, server=server, **timeouts)
+            on_accepted = functools.partial(self._accept_tls, connect, context is not None)
         self._start_listening(sock, protocol_factory, server, backlog, context, on_accepted)
 
     def _accept_tls(
-        self,
-        connect: Callable[..., Any],
-        arguments: tuple[Any, ...],
-        timeouts: dict[str, float],
-        has_context: bool,
-        conn: socket.socket,
-        address: Any,
+        self, connect: Callable[..., Any], has_context: bool, conn: socket.socket, address: Any
     ) -> None:
-        """A connection of a TLS server: asyncio's coroutine waits for its handshake."""
         # We run in the connection's own copy of create_server()'s context.
         context = {"context": contextvars.copy_context()} if has_context else {}
-        self.create_task(connect(conn, {"peername": address}, *arguments, **timeouts, **context), **context)
+        self.create_task(connect(conn, extra={"peername": address}, **context), **context)
+
+    def _after_flood(self, servers: list[Any], connections: int) -> bool:
+        return tidy_up_after_flood(servers, connections)
 
     def _stop_serving(self, sock: socket.socket) -> None:
         self._stop_listening(sock)

@@ -150,6 +150,10 @@ void release_watches(Gil gil, LoopCore& core) noexcept;
 void register_transport(LoopCore& core, int fd, TransportObject* transport) noexcept;
 void unregister_transport(LoopCore& core, int fd, TransportObject* transport) noexcept;
 TransportObject* transport_of_fd(LoopCore& core, int fd) noexcept;
+// Gives back the memory behind the highest descriptor that has a transport.
+void shrink_transport_table(LoopCore& core) noexcept;
+// A list of the servers that listen, one for each of their sockets.
+Ref servers_of(Gil gil, LoopCore& core) noexcept;
 void release_net(Gil gil, LoopCore& core) noexcept;
 int visit_listener(ListenerObject* listener, visitproc visit, void* arg) noexcept;
 [[nodiscard]] bool add_listener_type(Gil gil, PyObject* module, ModuleState& state) noexcept;

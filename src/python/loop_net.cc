@@ -269,6 +269,15 @@ void listener_dealloc(PyObject* self) {
 
 }  // namespace
 
+Ref servers_of(Gil, LoopCore& core) noexcept {
+  Ref servers = Ref::steal(PyList_New(0));
+  for (ListenerObject* const listener : core.listeners) {
+    if (listener == nullptr || !listener->native().server) continue;
+    if (!servers || PyList_Append(servers.get(), listener->native().server.get()) < 0) return {};
+  }
+  return servers;
+}
+
 void release_net(Gil gil, LoopCore& core) noexcept {
   for (size_t fd = 0; fd < core.listeners.size(); ++fd) stop_listener(core, fd);
   for (size_t fd = 0; fd < core.transports.size(); ++fd) {

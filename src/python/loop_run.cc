@@ -51,7 +51,9 @@ Errno sleep_in_kernel(LoopCore& core, Deadline deadline) noexcept {
 }
 
 bool poll(Gil gil, LoopCore& core) noexcept {
-  if (core.ready.empty() && core.state.tls_count.has_fallen()) [[unlikely]] return_memory(gil, core.state);
+  if (core.ready.empty() && core.state.tls_count.has_fallen()) [[unlikely]] {
+    if (!return_memory(gil, core)) return false;
+  }
   // Runs Python: handlers of signals that came while native code ran, which must not wait for the end of a sleep.
   if (core.ready.empty() && PyErr_CheckSignals() < 0) return false;
   Errno error = Errno::ok;
@@ -168,11 +170,20 @@ void report_or_leave(Gil gil, LoopCore& core, const char* message) noexcept {
   leave_run_forever(gil, core);
 }
 
+namespace {
+
+// Python makes it when a traceback first outlives its callback, and keeps it with the frame. Made now it lies beside what
+// lives as long; made in a flood of connections it may be all that holds one of Python's arenas (1 MiB).
+void make_object_of_callers_frame(Gil) noexcept { Py_XDECREF(PyThreadState_GetFrame(PyThreadState_Get())); }
+
+}  // namespace
+
 PyObject* run_turns(Gil gil, LoopCore& core) noexcept {
   if (!check_closed(gil, core) || !check_forked(gil, core) || !notice_replacements(gil, core)) return nullptr;
   const Ref pin = Ref::borrow(as_object(core.self));
   // Asked for by somebody else than run_forever(), or by a program's own _run_once(): one turn, as asyncio's runs.
   const bool only_one = core.thread_id == 0 || core.replaced.run_once;
+  if (!only_one) make_object_of_callers_frame(gil);
   core.in_turn = true;
   bool go_on = true;
   while (go_on) {

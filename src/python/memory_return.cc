@@ -1,24 +1,49 @@
 // SPDX-License-Identifier: MIT
 //
-// python/memory_return.cc: freelists and the C library's heap.
+// python/memory_return.cc: freelists, tables, and the C library's heap.
+#include "python/memory_return.h"
+
 #include <cstdlib>
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
 
 #include "python/handle.h"
-#include "python/module_state.h"
+#include "python/loop.h"
 
 namespace cxxloop::python {
 
-void return_memory([[maybe_unused]] Gil gil, ModuleState& state) noexcept {
-  state.tls_count.peak = state.tls_count.living;
+namespace {
+
+// What asyncio keeps is for _memory.py. True: it finds a collection cheap enough.
+bool tidy_up_after_flood(Gil gil, LoopCore& core) noexcept {
+  const Ref connections = Ref::steal(PyLong_FromSize_t(core.state.tls_count.take_flood()));
+  const Ref servers = connections ? servers_of(gil, core) : Ref();
+  PyObject* const args[] = {as_object(core.self), servers.get(), connections.get()};
+  const Ref answer =
+      servers ? Ref::steal(PyObject_VectorcallMethod(core.state.names._after_flood, args, 3, nullptr)) : Ref();
+  return answer && answer.get() == Py_True;
+}
+
+}  // namespace
+
+bool return_memory(Gil gil, LoopCore& core) noexcept {
+  core.state.tls_count.mark_returned();
+  if (core.state.tls_count.is_flood_over()) {
+    const bool collect = tidy_up_after_flood(gil, core);
+    if (PyErr_Occurred() != nullptr) return false;
+    // From here, with nothing of ours alive that would be put on Python's freelists afterwards.
+    if (collect) PyGC_Collect();
+  }
   // Each of them may be the only object that keeps one of Python's arenas (1 MiB) from being freed.
-  free_handles(state.handle_freelist);
-  free_handles(state.timer_freelist);
+  free_handles(core.state.handle_freelist);
+  free_handles(core.state.timer_freelist);
+  core.backend->release_memory();
+  shrink_transport_table(core);
 #ifdef __GLIBC__
   (void)gil.released([] { return malloc_trim(0); });
 #endif
+  return true;
 }
 
 }  // namespace cxxloop::python

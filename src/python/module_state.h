@@ -11,7 +11,7 @@
 
 // Attribute and method names used by native code, interned once per interpreter.
 #define CXL_NAMES(X)                                                                                          \
-  X(Future) X(Task) X(_accept_failed) X(_add_writer) X(_attach) X(_buffer) X(_call_connection_lost)           \
+  X(Future) X(Task) X(_accept_failed) X(_add_writer) X(_after_flood) X(_attach) X(_buffer) X(_call_connection_lost)           \
   X(_cancelled)                                                                                               \
   X(_check_callback) X(_check_thread) X(_closing) X(_conn_lost) X(_current_handle) X(_detach) X(_drained)     \
   X(_end_of_file) X(_loop) X(_maybe_pause_protocol) X(_pipe) X(_protocol) X(_read_failed) X(_run)             \

@@ -273,6 +273,13 @@ void unregister_transport(LoopCore& core, int fd, TransportObject* transport) no
   if (transport_of_fd(core, fd) == transport) core.transports[static_cast<size_t>(fd)] = nullptr;
 }
 
+void shrink_transport_table(LoopCore& core) noexcept {
+  size_t used = core.transports.size();
+  while (used > 0 && core.transports[used - 1] == nullptr) --used;
+  core.transports.resize(used);
+  core.transports.shrink_to_fit();
+}
+
 TransportObject* transport_of_fd(LoopCore& core, int fd) noexcept {
   const size_t index = static_cast<size_t>(fd);
   return fd >= 0 && index < core.transports.size() ? core.transports[index] : nullptr;

@@ -132,6 +132,63 @@ def test_a_client_that_leaves_in_the_handshake(loop, run, connect, reported, ope
     run(main())
 
 
+def test_the_task_of_a_handshake_can_be_seen_and_cancelled(loop, run, connect, reported):
+    async def main():
+        known = asyncio.all_tasks()
+        async with connect() as (served, peer):
+            await peer.send(peer.hello()[:50])
+            await turns(3)
+            (task,) = asyncio.all_tasks() - known
+            assert repr(task).startswith("<Task pending name='Task-")
+            assert "wait_for=<Future pending cb=[Task.task_wakeup()]>" in repr(task)
+            assert len(task.get_stack()) == 1
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.result() is None
+            assert await loop.sock_recv(peer.sock, 100) == b""
+            assert served.events == []
+        assert reported == []
+
+    run(main())
+
+
+@pytest.mark.parametrize("failure", ["protocol factory", "handshake"])
+def test_debug_mode_tells_of_connections_that_fail(loop, run, server_context, client_context, reported, failure):
+    class Refused(Exception):
+        pass
+
+    def factory():
+        if failure == "protocol factory":
+            raise Refused
+        return served
+
+    served = Recorder()
+
+    async def main():
+        server = await loop.create_server(factory, LOOPBACK, 0, ssl=server_context)
+        with socket.socket() as sock:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, server.sockets[0].getsockname())
+            await loop.sock_sendall(sock, b"GET / HTTP/1.0\r\n\r\n")
+            while not reported:
+                await asyncio.sleep(0.005)
+        server.close()
+
+    loop.set_debug(True)
+    run(main())
+    loop.set_debug(False)
+    (context,) = [context for context in reported if context["message"].startswith("Error on transport creation")]
+    if failure == "protocol factory":
+        assert set(context) == {"message", "exception"}
+        assert isinstance(context["exception"], Refused)
+    else:
+        assert set(context) == {"message", "exception", "protocol", "transport"}
+        assert isinstance(context["exception"], ssl.SSLError)
+        assert context["protocol"] is served
+        assert isinstance(context["transport"], asyncio.Transport)
+        assert context["transport"].is_closing()
+
+
 @pytest.mark.parametrize("end", ["close", "reset"])
 def test_a_server_that_leaves_in_the_handshake(loop, run, client_context, end, reported):
     async def leave(listener):
