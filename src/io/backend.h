@@ -74,7 +74,7 @@ class Backend {
   // some of the number's next owner, if somebody else has closed the descriptor before.
   virtual void forget(int fd) noexcept = 0;
 
-  // Give back memory that is kept for the most descriptors and ops there have been. REQUIRES: the batch is empty.
+  // Give back memory that is kept for the most descriptors and ops there have been, unless completions are collected.
   virtual void release_memory() noexcept {}
 
   // At most one; null: none. It outlives the backend or is taken back.
