@@ -24,6 +24,8 @@ def tidy_up_after_flood(servers: Iterable[Any], connections: int) -> bool:
     owners = [(tasks, "_all_tasks"), (tasks, "_scheduled_tasks"), *((server, "_clients") for server in servers)]
     for owner, name in owners:
         weak_set: Any = getattr(owner, name, None)
-        if weak_set is not None and not weak_set._iterating:
-            weak_set.data = set(weak_set.data)
+        members = getattr(weak_set, "data", None)
+        # Up to 3.13 a walk over the set goes over its members themselves; since 3.14 over a copy.
+        if isinstance(members, set) and not getattr(weak_set, "_iterating", False):
+            weak_set.data = members.copy()
     return 0 < sys.getallocatedblocks() <= _BLOCKS_PER_CONNECTION * connections
