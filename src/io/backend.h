@@ -55,7 +55,7 @@ class Backend {
   // Queue `op` on op.fd. The op and its buffers stay valid until its last completion or a cancel() that returns true.
   // REQUIRES: !op.in_kernel(). Fails at the call: bad_fd, not_permitted (a regular file or directory cannot be polled),
   // exists (another op of the same direction is on the fd), no_memory. An op that does not own the fd any more is no
-  // reason: it makes room, and completes a last time with the next dispatch.
+  // reason: it makes room, and completes a last time after the next wait().
   [[nodiscard]] virtual Errno submit(Op& op) noexcept = 0;
 
   // Take `op` back. True: it is idle now and will not complete any more, a collected completion included (readiness

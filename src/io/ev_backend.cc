@@ -75,7 +75,7 @@ class EvBackend final : public Backend {
   void forget(int fd) noexcept override;
   void release_memory() noexcept override;
   [[nodiscard]] Errno wait(Deadline deadline) noexcept override;
-  [[nodiscard]] size_t collected() const noexcept override { return batch_.size() + given_up_.size(); }
+  [[nodiscard]] size_t collected() const noexcept override { return batch_.size(); }
   bool dispatch_one() noexcept override;
   void wake() noexcept override { wakeup_.notify(); }
   [[nodiscard]] size_t ops_count() const noexcept override { return ops_count_; }
@@ -118,7 +118,7 @@ class EvBackend final : public Backend {
   uint64_t generation_ = fork_generation();
   FdTable<FdEntry> fds_;
   OpBatch batch_;
-  OpBatch given_up_;  // whose places the next owners of their numbers have taken
+  OpBatch given_up_;  // whose places the next owners of their numbers have taken; the next wait() collects them
   size_t events_per_poll_ = events_per_poll_min;  // libev's epoll_eventmax
   size_t ops_count_ = 0;
   size_t most_ops_ = 0;  // since loop_ was made
@@ -242,7 +242,7 @@ void EvBackend::forget(int fd) noexcept {
 }
 
 void EvBackend::release_memory() noexcept {
-  if (collected() > 0) return;
+  if (!batch_.empty() || !given_up_.empty()) return;
   fds_.free_unused([](const FdEntry& entry) noexcept {
     return !ev_is_active(&entry.watcher) && entry.wanted_events() == 0 && !entry.is_changed;
   });
@@ -274,18 +274,22 @@ void EvBackend::detach(Op& op) noexcept {
   FdEntry& entry = *fds_.find(op.fd);
   Op*& place = entry.place_of(op);
   const bool given_up = place != &op;
-  (given_up ? given_up_ : batch_).remove(op);
-  if (!given_up) place = nullptr;
+  if (given_up) {
+    given_up_.remove(op);
+  } else {
+    place = nullptr;
+  }
   op.state = OpState::idle;
   --ops_count_;
+  batch_.remove(op);
   if (repeating_ == &op) repeating_ = nullptr;
   if (given_up) return;
   // A descriptor that was given up is not registered again for the op that is left: that one will complete too.
   if (entry.failure == Errno::ok) sync_interest(op.fd, entry);
 }
 
-// The ops of a former owner of the number make room for those of the next one. They complete a last time with the next
-// dispatch, and the descriptor is registered anew: the kernel has forgotten the number. False: out of memory.
+// The ops of a former owner of the number make room for those of the next one. They complete a last time after the next
+// wait(), and the descriptor is registered anew: the kernel has forgotten the number. False: out of memory.
 bool EvBackend::give_up_strangers(int fd, FdEntry& entry) noexcept {
   if (!given_up_.reserve(given_up_.size() + 2)) return false;
   for (Op** const place : {&entry.reader, &entry.writer}) {
@@ -362,7 +366,7 @@ void EvBackend::on_after_sleep(struct ev_loop* loop) noexcept {
 
 // True: sleeping is allowed, and the timer will end it in time.
 bool EvBackend::prepare_sleep(Deadline deadline) noexcept {
-  if (deadline == Deadline::immediate() || collected() > 0) return false;
+  if (deadline == Deadline::immediate() || !batch_.empty()) return false;
   if (deadline == Deadline::never()) {
     timer_.clear();
     return true;
@@ -380,6 +384,7 @@ Errno EvBackend::wait(Deadline deadline) noexcept {
     wakeup_.notify();  // A wake() made in the child before this went to the parent's descriptor.
   }
   verify_changed();
+  while (Op* const op = given_up_.pop_front()) batch_.push_front(*op);
   wait_error = Errno::ok;
   woken_ = false;
   may_sleep_ = prepare_sleep(deadline);
@@ -405,11 +410,9 @@ void EvBackend::collect_the_rest() noexcept {
 }
 
 bool EvBackend::dispatch_one() noexcept {
-  Op* const op_given_up = given_up_.pop_front();
-  Op* const op = op_given_up != nullptr ? op_given_up : batch_.pop_front();
+  Op* const op = batch_.pop_front();
   if (op == nullptr) return false;
-  const bool is_lost = op_given_up != nullptr || !op->owns_fd();
-  const Errno failure = is_lost ? Errno::bad_fd : fds_.find(op->fd)->failure;
+  const Errno failure = op->owns_fd() ? fds_.find(op->fd)->failure : Errno::bad_fd;
   if (failure != Errno::ok) [[unlikely]] {
     const bool polls = op->kind == OpKind::poll_read || op->kind == OpKind::poll_write;
     complete_last(*op, polls ? 0 : -static_cast<int32_t>(failure));

@@ -51,7 +51,9 @@ class OpBatch {
   // No effect on an op that is not in the batch.
   void remove(Op& op) noexcept {
     if (op.batch_index < 0) return;
-    slots_[op.batch_index] = nullptr;
+    const size_t index = static_cast<size_t>(op.batch_index);
+    if (index < begin_ || index >= capacity_ || slots_[index] != &op) return;  // It is in another batch.
+    slots_[index] = nullptr;
     op.batch_index = -1;
   }
 

@@ -47,6 +47,19 @@ TEST_F(OpBatchTest, RemovedOpsAreSkipped) {
   EXPECT_EQ(batch.pop_front(), nullptr);
 }
 
+TEST_F(OpBatchTest, AnOpOfAnotherBatchIsLeftThere) {
+  OpBatch other;
+  ASSERT_TRUE(batch.reserve(2) && other.reserve(2));
+  Op& popped = add();
+  batch.push_front(popped);
+  EXPECT_EQ(batch.pop_front(), &popped);
+  batch.push_front(add());
+  other.push_front(popped);
+  batch.remove(popped);
+  EXPECT_EQ(other.pop_front(), &popped);
+  EXPECT_EQ(batch.pop_front(), ops[1].get());
+}
+
 TEST_F(OpBatchTest, GrowingKeepsWhatWasCollected) {
   ASSERT_TRUE(batch.reserve(64));
   for (int i = 0; i < 64; ++i) batch.push_front(add());
