@@ -20,7 +20,7 @@ class RingQueue {
   static_assert(std::is_trivially_copyable_v<T> && std::is_trivially_destructible_v<T>);
 
  public:
-  // Memory for this many elements is never given back.
+  // Memory for this many elements is kept until the end.
   static constexpr size_t kept_capacity = 1024;
 
   RingQueue() noexcept = default;
@@ -68,6 +68,12 @@ class RingQueue {
   // Makes room for `count` elements in all. False: out of memory, nothing has changed.
   [[nodiscard]] bool reserve(size_t count) noexcept {
     return count <= capacity_ || reallocate(std::bit_ceil(count));
+  }
+
+  // Gives back what a burst has left. REQUIRES: empty().
+  void shrink() noexcept {
+    CXL_ASSERT(empty());
+    if (capacity_ > kept_capacity) static_cast<void>(reallocate(kept_capacity));
   }
 
  private:

@@ -6,6 +6,7 @@
 // then the timers. That is asyncio's order; what a callback schedules runs in the next turn.
 #include "python/error.h"
 #include "python/loop.h"
+#include "python/memory_return.h"
 
 namespace cxxloop::python {
 namespace {
@@ -51,7 +52,7 @@ Errno sleep_in_kernel(LoopCore& core, Deadline deadline) noexcept {
 }
 
 bool poll(Gil gil, LoopCore& core) noexcept {
-  if (core.ready.empty() && core.state.tls_count.has_fallen()) [[unlikely]] {
+  if (core.ready.empty() && core.state.tls_gauge.has_fallen()) [[unlikely]] {
     if (!return_memory(gil, core)) return false;
   }
   // Runs Python: handlers of signals that came while native code ran, which must not wait for the end of a sleep.

@@ -17,7 +17,7 @@ namespace {
 
 // What asyncio keeps is for _memory.py. True: it finds a collection cheap enough.
 bool tidy_up_after_flood(Gil gil, LoopCore& core) noexcept {
-  const Ref connections = Ref::steal(PyLong_FromSize_t(core.state.tls_count.take_flood()));
+  const Ref connections = Ref::steal(PyLong_FromSize_t(core.state.tls_gauge.flood()));
   const Ref servers = connections ? servers_of(gil, core) : Ref();
   PyObject* const args[] = {as_object(core.self), servers.get(), connections.get()};
   const Ref answer =
@@ -28,9 +28,10 @@ bool tidy_up_after_flood(Gil gil, LoopCore& core) noexcept {
 }  // namespace
 
 bool return_memory(Gil gil, LoopCore& core) noexcept {
-  core.state.tls_count.mark_returned();
-  if (core.state.tls_count.is_flood_over()) {
+  core.state.tls_gauge.mark_returned();
+  if (core.state.tls_gauge.is_flood_over()) {
     const bool collect = tidy_up_after_flood(gil, core);
+    core.state.tls_gauge.mark_tidied();
     if (PyErr_Occurred() != nullptr) return false;
     // From here, with nothing of ours alive that would be put on Python's freelists afterwards.
     if (collect) PyGC_Collect();
@@ -40,6 +41,7 @@ bool return_memory(Gil gil, LoopCore& core) noexcept {
   free_handles(core.state.timer_freelist);
   core.backend->release_memory();
   shrink_transport_table(core);
+  if (core.ready.empty()) core.ready.shrink();
 #ifdef __GLIBC__
   (void)gil.released([] { return malloc_trim(0); });
 #endif

@@ -6,7 +6,7 @@
 #include <array>
 #include <cstddef>
 
-#include "python/memory_return.h"
+#include "base/flood_gauge.h"
 #include "python/ref.h"
 
 // Attribute and method names used by native code, interned once per interpreter.
@@ -95,7 +95,7 @@ struct ModuleState {
   PyObject* kwnames_loop;     // ("loop",)
   HandleFreelist handle_freelist;
   HandleFreelist timer_freelist;
-  TlsCount tls_count;
+  FloodGauge tls_gauge;
 };
 
 // Interns the names and imports what Imports lists. False: the indicator is set.

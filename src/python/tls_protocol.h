@@ -47,11 +47,11 @@ class TlsProtocol : public TlsFields {
  public:
   TlsProtocol(TlsProtocolObject& self, ModuleState& module_state, PyObject* its_module) noexcept
       : module(Ref::borrow(its_module)), self_(self), state_(module_state) {
-    state_.tls_count.add();
+    state_.tls_gauge.add();
   }
   TlsProtocol(const TlsProtocol&) = delete;
   TlsProtocol& operator=(const TlsProtocol&) = delete;
-  ~TlsProtocol() { state_.tls_count.remove(); }
+  ~TlsProtocol() { state_.tls_gauge.remove(); }
 
   // --- what the transport below and the methods of the Python type do; false: the indicator is set -----------
   // asyncio's buffer_updated(), with the bytes where the transport has received them.

@@ -53,6 +53,16 @@ TEST(RingQueue, BehavesAsADeque) {
   }
 }
 
+TEST(RingQueue, ShrinksWhenItIsTold) {
+  RingQueue<int> queue;
+  for (int i = 0; i < 100'000; ++i) ASSERT_TRUE(queue.push_back(i));
+  while (!queue.empty()) queue.pop_front();
+  queue.shrink();
+  EXPECT_EQ(queue.capacity(), RingQueue<int>::kept_capacity);
+  for (int i = 0; i < 5000; ++i) ASSERT_TRUE(queue.push_back(i));
+  for (int i = 0; i < 5000; ++i) ASSERT_EQ(queue.pop_front(), i);
+}
+
 TEST(RingQueue, GivesMemoryOfABurstBack) {
   RingQueue<int> queue;
   for (int i = 0; i < 100'000; ++i) ASSERT_TRUE(queue.push_back(i));
