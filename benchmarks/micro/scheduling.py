@@ -195,6 +195,31 @@ def gather(factory: LoopFactory) -> list[Measurement]:
     return cost("gather of 100 coroutines, per task", run(factory, main))
 
 
+def eager_task(factory: LoopFactory) -> list[Measurement]:
+    """A task that ends at its first step; aiohttp makes one for each request."""
+
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(asyncio.eager_task_factory)  # new in Python 3.12
+        start = time.process_time_ns()
+        for _ in range(CHAIN_LINKS):
+            loop.create_task(nothing_async())
+        return (time.process_time_ns() - start) / CHAIN_LINKS
+
+    return cost("eager task", run(factory, main))
+
+
+def create_future(factory: LoopFactory) -> list[Measurement]:
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        start = time.process_time_ns()
+        for _ in range(CHAIN_LINKS):
+            loop.create_future()
+        return (time.process_time_ns() - start) / CHAIN_LINKS
+
+    return cost("create_future", run(factory, main))
+
+
 def queue_ping_pong(factory: LoopFactory) -> list[Measurement]:
     async def main() -> float:
         requests: asyncio.Queue[int] = asyncio.Queue()
@@ -378,6 +403,8 @@ WORKLOADS: dict[str, Workload] = {
         call_later_zero,
         sleep_zero,
         gather,
+        eager_task,
+        create_future,
         queue_ping_pong,
         run_in_executor,
         turns_beside_spinner,
