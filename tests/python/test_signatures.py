@@ -118,7 +118,8 @@ def test_documented_methods_stay_documented(make, kind):
 
 @every_kind
 def test_every_public_name_is_there_and_no_other(make, kind):
-    assert public_names(type(make(kind))) == public_names(REFERENCE[kind])
+    of_each_loop = {"slow_callback_duration"}  # asyncio keeps it in the loop's __dict__, ours has a slot of the class
+    assert [n for n in public_names(type(make(kind))) if n not in of_each_loop] == public_names(REFERENCE[kind])
 
 
 @pytest.mark.parametrize("kind", ABSTRACT)

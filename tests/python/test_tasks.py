@@ -6,6 +6,7 @@ import asyncio.base_events
 import contextlib
 import contextvars
 import gc
+import re
 import sys
 import warnings
 import weakref
@@ -184,6 +185,29 @@ def test_a_task_factory_may_return_its_own_class(loop):
     task = loop.create_task(answer())
     assert type(task) is MyTask
     assert loop.run_until_complete(task) == 42
+
+
+def test_names_of_tasks_of_a_factory(loop, run):
+    loop.set_task_factory(lambda loop, coro, **kwargs: asyncio.Task(coro, loop=loop, **kwargs))
+
+    async def main():
+        named, unnamed = loop.create_task(answer(), name="mine"), loop.create_task(answer())
+        assert named.get_name() == "mine"
+        sets_none = (3, 13) <= sys.version_info < (3, 13, 3)
+        assert re.fullmatch("None" if sets_none else r"Task-\d+", unnamed.get_name())
+        await asyncio.gather(named, unnamed)
+
+    run(main())
+
+
+def test_an_error_of_a_task_factory_is_the_callers(loop):
+    def factory(loop, coro, **kwargs):
+        coro.close()
+        raise LookupError("none left")
+
+    loop.set_task_factory(factory)
+    with pytest.raises(LookupError, match="none left"):
+        loop.create_task(answer())
 
 
 def test_a_task_factory_must_be_callable(loop):

@@ -115,6 +115,21 @@ def test_names_of_the_loop_can_be_assigned(loop, turn, asyncio_records, logged_e
     assert loop.anything == vars(loop)["anything"] == 7
 
 
+@pytest.mark.cxxloop_only("for speed: see Loop.__slots__")
+def test_the_loops_own_attributes_leave_its_dict_empty(loop, run, tmp_path):
+    async def main():
+        loop.add_signal_handler(signal.SIGUSR1, int)
+        server = await loop.create_unix_server(asyncio.Protocol, tmp_path / "server")
+        await loop.run_in_executor(None, int)
+        server.close()
+
+    run(main())
+    loop.set_exception_handler(None)
+    loop.set_debug(True)
+    run(asyncio.sleep(0))
+    assert vars(loop) == {}
+
+
 def test_methods_replaced_on_the_loop_are_called(loop, run):
     """As libraries do that put their own transports under every loop."""
     prefixes = ("create_", "connect_", "sock_", "add_", "remove_")
