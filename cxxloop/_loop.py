@@ -108,6 +108,7 @@ class Loop(_core.Loop, _SelectorEventLoop):
         "_timer_cancelled_count",
         "_transports",
         "_unix_server_sockets",
+        "_watcher",
         "slow_callback_duration",
     )
 
