@@ -277,7 +277,7 @@ void shrink_transport_table(LoopCore& core) noexcept {
   size_t used = core.transports.size();
   while (used > 0 && core.transports[used - 1] == nullptr) --used;
   core.transports.resize(used);
-  core.transports.shrink_to_fit();
+  std::vector(core.transports).swap(core.transports);  // shrink_to_fit() does nothing without exceptions
 }
 
 TransportObject* transport_of_fd(LoopCore& core, int fd) noexcept {
