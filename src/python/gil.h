@@ -26,10 +26,12 @@ class Gil {
   // Run `f` without the GIL. f must not touch Python.
   template <class F>
   auto released(F&& f) const noexcept {
-    PyThreadState* const thread = PyEval_SaveThread();
-    auto result = f();
-    PyEval_RestoreThread(thread);
-    return result;
+    struct Away {
+      PyThreadState* const thread = PyEval_SaveThread();
+      ~Away() { PyEval_RestoreThread(thread); }
+    };
+    const Away away;
+    return f();
   }
 
  private:

@@ -3,11 +3,7 @@
 // python/memory_return.cc: freelists, tables, and the C library's heap.
 #include "python/memory_return.h"
 
-#include <cstdlib>
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
-
+#include "base/c_heap.h"
 #include "python/handle.h"
 #include "python/loop.h"
 
@@ -29,7 +25,8 @@ bool tidy_up_after_flood(Gil gil, LoopCore& core) noexcept {
 
 bool return_memory(Gil gil, LoopCore& core) noexcept {
   core.state.tls_gauge.mark_returned();
-  if (core.state.tls_gauge.is_flood_over()) {
+  const bool is_flood_over = core.state.tls_gauge.is_flood_over();
+  if (is_flood_over) {
     const bool collect = tidy_up_after_flood(gil, core);
     core.state.tls_gauge.mark_tidied();
     if (PyErr_Occurred() != nullptr) return false;
@@ -42,9 +39,10 @@ bool return_memory(Gil gil, LoopCore& core) noexcept {
   core.backend->release_memory();
   shrink_transport_table(core);
   if (core.ready.empty()) core.ready.shrink();
-#ifdef __GLIBC__
-  (void)gil.released([] { return malloc_trim(0); });
-#endif
+  gil.released([is_flood_over] {
+    if (is_flood_over) empty_thread_cache();
+    trim_heap();
+  });
   return true;
 }
 
