@@ -61,3 +61,7 @@ async def accept_tls(
             made = {"protocol": protocol, "transport": transport}
             made = {name: value for name, value in made.items() if value is not None}
             loop.call_exception_handler({"message": message, "exception": exc, **made})
+
+
+# What all_tasks() and log messages call it.
+accept_tls.__qualname__ = "BaseSelectorEventLoop._accept_connection2"

@@ -27,5 +27,5 @@ def tidy_up_after_flood(servers: Iterable[Any], connections: int) -> bool:
         members = getattr(weak_set, "data", None)
         # Up to 3.13 a walk over the set goes over its members themselves; since 3.14 over a copy.
         if isinstance(members, set) and not getattr(weak_set, "_iterating", False):
-            weak_set.data = members.copy()
+            members &= members  # in place and in one step, for other threads add to it
     return 0 < sys.getallocatedblocks() <= _BLOCKS_PER_CONNECTION * connections

@@ -28,6 +28,7 @@ struct BackendCounters {
   int64_t blocking_waits = 0;  // those that were allowed to sleep
   int64_t wake_writes = 0;     // system calls that wake() made
   int64_t timer_arms = 0;      // system calls that set a kernel timer
+  int64_t renewals = 0;        // how often release_memory() has changed the poller for a fresh one
 };
 
 // Called around the system call of a wait() that may sleep, and only around that: the GIL is given away in between.

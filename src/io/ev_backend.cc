@@ -48,6 +48,7 @@ struct FdEntry {
   bool is_changed;        // True exactly when it is in that list.
   bool known_good;        // True: fd was checked and its owner will call forget() before closing it.
   Errno failure;          // why libev has given the descriptor up; ok: it has not
+  FileIdentity file;      // what was registered last
 
   [[nodiscard]] Op*& place_of(const Op& op) noexcept { return op.reads() ? reader : writer; }
   [[nodiscard]] int wanted_events() const noexcept {
@@ -162,12 +163,14 @@ void EvBackend::adopt_loop(struct ev_loop* loop) noexcept {
 
 // libev keeps 16 bytes for each descriptor and 28 for each event of a poll, for the most there have been and for ever.
 void EvBackend::renew_loop() noexcept {
-  // The new poller could get the number of a closed descriptor, and be asked to watch itself.
-  bool is_one_closed = false;
-  fds_.for_each([&is_one_closed](const FdEntry& entry) noexcept {
-    is_one_closed = is_one_closed || (ev_is_active(&entry.watcher) && !is_open(entry.watcher.fd));
+  // Registered anew, a number that somebody else has closed and got again would wake its former owner. And the new poller
+  // could get the number of one that is closed, and be asked to watch itself.
+  bool is_one_lost = false;
+  fds_.for_each([&is_one_lost](const FdEntry& entry) noexcept {
+    if (!ev_is_active(&entry.watcher)) return;
+    is_one_lost = is_one_lost || !entry.file.is_known() || identity_of(entry.watcher.fd) != entry.file;
   });
-  if (is_one_closed) return;
+  if (is_one_lost) return;
   struct ev_loop* const fresh = ev_loop_new(poller_flag | EVFLAG_NOENV);
   if (fresh == nullptr) return;
   ev_fork_stop(loop_, &reregister_watcher_);
@@ -184,6 +187,7 @@ void EvBackend::renew_loop() noexcept {
   ev_loop_destroy(std::exchange(loop_, fresh));
   events_per_poll_ = events_per_poll_min;
   most_ops_ = ops_count_;
+  ++counters_.renewals;
 }
 
 Errno EvBackend::open_wakers() noexcept {
@@ -220,7 +224,7 @@ Errno EvBackend::submit(Op& op) noexcept {
   if (entry->wanted_events() != 0 && !is_open(op.fd)) return Errno::bad_fd;
   const bool owner_forgets = op.kind != OpKind::poll_read && op.kind != OpKind::poll_write;
   if (entry->wanted_events() == 0 && !(owner_forgets && entry->known_good)) {
-    if (const Errno error = check_pollable(op.fd); error != Errno::ok) return error;
+    if (const Errno error = check_pollable(op.fd, &entry->file); error != Errno::ok) return error;
     entry->known_good = owner_forgets;
   }
   place = &op;

@@ -81,6 +81,11 @@ Result<size_t> send_joined(std::span<const iovec> iov, int fd, size_t size) noex
   return send(fd, {joined.data(), size});
 }
 
+FileIdentity identity_in(const struct stat& status) noexcept {
+  if (!S_ISSOCK(status.st_mode) && !S_ISFIFO(status.st_mode)) return {};
+  return {static_cast<uint64_t>(status.st_dev), static_cast<uint64_t>(status.st_ino)};
+}
+
 }  // namespace
 
 Result<size_t> send_vector(int fd, std::span<const iovec> iov) noexcept {
@@ -135,10 +140,16 @@ Errno shutdown_write(int fd) noexcept {
   return last_errno();
 }
 
-Errno check_pollable(int fd) noexcept {
+FileIdentity identity_of(int fd) noexcept {
+  struct stat status;
+  return ::fstat(fd, &status) == 0 ? identity_in(status) : FileIdentity{};
+}
+
+Errno check_pollable(int fd, FileIdentity* identity) noexcept {
   struct stat status;
   if (::fstat(fd, &status) != 0) return last_errno();
-  if (S_ISSOCK(status.st_mode) || S_ISFIFO(status.st_mode)) return Errno::ok;
+  *identity = identity_in(status);
+  if (identity->is_known()) return Errno::ok;
 #ifdef __linux__
   return probe_with_epoll(fd);
 #else

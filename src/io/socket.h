@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 
 #include "base/errno.h"
@@ -35,8 +36,18 @@ namespace cxxloop::io {
 // No more sends. ENOTCONN: the peer is gone already.
 [[nodiscard]] Errno shutdown_write(int fd) noexcept;
 
+// Which socket or FIFO a descriptor is. All zero: none of the two, and not to be told from others of its kind.
+struct FileIdentity {
+  uint64_t device;
+  uint64_t inode;
+
+  [[nodiscard]] bool is_known() const noexcept { return inode != 0; }
+  bool operator==(const FileIdentity&) const noexcept = default;
+};
+[[nodiscard]] FileIdentity identity_of(int fd) noexcept;
+
 // ok, bad_fd, or not_permitted: a kind of file that has no readiness (regular file, directory, /dev/null).
-[[nodiscard]] Errno check_pollable(int fd) noexcept;
+[[nodiscard]] Errno check_pollable(int fd, FileIdentity* identity) noexcept;
 
 // True exactly when the number is an open descriptor.
 [[nodiscard]] bool is_open(int fd) noexcept;

@@ -131,6 +131,8 @@ PyObject* run_turns(Gil gil, LoopCore& core) noexcept;
 inline void expect_io(LoopCore& core) noexcept { core.pacing.empty_polls = 0; }
 // A callback of the backend failed with the indicator set: run_turns() will raise it.
 void leave_run_forever(Gil gil, LoopCore& core) noexcept;
+// False: leave_run_forever() was called; the indicator is set to its exception.
+[[nodiscard]] bool take_exit(Gil gil, LoopCore& core) noexcept;
 // As leave_run_forever() for SystemExit and KeyboardInterrupt; anything else goes to the exception handler.
 void report_or_leave(Gil gil, LoopCore& core, const char* message) noexcept;
 

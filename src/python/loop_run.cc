@@ -9,6 +9,14 @@
 #include "python/memory_return.h"
 
 namespace cxxloop::python {
+
+// Backend callbacks cannot return an error: what must leave run_forever() waits in exit_exception.
+bool take_exit(Gil gil, LoopCore& core) noexcept {
+  if (!core.exit_exception) return true;
+  set_exception(gil, core.exit_exception.take());
+  return false;
+}
+
 namespace {
 
 bool drain_inbox(Gil gil, LoopCore& core) noexcept {
@@ -89,13 +97,6 @@ bool run_next_ready(Gil gil, LoopCore& core) noexcept {
   const bool go_on = core.debug ? run_timed(gil, core, handle) : run_any_handle(gil, core, handle);
   settle_handle(handle);
   return go_on;
-}
-
-// Backend callbacks cannot return an error: what must leave run_forever() waits in exit_exception.
-bool take_exit(Gil gil, LoopCore& core) noexcept {
-  if (!core.exit_exception) return true;
-  set_exception(gil, core.exit_exception.take());
-  return false;
 }
 
 void pull_cork(LoopCore& core) noexcept {

@@ -212,8 +212,8 @@ PyObject* create_task_by_asyncio(LoopCore& core, PyObject* const* args, Py_ssize
   return PyObject_Vectorcall(core.state.imports.base_create_task, values, static_cast<size_t>(nargs) + 1, kwnames);
 }
 
-// CPython 3.13.0 to 3.13.2 call set_name(None) on what a task factory has made.
-bool names_every_task() noexcept { return Py_Version >= 0x030D0000 && Py_Version < 0x030D0300; }
+// CPython 3.13 calls set_name(None) on what a task factory has made; not in every release.
+bool names_every_task() noexcept { return Py_Version >= 0x030D0000 && Py_Version < 0x030E0000; }
 
 // Task(coro, loop=self, **keywords): the running Python's own keywords, checked by its own Task.
 PyObject* loop_create_task(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {

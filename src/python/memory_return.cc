@@ -4,6 +4,7 @@
 #include "python/memory_return.h"
 
 #include "base/c_heap.h"
+#include "python/error.h"
 #include "python/handle.h"
 #include "python/loop.h"
 
@@ -29,9 +30,11 @@ bool return_memory(Gil gil, LoopCore& core) noexcept {
   if (is_flood_over) {
     const bool collect = tidy_up_after_flood(gil, core);
     core.state.tls_gauge.mark_tidied();
-    if (PyErr_Occurred() != nullptr) return false;
+    if (PyErr_Occurred() != nullptr) report_or_leave(gil, core, "Exception in Loop._after_flood()");
+    if (!take_exit(gil, core)) return false;
     // From here, with nothing of ours alive that would be put on Python's freelists afterwards.
     if (collect) PyGC_Collect();
+    if (!check_closed(gil, core)) return false;  // a finalizer may do that where _run_once() was called by the program
   }
   // Each of them may be the only object that keeps one of Python's arenas (1 MiB) from being freed.
   free_handles(core.state.handle_freelist);

@@ -7,16 +7,25 @@
 namespace cxxloop::python {
 namespace {
 
-// A method of the class that is not the native one, or an attribute of the loop itself. Asked of the loop, and not of its
+// Whether `found`, looked up on the loop, is the native method itself.
+bool is_bound_native(LoopCore& core, PyObject* found, PyObject* native) noexcept {
+  if (!PyCFunction_CheckExact(found) || !Py_IS_TYPE(native, &PyMethodDescr_Type)) return false;
+  const PyMethodDef* const method = reinterpret_cast<PyMethodDescrObject*>(native)->d_method;
+  return PyCFunction_GetFunction(found) == method->ml_meth && PyCFunction_GetSelf(found) == as_object(core.self);
+}
+
+// A method of the class that is not the native one, or an attribute of the loop itself. The loop is asked, and not its
 // __dict__: making one would cost every method call on the loop 30 ns (see Loop.__slots__).
 bool is_replaced(LoopCore& core, PyObject* name, bool* replaced) noexcept {
+  PyObject* const type = reinterpret_cast<PyObject*>(Py_TYPE(as_object(core.self)));
+  const Ref of_class = Ref::steal(PyObject_GetAttr(type, name));
   const Ref native = Ref::steal(PyObject_GetAttr(reinterpret_cast<PyObject*>(core.state.loop_type), name));
+  if (!of_class || !native) return false;
+  *replaced = true;
+  if (of_class.get() != native.get()) return true;
   const Ref found = Ref::steal(PyObject_GetAttr(as_object(core.self), name));
-  if (!native || !found) return false;
-  const PyMethodDef* const method = reinterpret_cast<PyMethodDescrObject*>(native.get())->d_method;
-  const bool is_native = PyCFunction_CheckExact(found.get()) && PyCFunction_GetFunction(found.get()) == method->ml_meth &&
-                         PyCFunction_GetSelf(found.get()) == as_object(core.self);
-  *replaced = !is_native;
+  if (!found) PyErr_Clear();  // a __getattribute__() of the program that does not know the name yet
+  *replaced = !found || !is_bound_native(core, found.get(), native.get());
   return true;
 }
 

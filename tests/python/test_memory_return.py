@@ -4,6 +4,7 @@
 import asyncio
 import json
 import sys
+import threading
 
 import pytest
 from tls_peer import write_certificate
@@ -112,8 +113,12 @@ def test_tasks_and_connections_stay_known(loop, run):
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="asyncio keeps no weak set of tasks since 3.14")
 def test_a_walk_over_all_tasks_is_not_disturbed(loop, run):
     async def main():
-        tasks = [loop.create_task(asyncio.sleep(100)) for _ in range(50)]
+        tasks = [loop.create_task(asyncio.sleep(100)) for _ in range(5000)]
         await asyncio.sleep(0)
+        for task in tasks[50:]:
+            task.cancel()
+        await asyncio.wait(tasks[50:])
+        del tasks[50:]
         registry = asyncio.tasks._all_tasks if sys.version_info < (3, 12) else asyncio.tasks._scheduled_tasks
         walk = iter(registry)
         met = [next(walk)]
@@ -125,6 +130,94 @@ def test_a_walk_over_all_tasks_is_not_disturbed(loop, run):
         await asyncio.wait(tasks)
 
     run(main())
+
+
+def test_tasks_that_other_threads_make_meanwhile_stay_known(loop):
+    """The interpreter changes threads between any two bytecodes."""
+    lost = []
+
+    async def make_tasks():
+        for _ in range(300):
+            task = asyncio.ensure_future(asyncio.sleep(100))
+            await asyncio.sleep(0)
+            if task not in asyncio.all_tasks():
+                lost.append(task)
+            task.cancel()
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=lambda: asyncio.run(make_tasks())) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        _memory.tidy_up_after_flood([], 1)
+    for thread in threads:
+        thread.join()
+    sys.setswitchinterval(interval)
+    assert lost == []
+
+
+END_OF_FLOOD_SOURCE = """
+    import gc, sys
+    from cxxloop import _core
+
+    class Cycle:
+        def __init__(self):
+            self.itself = self
+        def __del__(self):
+            loop.close()
+
+    def end_flood():
+        protocols = [_core.TlsProtocol() for _ in range(3000)]
+        protocols.clear()
+
+    loop = new_loop()
+"""
+
+
+@pytest.mark.cxxloop_only("asyncio tidies up nothing")
+def test_a_finalizer_may_close_a_loop_that_makes_single_turns(run_script):
+    result = run_script(
+        END_OF_FLOOD_SOURCE
+        + """
+    loop._after_flood = lambda servers, connections: True
+    gc.collect()
+    end_flood()
+    Cycle()
+    try:
+        loop._run_once()
+    except RuntimeError as error:
+        print(error, loop.is_closed())
+    """
+    )
+    assert result.stdout == "Event loop is closed True\n"
+
+
+@pytest.mark.cxxloop_only("asyncio tidies up nothing")
+def test_an_error_while_tidying_up_is_reported_and_an_exit_leaves(run_script):
+    result = run_script(
+        END_OF_FLOOD_SOURCE
+        + """
+    def fail(servers, connections):
+        raise errors.pop(0)
+
+    errors = [LookupError("first"), KeyboardInterrupt("second")]
+    loop._after_flood = fail
+    loop.set_exception_handler(lambda loop, context: print(context["message"], repr(context["exception"])))
+    end_flood()
+    loop.run_until_complete(asyncio.sleep(0.01))
+    end_flood()
+    try:
+        loop.run_until_complete(asyncio.sleep(0.01))
+    except KeyboardInterrupt as interrupt:
+        print(repr(interrupt))
+    loop.close()
+    """
+    )
+    assert result.stdout.splitlines() == [
+        "Exception in Loop._after_flood() LookupError('first')",
+        "KeyboardInterrupt('second')",
+    ]
 
 
 def test_the_cost_of_a_collection_is_bounded():

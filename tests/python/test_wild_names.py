@@ -162,6 +162,22 @@ def test_methods_replaced_on_the_loop_are_called(loop, run):
         delattr(loop, name)
 
 
+def test_a_property_in_the_place_of_a_method_is_not_read_before_it_is_needed(loop):
+    class Clocked(type(loop)):
+        def __init__(self):
+            super().__init__()
+            self.clock = lambda: 5.0
+
+        @property
+        def time(self):
+            return self.clock
+
+    clocked = Clocked()
+    assert clocked.time() == 5.0
+    assert clocked.run_until_complete(asyncio.sleep(0, 7)) == 7
+    clocked.close()
+
+
 def test_a_clock_set_on_the_loop_moves_its_timers(loop, turn):
     now = 1000.0
     loop.time = lambda: now

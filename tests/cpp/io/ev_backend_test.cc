@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -391,6 +392,7 @@ TEST_F(EvBackendAfterAFloodTest, WhoIsLeftGoesOnWaiting) {
   PollProbe writer(world, OpKind::poll_write, after.near);
   ASSERT_EQ(late.submit(), Errno::ok);
   backend.release_memory();
+  EXPECT_EQ(backend.counters().renewals, 1);
   ASSERT_EQ(writer.submit(), Errno::ok);
   EXPECT_TRUE(world.run_until([&] { return writer.completions > 0; }));
   EXPECT_EQ(early.completions, 0);
@@ -399,6 +401,18 @@ TEST_F(EvBackendAfterAFloodTest, WhoIsLeftGoesOnWaiting) {
   EXPECT_TRUE(world.run_until([&] { return early.completions > 0; }));
   world.write(after.far, "x");
   EXPECT_TRUE(world.run_until([&] { return late.completions > 0; }));
+}
+
+TEST_F(EvBackendAfterAFloodTest, AFileThatCannotBeToldFromOthersKeepsThePoller) {
+  const UniqueFd event(::eventfd(0, EFD_CLOEXEC));
+  PollProbe probe(world, OpKind::poll_read, event.get());
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  flood();
+  backend.release_memory();
+  EXPECT_EQ(backend.counters().renewals, 0);
+  EXPECT_TRUE(backend.cancel(probe.op));
+  backend.release_memory();
+  EXPECT_EQ(backend.counters().renewals, 1);
 }
 
 TEST_F(EvBackendAfterAFloodTest, SleepsEndAtTheirDeadlineAndByWake) {
@@ -411,6 +425,7 @@ TEST_F(EvBackendAfterAFloodTest, SleepsEndAtTheirDeadlineAndByWake) {
   const Deadline armed{monotonic_ns() + 30'000'000};
   ASSERT_EQ(backend.wait(armed), Errno::ok);
   backend.release_memory();
+  EXPECT_EQ(backend.counters().renewals, 1);
   ASSERT_EQ(backend.wait(armed), Errno::ok);
   EXPECT_GE(monotonic_ns(), armed.at_ns);
   EXPECT_LT(monotonic_ns(), armed.at_ns + 1'000'000'000);
@@ -429,8 +444,28 @@ TEST_F(EvBackendAfterAFloodTest, ANewPollerDoesNotTakeTheNumberOfADescriptorClos
   flood();
   close(lost.near);
   backend.release_memory();
+  EXPECT_EQ(backend.counters().renewals, 0);
   world.write(fds.far, "x");
   EXPECT_TRUE(world.run_until([&] { return probe.completions > 0; }));
+  EXPECT_EQ(forgotten.completions, 0);
+}
+
+TEST_F(EvBackendAfterAFloodTest, TheNextOwnerOfANumberDoesNotWakeTheFormer) {
+  const FdPair lost = pair();
+  const FdPair fds = pair();
+  PollProbe forgotten(world, OpKind::poll_read, lost.near);
+  PollProbe probe(world, OpKind::poll_read, fds.near);
+  ASSERT_EQ(forgotten.submit(), Errno::ok);
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  flood();
+  const FdPair next = pair();
+  ASSERT_EQ(::dup2(next.near, lost.near), lost.near);
+  backend.release_memory();
+  EXPECT_EQ(backend.counters().renewals, 0);
+  world.write(next.far, "x");
+  world.write(fds.far, "x");
+  EXPECT_TRUE(world.run_until([&] { return probe.completions > 0; }));
+  world.settle();
   EXPECT_EQ(forgotten.completions, 0);
 }
 
@@ -445,6 +480,7 @@ TEST_F(EvBackendAfterAFloodTest, WithoutADescriptorForANewPollerTheOldOneServes)
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
   backend.release_memory();
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &old_limit), 0);
+  EXPECT_EQ(backend.counters().renewals, 0);
   world.write(fds.far, "x");
   EXPECT_TRUE(world.run_until([&] { return probe.completions > 0; }));
 }

@@ -60,26 +60,43 @@ TEST_F(SocketTest, ShutdownOfAnUnconnectedSocketSaysSo) {
   EXPECT_EQ(shutdown_write(-1), Errno::bad_fd);
 }
 
-TEST_F(SocketTest, KnowsWhatCanBePolled) {
-  EXPECT_EQ(check_pollable(near.get()), Errno::ok);
+TEST_F(SocketTest, TellsSocketsAndFifosApart) {
   int pipe_ends[2];
   ASSERT_EQ(::pipe2(pipe_ends, O_CLOEXEC), 0);
   const UniqueFd reader(pipe_ends[0]);
   const UniqueFd writer(pipe_ends[1]);
-  EXPECT_EQ(check_pollable(reader.get()), Errno::ok);
+  const UniqueFd copy(::dup(near.get()));
+  EXPECT_TRUE(identity_of(near.get()).is_known());
+  EXPECT_EQ(identity_of(near.get()), identity_of(copy.get()));
+  EXPECT_NE(identity_of(near.get()), identity_of(far.get()));
+  EXPECT_NE(identity_of(near.get()), identity_of(reader.get()));
+  EXPECT_TRUE(identity_of(reader.get()).is_known());
   const UniqueFd event(::eventfd(0, EFD_CLOEXEC));
-  EXPECT_EQ(check_pollable(event.get()), Errno::ok);
+  EXPECT_FALSE(identity_of(event.get()).is_known());
+  EXPECT_FALSE(identity_of(-1).is_known());
+}
+
+TEST_F(SocketTest, KnowsWhatCanBePolled) {
+  FileIdentity identity;
+  EXPECT_EQ(check_pollable(near.get(), &identity), Errno::ok);
+  int pipe_ends[2];
+  ASSERT_EQ(::pipe2(pipe_ends, O_CLOEXEC), 0);
+  const UniqueFd reader(pipe_ends[0]);
+  const UniqueFd writer(pipe_ends[1]);
+  EXPECT_EQ(check_pollable(reader.get(), &identity), Errno::ok);
+  const UniqueFd event(::eventfd(0, EFD_CLOEXEC));
+  EXPECT_EQ(check_pollable(event.get(), &identity), Errno::ok);
   const UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
   if (process.valid()) {
-    EXPECT_EQ(check_pollable(process.get()), Errno::ok);
+    EXPECT_EQ(check_pollable(process.get(), &identity), Errno::ok);
   }
   const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
-  EXPECT_EQ(check_pollable(null.get()), Errno::not_permitted);
+  EXPECT_EQ(check_pollable(null.get(), &identity), Errno::not_permitted);
   const UniqueFd directory(::open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  EXPECT_EQ(check_pollable(directory.get()), Errno::not_permitted);
+  EXPECT_EQ(check_pollable(directory.get(), &identity), Errno::not_permitted);
   const UniqueFd file(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
-  EXPECT_EQ(check_pollable(file.get()), Errno::not_permitted);
-  EXPECT_EQ(check_pollable(-1), Errno::bad_fd);
+  EXPECT_EQ(check_pollable(file.get(), &identity), Errno::not_permitted);
+  EXPECT_EQ(check_pollable(-1, &identity), Errno::bad_fd);
 }
 
 TEST_F(SocketTest, AcceptedConnectionsDoNotBlockAndAreNotInherited) {
