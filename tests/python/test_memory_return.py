@@ -11,6 +11,8 @@ from tls_peer import write_certificate
 
 from cxxloop import _memory
 
+with_arenas = pytest.mark.skipif(sys.getallocatedblocks() == 0, reason="Python allocates by malloc(): it has no arenas")
+
 FLOOD_SOURCE = """
     import gc, json, os, resource, socket, ssl, sys, warnings, weakref
 
@@ -69,6 +71,7 @@ FLOOD_SOURCE = """
 """
 
 
+@with_arenas
 @pytest.mark.cxxloop_only("asyncio gives nothing back")
 @pytest.mark.parametrize(
     ("mode", "collections"), [("small heap", 1), ("gc disabled", 0), ("large heap", 0)], ids=lambda value: str(value)
@@ -220,6 +223,7 @@ def test_an_error_while_tidying_up_is_reported_and_an_exit_leaves(run_script):
     ]
 
 
+@with_arenas
 def test_the_cost_of_a_collection_is_bounded():
     blocks = sys.getallocatedblocks()
     assert _memory.tidy_up_after_flood([], blocks) is True
