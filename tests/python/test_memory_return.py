@@ -74,14 +74,14 @@ FLOOD_SOURCE = """
 @with_arenas
 @pytest.mark.cxxloop_only("asyncio gives nothing back")
 @pytest.mark.parametrize(
-    ("mode", "collections"), [("small heap", 1), ("gc disabled", 0), ("large heap", 0)], ids=lambda value: str(value)
+    ("mode", "collects"), [("small heap", True), ("gc disabled", False), ("large heap", False)], ids=lambda value: str(value)
 )
-def test_a_collection_after_a_flood_runs_finalizers_as_any_other(run_script, tmp_path, mode, collections):
+def test_a_collection_after_a_flood_runs_finalizers_as_any_other(run_script, tmp_path, mode, collects):
     result = run_script(FLOOD_SOURCE, write_certificate(tmp_path), mode)
     events, collected, is_known = json.loads(result.stdout)
-    assert collected == collections
-    assert events == ["finalized", "called"] * collections
-    assert result.stderr.count("ValueError: from a finalizer") == collections
+    assert collected in ((1, 2) if collects else (0,))  # two, if the last clients are seen to leave by themselves
+    assert events == ["finalized", "called"] * collects
+    assert result.stderr.count("ValueError: from a finalizer") == collects
     assert is_known
 
 
