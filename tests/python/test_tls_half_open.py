@@ -71,8 +71,8 @@ class ServerProcess:
 
     def wait_until(self, is_reached):
         while not is_reached(len(os.listdir(f"/proc/{self.process.pid}/fd"))):
-            time.sleep(0.02)
-        time.sleep(0.3)
+            time.sleep(0.02)  # another process: there is no event to wait for
+        time.sleep(0.3)  # what it does with the last of them cannot be seen from here
 
     def settled_kib(self, expected_max):
         """Resident memory, as soon as it is as little as expected; after 5 s whatever it is."""
