@@ -18,7 +18,7 @@ COMMAND_SECONDS_MAX = 900  # A command that runs longer hangs.
 LEFT_OUT = 3  # Exit code of a check that this machine cannot run: it says why.
 SIMULATED_SEEDS = 10_000
 # Freed memory is kept back under AddressSanitizer, so that a growing process proves nothing.
-ASAN_IGNORES = ["--ignore=tests/python/test_leaks.py"]
+ASAN_IGNORES = ["--ignore=tests/python/interp/test_leaks.py"]
 STUBTEST_OPTIONS = ["--mypy-config-file=pyproject.toml", "--allowlist=ci/stubtest.allow", "--ignore-unused-allowlist"]
 
 
@@ -85,7 +85,7 @@ def steps() -> dict[str, list[Command]]:
             sanitized_cpp("thread", "thread", "tsan-cpp"),
         ],
         "python": [pytest("python", "tests/python")],
-        "soak": [Command("soak", [sys.executable, "tests/soak.py", "--seconds", "60"])],
+        "soak": [Command("soak", [sys.executable, "tests/soak/soak.py", "--seconds", "60"])],
         "conformance": [conformance()],
         "frameworks": [pytest("frameworks", "tests/frameworks")],
         "asan": [Command("asan", ["ci/sanitize", "python", "tests/python", *ASAN_IGNORES, "-q", f"--junitxml={asan_report}"], asan_report)],

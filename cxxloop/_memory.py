@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What asyncio and Python keep after a flood of connections: see src/python/memory_return.h."""
+"""What asyncio and Python keep after a flood of connections: see src/python/loop/memory_return.h."""
 
 import sys
 from asyncio import tasks

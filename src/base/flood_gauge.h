@@ -22,7 +22,7 @@ class FloodGauge {
 
   // Half of the connections are gone, or nearly all. So a flood that ends is looked through a dozen times and not a
   // thousand times.
-  [[nodiscard]] bool has_fallen() const noexcept {
+  [[nodiscard]] bool should_trim() const noexcept {
     return peak_ - living_ >= std::max(living_, worthwhile) || is_flood_over();
   }
   // At first when few are left, which may be clients like any other; once more when the last is gone.
@@ -33,7 +33,7 @@ class FloodGauge {
   [[nodiscard]] size_t flood() const noexcept { return flood_; }
 
   void mark_returned() noexcept { peak_ = living_; }
-  void mark_tidied() noexcept {
+  void mark_trimmed() noexcept {
     is_tidied_ = living_ > 0;
     if (!is_tidied_) flood_ = 0;
   }

@@ -46,7 +46,7 @@ struct FdEntry {
   Op* writer;
   FdEntry* next_changed;  // in the list of those to verify before the next wait
   bool is_changed;        // True exactly when it is in that list.
-  bool known_good;        // True: fd was checked and its owner will call forget() before closing it.
+  bool owner_forgets;        // True: fd was checked and its owner will call forget() before closing it.
   Errno failure;          // why libev has given the descriptor up; ok: it has not
   FileIdentity file;      // what was registered last
 
@@ -97,11 +97,11 @@ class EvBackend final : public Backend {
   void sync_interest(int fd, FdEntry& entry) noexcept;
   void mark_changed(FdEntry& entry) noexcept;
   void verify_changed() noexcept;
-  void kill_if_closed(FdEntry& entry) noexcept;
+  void fail_if_closed(FdEntry& entry) noexcept;
   void collect(FdEntry& entry, int events) noexcept;
   void collect_the_rest() noexcept;
   void detach(Op& op) noexcept;
-  [[nodiscard]] bool give_up_strangers(int fd, FdEntry& entry) noexcept;
+  [[nodiscard]] bool displace_former_owners(int fd, FdEntry& entry) noexcept;
   [[nodiscard]] bool prepare_sleep(Deadline deadline) noexcept;
 
   void complete_last(Op& op, int32_t result) noexcept;
@@ -119,12 +119,12 @@ class EvBackend final : public Backend {
   uint64_t generation_ = fork_generation();
   FdTable<FdEntry> fds_;
   OpBatch batch_;
-  OpBatch given_up_;  // whose places the next owners of their numbers have taken; the next wait() collects them
+  OpBatch displaced_;  // whose places the next owners of their numbers have taken; the next wait() collects them
   size_t events_per_poll_ = events_per_poll_min;  // libev's epoll_eventmax
   size_t ops_count_ = 0;
   size_t most_ops_ = 0;  // since loop_ was made
   FdEntry* first_changed_ = nullptr;
-  Op* repeating_ = nullptr;  // the op that may complete several times in this dispatch; detach() clears it
+  Op* dispatching_ = nullptr;  // the op that may complete several times in this dispatch; detach() clears it
   std::byte* shared_buffer_ = nullptr;
   Wakeup wakeup_;
   bool may_sleep_ = false;  // True exactly when the ev_run() under way may sleep.
@@ -219,13 +219,13 @@ Errno EvBackend::submit(Op& op) noexcept {
   FdEntry* const entry = fds_.find_or_make(op.fd);
   if (entry == nullptr || !batch_.reserve(ops_count_ + 1)) return Errno::no_memory;
   Op*& place = entry->place_of(op);
-  if (place != nullptr && place->owns_fd()) return Errno::exists;
-  if (place != nullptr && !give_up_strangers(op.fd, *entry)) return Errno::no_memory;
+  if (place != nullptr && place->still_owned()) return Errno::exists;
+  if (place != nullptr && !displace_former_owners(op.fd, *entry)) return Errno::no_memory;
   if (entry->wanted_events() != 0 && !is_open(op.fd)) return Errno::bad_fd;
   const bool owner_forgets = op.kind != OpKind::poll_read && op.kind != OpKind::poll_write;
-  if (entry->wanted_events() == 0 && !(owner_forgets && entry->known_good)) {
+  if (entry->wanted_events() == 0 && !(owner_forgets && entry->owner_forgets)) {
     if (const Errno error = check_pollable(op.fd, &entry->file); error != Errno::ok) return error;
-    entry->known_good = owner_forgets;
+    entry->owner_forgets = owner_forgets;
   }
   place = &op;
   op.state = OpState::armed;
@@ -242,11 +242,11 @@ bool EvBackend::cancel(Op& op) noexcept {
 
 void EvBackend::forget(int fd) noexcept {
   FdEntry* const entry = fds_.find(fd);
-  if (entry != nullptr) entry->known_good = false;
+  if (entry != nullptr) entry->owner_forgets = false;
 }
 
 void EvBackend::release_memory() noexcept {
-  if (!batch_.empty() || !given_up_.empty()) return;
+  if (!batch_.empty() || !displaced_.empty()) return;
   fds_.free_unused([](const FdEntry& entry) noexcept {
     return !ev_is_active(&entry.watcher) && entry.wanted_events() == 0 && !entry.is_changed;
   });
@@ -279,14 +279,14 @@ void EvBackend::detach(Op& op) noexcept {
   Op*& place = entry.place_of(op);
   const bool given_up = place != &op;
   if (given_up) {
-    given_up_.remove(op);
+    displaced_.remove(op);
   } else {
     place = nullptr;
   }
   op.state = OpState::idle;
   --ops_count_;
   batch_.remove(op);
-  if (repeating_ == &op) repeating_ = nullptr;
+  if (dispatching_ == &op) dispatching_ = nullptr;
   if (given_up) return;
   // A descriptor that was given up is not registered again for the op that is left: that one will complete too.
   if (entry.failure == Errno::ok) sync_interest(op.fd, entry);
@@ -294,12 +294,12 @@ void EvBackend::detach(Op& op) noexcept {
 
 // The ops of a former owner of the number make room for those of the next one. They complete a last time after the next
 // wait(), and the descriptor is registered anew: the kernel has forgotten the number. False: out of memory.
-bool EvBackend::give_up_strangers(int fd, FdEntry& entry) noexcept {
-  if (!given_up_.reserve(given_up_.size() + 2)) return false;
+bool EvBackend::displace_former_owners(int fd, FdEntry& entry) noexcept {
+  if (!displaced_.reserve(displaced_.size() + 2)) return false;
   for (Op** const place : {&entry.reader, &entry.writer}) {
-    if (*place == nullptr || (*place)->owns_fd()) continue;
+    if (*place == nullptr || (*place)->still_owned()) continue;
     batch_.remove(**place);
-    given_up_.push_front(*std::exchange(*place, nullptr));
+    displaced_.push_front(*std::exchange(*place, nullptr));
   }
   sync_interest(fd, entry);
   return true;
@@ -316,11 +316,11 @@ void EvBackend::verify_changed() noexcept {
   while (first_changed_ != nullptr) {
     FdEntry& entry = *std::exchange(first_changed_, first_changed_->next_changed);
     entry.is_changed = false;
-    kill_if_closed(entry);
+    fail_if_closed(entry);
   }
 }
 
-void EvBackend::kill_if_closed(FdEntry& entry) noexcept {
+void EvBackend::fail_if_closed(FdEntry& entry) noexcept {
   if (!ev_is_active(&entry.watcher) || is_open(entry.watcher.fd)) return;
   ev_io_stop(loop_, &entry.watcher);
   entry.failure = Errno::bad_fd;
@@ -352,7 +352,7 @@ void EvBackend::on_wakeup(struct ev_loop* loop, ev_io*, int) noexcept {
 // libev is about to register every descriptor again, after a fork or an event for one that was closed long ago.
 void EvBackend::on_reregister(struct ev_loop* loop, ev_fork*, int) noexcept {
   EvBackend& self = of(loop);
-  self.fds_.for_each([&self](FdEntry& entry) noexcept { self.kill_if_closed(entry); });
+  self.fds_.for_each([&self](FdEntry& entry) noexcept { self.fail_if_closed(entry); });
 }
 
 // The last moment before the kernel may put us to sleep: what is already collected, or failed to register, must not
@@ -388,7 +388,7 @@ Errno EvBackend::wait(Deadline deadline) noexcept {
     wakeup_.notify();  // A wake() made in the child before this went to the parent's descriptor.
   }
   verify_changed();
-  while (Op* const op = given_up_.pop_front()) batch_.push_front(*op);
+  while (Op* const op = displaced_.pop_front()) batch_.push_front(*op);
   wait_error = Errno::ok;
   woken_ = false;
   may_sleep_ = prepare_sleep(deadline);
@@ -416,7 +416,7 @@ void EvBackend::collect_the_rest() noexcept {
 bool EvBackend::dispatch_one() noexcept {
   Op* const op = batch_.pop_front();
   if (op == nullptr) return false;
-  const Errno failure = op->owns_fd() ? fds_.find(op->fd)->failure : Errno::bad_fd;
+  const Errno failure = op->still_owned() ? fds_.find(op->fd)->failure : Errno::bad_fd;
   if (failure != Errno::ok) [[unlikely]] {
     const bool polls = op->kind == OpKind::poll_read || op->kind == OpKind::poll_write;
     complete_last(*op, polls ? 0 : -static_cast<int32_t>(failure));
@@ -461,7 +461,7 @@ bool EvBackend::resolve_target(std::optional<std::span<std::byte>>& target) noex
 void EvBackend::dispatch_recv(RecvOp& op) noexcept {
   std::optional<std::span<std::byte>> target = op.read_target(op);
   if (!target.has_value()) return;  // The op may be gone.
-  if (!op.owns_fd()) return complete_last(op, -EBADF);
+  if (!op.still_owned()) return complete_last(op, -EBADF);
   if (!resolve_target(target)) return complete_last(op, -ENOMEM);
   const size_t size_max = std::min<size_t>(target->size(), std::numeric_limits<int32_t>::max());
   Result<size_t> received = receive(op.fd, target->first(size_max));
@@ -475,13 +475,13 @@ void EvBackend::dispatch_recv(RecvOp& op) noexcept {
 }
 
 void EvBackend::dispatch_recv_from(RecvFromOp& op) noexcept {
-  CXL_ASSERT(repeating_ == nullptr);
-  repeating_ = &op;
+  CXL_ASSERT(dispatching_ == nullptr);
+  dispatching_ = &op;
   op.received = 0;
-  while (repeating_ == &op) {
+  while (dispatching_ == &op) {
     std::optional<std::span<std::byte>> target = op.read_target(op);
-    if (!target.has_value() || repeating_ != &op) break;
-    if (!op.owns_fd()) {
+    if (!target.has_value() || dispatching_ != &op) break;
+    if (!op.still_owned()) {
       complete_last(op, -EBADF);
       break;
     }
@@ -494,15 +494,15 @@ void EvBackend::dispatch_recv_from(RecvFromOp& op) noexcept {
     op.data = target->data();
     op.on_complete(op, static_cast<int32_t>(received.value()));
   }
-  repeating_ = nullptr;
+  dispatching_ = nullptr;
 }
 
 void EvBackend::dispatch_accept(AcceptOp& op) noexcept {
-  CXL_ASSERT(repeating_ == nullptr);
-  repeating_ = &op;
+  CXL_ASSERT(dispatching_ == nullptr);
+  dispatching_ = &op;
   const uint32_t accepts_max = op.accepts_max;
-  for (uint32_t i = 0; i < accepts_max && repeating_ == &op; ++i) {
-    if (!op.owns_fd()) {
+  for (uint32_t i = 0; i < accepts_max && dispatching_ == &op; ++i) {
+    if (!op.still_owned()) {
       complete_last(op, -EBADF);
       break;
     }
@@ -515,7 +515,7 @@ void EvBackend::dispatch_accept(AcceptOp& op) noexcept {
     if (accepted.error() != Errno::again) op.on_complete(op, -static_cast<int32_t>(accepted.error()));
     break;
   }
-  repeating_ = nullptr;
+  dispatching_ = nullptr;
 }
 
 void EvBackend::dispatch_send(SendOp& op) noexcept {

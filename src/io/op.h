@@ -35,7 +35,7 @@ enum class OpState : uint8_t { idle, armed, cancelling };
 // poll_*, recv, recv_from and accept go on completing until they are cancelled ("multishot"); send completes once.
 // Level-triggered: what was not consumed completes again. recv also ends by itself after a result <= 0; recv_from does
 // not, because the errors of a datagram socket tell of one datagram. Every op ends when its descriptor was closed behind
-// the backend's back, or is not its owner's any more (owns_fd()): one last completion, of 0 for polls and -EBADF for the
+// the backend's back, or is not its owner's any more (still_owned()): one last completion, of 0 for polls and -EBADF for the
 // others. An op that has ended is idle already when on_complete is called.
 struct Op {
   using CompleteFn = void (*)(Op&, int32_t result) noexcept;
@@ -54,9 +54,9 @@ struct Op {
   CompleteFn on_complete;  // called by Backend::dispatch only; may cancel, resubmit or destroy the op
   void* owner;             // for on_complete
   // False: somebody else has closed the descriptor, and its number may be another connection's by now.
-  [[nodiscard]] bool owns_fd() const noexcept { return owner_fd == nullptr || *owner_fd == fd; }
+  [[nodiscard]] bool still_owned() const noexcept { return fd_witness == nullptr || *fd_witness == fd; }
 
-  const int* owner_fd = nullptr;  // where the owner of the descriptor keeps its number; null: nowhere to be seen
+  const int* fd_witness = nullptr;  // where the owner of the descriptor keeps its number; null: nowhere to be seen
   int fd = -1;                    // borrowed
   OpKind kind;
   OpState state = OpState::idle;    // written by the backend

@@ -3,10 +3,10 @@
 
 namespace cxxloop::net {
 
-Listener::Listener(io::Backend& backend, int fd, ListenerHandler& handler, const int* owner_fd) noexcept
+Listener::Listener(io::Backend& backend, int fd, ListenerHandler& handler, const int* fd_witness) noexcept
     : backend_(backend), handler_(handler), accept_(this, on_complete) {
   accept_.fd = fd;
-  accept_.owner_fd = owner_fd;
+  accept_.fd_witness = fd_witness;
 }
 
 Errno Listener::start(uint32_t accepts_max) noexcept {

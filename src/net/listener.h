@@ -29,8 +29,8 @@ class ListenerHandler {
 
 class Listener {
  public:
-  // `owner_fd`: as io::Op's; valid until it is stopped.
-  Listener(io::Backend& backend, int fd, ListenerHandler& handler, const int* owner_fd = nullptr) noexcept;
+  // `fd_witness`: as io::Op's; valid until it is stopped.
+  Listener(io::Backend& backend, int fd, ListenerHandler& handler, const int* fd_witness = nullptr) noexcept;
 
   // accepts_max: connections taken per readiness, so that one flood does not starve the rest of the loop.
   [[nodiscard]] Errno start(uint32_t accepts_max) noexcept;

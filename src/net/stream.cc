@@ -6,14 +6,14 @@
 namespace cxxloop::net {
 
 Stream::Stream(io::Backend& backend, int fd, StreamHandler& handler, WriteQueue::ReleaseFn release_chunk,
-               const int* owner_fd) noexcept
+               const int* fd_witness) noexcept
     : backend_(backend),
       handler_(handler),
       recv_(this, on_recv_complete, on_recv_target),
       send_(this, on_send_complete),
       queue_(release_chunk) {
   recv_.fd = send_.fd = fd;
-  recv_.owner_fd = send_.owner_fd = owner_fd;
+  recv_.fd_witness = send_.fd_witness = fd_witness;
 }
 
 Stream::~Stream() {
@@ -37,7 +37,7 @@ void Stream::stop_reading() noexcept {
 void Stream::flush() noexcept {
   std::array<iovec, io::SendOp::iov_max> iov;
   while (!queue_.empty() && !send_.in_kernel()) {
-    if (!recv_.owns_fd()) return fail_writes(Errno::bad_fd);
+    if (!recv_.still_owned()) return fail_writes(Errno::bad_fd);
     const size_t count = queue_.peek(iov);
     const size_t queued_before = queue_.bytes();
     Result<size_t> sent = backend_.try_send(recv_.fd, {iov.data(), count});
@@ -56,7 +56,7 @@ void Stream::flush() noexcept {
 size_t Stream::flush_with(std::span<const std::byte> tail) noexcept {
   std::array<iovec, io::SendOp::iov_max> iov;
   if (send_.in_kernel() || queue_.chunks() >= iov.size()) return tail.size();
-  if (!recv_.owns_fd()) {
+  if (!recv_.still_owned()) {
     fail_writes(Errno::bad_fd);
     return 0;
   }

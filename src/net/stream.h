@@ -40,9 +40,9 @@ class StreamHandler {
 
 class Stream final : public Channel, public ListNode {
  public:
-  // `owner_fd`: as io::Op's; valid until the stream is released.
+  // `fd_witness`: as io::Op's; valid until the stream is released.
   Stream(io::Backend& backend, int fd, StreamHandler& handler, WriteQueue::ReleaseFn release_chunk,
-         const int* owner_fd = nullptr) noexcept;
+         const int* fd_witness = nullptr) noexcept;
   ~Stream();
 
   [[nodiscard]] Errno start_reading() noexcept override;
@@ -67,7 +67,7 @@ class Stream final : public Channel, public ListNode {
   // Forget what is queued. What the kernel already has may still be sent; what is appended later is sent behind it.
   void drop_writes() noexcept override;
   [[nodiscard]] Errno shutdown_write() noexcept {
-    return recv_.owns_fd() ? backend_.shutdown_write(recv_.fd) : Errno::bad_fd;
+    return recv_.still_owned() ? backend_.shutdown_write(recv_.fd) : Errno::bad_fd;
   }
 
   [[nodiscard]] bool release() noexcept override;

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: MIT
 //
 // python/module.cc: the extension module cxxloop._core: its state, its types, once per interpreter.
-#include "python/bindings.h"
-#include "python/datagram_transport.h"
-#include "python/handle.h"
-#include "python/loop.h"
-#include "python/module_state.h"
-#include "python/pipe_transport.h"
-#include "python/socket_transport.h"
-#include "python/stream_transport.h"
-#include "python/tls_protocol.h"
+#include "python/interp/bindings.h"
+#include "python/transport/datagram/datagram_transport.h"
+#include "python/handle/handle.h"
+#include "python/loop/loop.h"
+#include "python/interp/module_state.h"
+#include "python/transport/pipe/pipe_transport.h"
+#include "python/transport/socket_transport.h"
+#include "python/transport/stream/stream_transport.h"
+#include "python/tls/tls_protocol.h"
 
 namespace cxxloop::python {
 namespace {

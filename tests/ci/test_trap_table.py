@@ -12,7 +12,7 @@ def named_tests():
     table = (ROOT / "docs" / "testing.md").read_text().partition("## Traps and their tests")[2]
     for row in re.findall(r"^\| (?!trap)(.*) \|$", table, re.MULTILINE):
         file = None
-        for name in re.findall(r"`(test_\w+(?:\.py)?)`", row.rpartition(" | ")[2]):
+        for name in re.findall(r"`((?:\w+/)?test_\w+(?:\.py)?)`", row.rpartition(" | ")[2]):
             if name.endswith(".py"):
                 file = ROOT / "tests" / "python" / name
                 yield file, None

@@ -228,9 +228,9 @@ Errno SimBackend::submit(Op& op) noexcept {
   if (socket == nullptr) return Errno::bad_fd;
   Op*& place = op.reads() ? socket->reader : socket->writer;
   if (place != nullptr) {
-    if (place->owns_fd()) return Errno::exists;
+    if (place->still_owned()) return Errno::exists;
     drop_from_batch(*place);
-    given_up_.push_back(std::exchange(place, nullptr));
+    displaced_.push_back(std::exchange(place, nullptr));
   }
   if (random_.chance(faults_.submit_errors)) return Errno::no_memory;
   place = &op;
@@ -242,7 +242,7 @@ Errno SimBackend::submit(Op& op) noexcept {
 bool SimBackend::cancel(Op& op) noexcept {
   if (op.state == OpState::idle) return true;
   drop_from_batch(op);
-  if (repeating_ == &op) repeating_ = nullptr;
+  if (dispatching_ == &op) dispatching_ = nullptr;
   if (op.state == OpState::cancelling) return false;
   if (random_.chance(faults_.late_cancels)) {
     op.state = OpState::cancelling;
@@ -259,14 +259,14 @@ void SimBackend::drop_from_batch(Op& op) noexcept {
 }
 
 void SimBackend::release(Op& op) noexcept {
-  if (std::erase(given_up_, &op) == 0) {
+  if (std::erase(displaced_, &op) == 0) {
     Socket& socket = *find(op.fd);
     (op.reads() ? socket.reader : socket.writer) = nullptr;
   }
   op.state = OpState::idle;
   --ops_count_;
   drop_from_batch(op);
-  if (repeating_ == &op) repeating_ = nullptr;
+  if (dispatching_ == &op) dispatching_ = nullptr;
 }
 
 Result<size_t> SimBackend::try_send(int fd, std::span<const iovec> iov) noexcept {
@@ -351,8 +351,8 @@ void SimBackend::shuffle_batch() {
 }
 
 bool SimBackend::dispatch_one() noexcept {
-  if (!given_up_.empty()) {
-    complete_lost(*given_up_.front());
+  if (!displaced_.empty()) {
+    complete_lost(*displaced_.front());
     return true;
   }
   Op* op = nullptr;
@@ -363,7 +363,7 @@ bool SimBackend::dispatch_one() noexcept {
     complete_cancelled(*op);
     return true;
   }
-  if (!op->owns_fd()) {
+  if (!op->still_owned()) {
     complete_lost(*op);
     return true;
   }
@@ -402,7 +402,7 @@ void SimBackend::complete_lost(Op& op) noexcept {
 void SimBackend::complete_cancelled(Op& op) noexcept {
   Socket& socket = *find(op.fd);
   Result<size_t> result = Errno::canceled;
-  if (op.owns_fd() && random_.chance(500)) {
+  if (op.still_owned() && random_.chance(500)) {
     if (op.kind == OpKind::send && writable(socket)) {
       const auto& send = static_cast<io::SendOp&>(op);
       result = send_bytes(socket, std::span(send.iov.data(), send.iov_count), true);
@@ -418,7 +418,7 @@ void SimBackend::complete_cancelled(Op& op) noexcept {
 void SimBackend::dispatch_recv(io::RecvOp& op) noexcept {
   std::optional<std::span<std::byte>> target = op.read_target(op);
   if (!target.has_value()) return;
-  if (!op.owns_fd()) return complete_last(op, -EBADF);
+  if (!op.still_owned()) return complete_last(op, -EBADF);
   if (target->empty()) target = shared_buffer_;
   if (random_.chance(faults_.resets)) reset(op.fd);
   Result<size_t> received = receive_bytes(*find(op.fd), *target, true);
@@ -432,12 +432,12 @@ void SimBackend::dispatch_recv(io::RecvOp& op) noexcept {
 }
 
 void SimBackend::dispatch_recv_from(io::RecvFromOp& op) noexcept {
-  repeating_ = &op;
+  dispatching_ = &op;
   op.received = 0;
-  while (repeating_ == &op) {
+  while (dispatching_ == &op) {
     std::optional<std::span<std::byte>> target = op.read_target(op);
-    if (!target.has_value() || repeating_ != &op) break;
-    if (!op.owns_fd()) {
+    if (!target.has_value() || dispatching_ != &op) break;
+    if (!op.still_owned()) {
       complete_last(op, -EBADF);
       break;
     }
@@ -453,14 +453,14 @@ void SimBackend::dispatch_recv_from(io::RecvFromOp& op) noexcept {
     op.data = target->data();
     op.on_complete(op, static_cast<int32_t>(received.value()));
   }
-  repeating_ = nullptr;
+  dispatching_ = nullptr;
 }
 
 void SimBackend::dispatch_accept(io::AcceptOp& op) noexcept {
-  repeating_ = &op;
+  dispatching_ = &op;
   const uint32_t accepts_max = op.accepts_max;
-  for (uint32_t i = 0; i < accepts_max && repeating_ == &op; ++i) {
-    if (!op.owns_fd()) {
+  for (uint32_t i = 0; i < accepts_max && dispatching_ == &op; ++i) {
+    if (!op.still_owned()) {
       complete_last(op, -EBADF);
       break;
     }
@@ -473,7 +473,7 @@ void SimBackend::dispatch_accept(io::AcceptOp& op) noexcept {
     }
     op.on_complete(op, static_cast<int32_t>(accepted.value()));
   }
-  repeating_ = nullptr;
+  dispatching_ = nullptr;
 }
 
 Result<size_t> SimBackend::take_connection(Socket& listener, io::AcceptOp& op) {

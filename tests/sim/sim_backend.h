@@ -64,7 +64,7 @@ class SimBackend final : public io::Backend {
   void forget(int fd) noexcept override { close(fd); }
   [[nodiscard]] Errno wait(Deadline deadline) noexcept override;
   [[nodiscard]] size_t collected() const noexcept override {
-    return batch_.size() - next_in_batch_ + given_up_.size();
+    return batch_.size() - next_in_batch_ + displaced_.size();
   }
   bool dispatch_one() noexcept override;
   void wake() noexcept override { woken_.store(true); }
@@ -172,13 +172,13 @@ class SimBackend final : public io::Backend {
   std::function<void(const SentDatagram&)> datagram_watcher_;
   std::vector<io::Op*> batch_;
   size_t next_in_batch_ = 0;
-  std::vector<io::Op*> given_up_;  // whose places the next owners of their numbers have taken
+  std::vector<io::Op*> displaced_;  // whose places the next owners of their numbers have taken
   size_t ops_count_ = 0;
   size_t pipe_capacity_ = 64 * 1024;
   int64_t now_ns_ = 1'000 * ns_per_second;
   std::atomic<bool> woken_{false};
   bool stalled_ = false;
-  io::Op* repeating_ = nullptr;  // the op whose callback runs; release() clears it
+  io::Op* dispatching_ = nullptr;  // the op whose callback runs; release() clears it
   std::array<std::byte, 64 * 1024> shared_buffer_{};
   io::BackendCounters counters_;
 };

@@ -16,11 +16,11 @@ class FloodGaugeTest : public testing::Test {
     returns = tidied = 0;
     for (size_t i = 0; i < count; ++i) {
       gauge.remove();
-      if (!gauge.has_fallen()) continue;
+      if (!gauge.should_trim()) continue;
       gauge.mark_returned();
       ++returns;
       if (!gauge.is_flood_over()) continue;
-      gauge.mark_tidied();
+      gauge.mark_trimmed();
       ++tidied;
     }
   }

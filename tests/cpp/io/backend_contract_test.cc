@@ -624,7 +624,7 @@ TYPED_TEST(BackendContract, AnOpTakesNothingOfTheNextOwnerOfItsNumber) {
   AcceptProbe acceptor(this->world, listener, 10);
   for (Op* const op : {&static_cast<Op&>(receiver.op), &static_cast<Op&>(sender.op),
                        &static_cast<Op&>(datagram_receiver.op), &static_cast<Op&>(acceptor.op)}) {
-    op->owner_fd = &closed;
+    op->fd_witness = &closed;
   }
   ASSERT_EQ(receiver.submit(), Errno::ok);
   ASSERT_EQ(sender.submit(), Errno::ok);
@@ -649,7 +649,7 @@ TYPED_TEST(BackendContract, AnOpMakesRoomForThoseOfTheNextOwnerOfItsNumber) {
   int owned = fds.near;
   RecvProbe old_receiver(this->world, fds.near);
   SendProbe old_sender(this->world, fds.near, "not for the stranger");
-  old_receiver.op.owner_fd = old_sender.op.owner_fd = &owned;
+  old_receiver.op.fd_witness = old_sender.op.fd_witness = &owned;
   RecvProbe receiver(this->world, fds.near);
   SendProbe sender(this->world, fds.near, "of the stranger");
   ASSERT_EQ(old_receiver.submit(), Errno::ok);
@@ -672,7 +672,7 @@ TYPED_TEST(BackendContract, AnOpThatMadeRoomCanBeTakenBack) {
   const FdPair fds = this->pair();
   int owned = fds.near;
   RecvProbe old_receiver(this->world, fds.near);
-  old_receiver.op.owner_fd = &owned;
+  old_receiver.op.fd_witness = &owned;
   ASSERT_EQ(old_receiver.submit(), Errno::ok);
   owned = -1;
   RecvProbe receiver(this->world, fds.near);
@@ -688,7 +688,7 @@ TYPED_TEST(BackendContract, ATargetFunctionMayCloseTheDescriptor) {
   const FdPair fds = this->pair();
   int owned = fds.near;
   RecvProbe probe(this->world, fds.near);
-  probe.op.owner_fd = &owned;
+  probe.op.fd_witness = &owned;
   probe.choose_target = [&] {
     owned = -1;
     return std::span<std::byte>();

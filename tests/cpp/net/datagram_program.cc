@@ -49,7 +49,7 @@ DatagramEnd::DatagramEnd(DatagramProgram& program, int fd)
     : program_(program),
       fd_(fd),
       owner_fd_(fd),
-      datagram_(std::make_unique<Datagram>(program.backend(), fd, *this, DatagramProgram::release_message,
+      datagram_(std::make_unique<DatagramSocket>(program.backend(), fd, *this, DatagramProgram::release_message,
                                            DatagramProgram::header_bytes, &owner_fd_)) {}
 
 DatagramEnd::~DatagramEnd() {
@@ -93,9 +93,9 @@ Message& DatagramEnd::make_message() noexcept {
   sim::Choices& choices = program_.choices();
   const size_t size = choices.chance(50) ? program_.capacity() + choices.below(2) : choices.below(program_.capacity());
   Message& message = program_.make_message(*this, next_id_++, choices.chance(100) ? 0 : size);
-  if (choices.chance(300)) message.target = QueuedDatagram::Target::address;
-  if (choices.chance(200)) message.target = QueuedDatagram::Target::foreign;
-  message.target_fd = message.target == QueuedDatagram::Target::address ? program_.any_fd() : peer_->fd_;
+  if (choices.chance(300)) message.target = Datagram::Target::address;
+  if (choices.chance(200)) message.target = Datagram::Target::foreign;
+  message.target_fd = message.target == Datagram::Target::address ? program_.any_fd() : peer_->fd_;
   return message;
 }
 
@@ -113,7 +113,7 @@ void DatagramEnd::send_or_append(Message& message) noexcept {
 
 Errno DatagramEnd::try_send(Message& message) noexcept {
   const io::Address address = sim::SimBackend::address_of(message.target_fd);
-  const bool to_peer = message.target != QueuedDatagram::Target::address;
+  const bool to_peer = message.target != Datagram::Target::address;
   trying_ = &message;
   const Errno error = datagram_->send(message.bytes, to_peer ? nullptr : &address);
   trying_ = nullptr;
@@ -149,7 +149,7 @@ void DatagramEnd::release() noexcept {
   released_ = true;
   may_free_ = datagram_->release();
   awaits_released_ = !may_free_;
-  program_.check(datagram_->state() == (may_free_ ? Datagram::State::released : Datagram::State::releasing),
+  program_.check(datagram_->state() == (may_free_ ? DatagramSocket::State::released : DatagramSocket::State::releasing),
                  "release() tells the state");
   program_.check(datagram_->is_drained() && datagram_->queued_bytes() == 0, "nothing is queued after release()");
   program_.check(!may_free_ || program_.end_of(fd_) == nullptr, "release() == true: forgotten");
@@ -158,10 +158,10 @@ void DatagramEnd::release() noexcept {
 bool DatagramEnd::plausible(Errno error, const Message& message) const noexcept {
   if (error == Errno::bad_fd) return !owns_descriptor();
   if (error == Errno::no_memory) return !program_.gentle();
-  if (error == Errno::invalid) return message.target == QueuedDatagram::Target::foreign;
+  if (error == Errno::invalid) return message.target == Datagram::Target::foreign;
   if (error == too_long) return message.size >= program_.capacity();
   if (error != refused) return false;
-  const bool to_address = message.target == QueuedDatagram::Target::address;
+  const bool to_address = message.target == Datagram::Target::address;
   return !program_.gentle() || (to_address ? !program_.backend().is_open(message.target_fd) : peer_->may_free_);
 }
 
@@ -304,7 +304,7 @@ void DatagramEnd::on_sent() noexcept {
 
 void DatagramEnd::on_released() noexcept {
   program_.check(std::exchange(awaits_released_, false), "on_released() once, after release() == false");
-  program_.check(datagram_->state() == Datagram::State::released, "on_released(): released");
+  program_.check(datagram_->state() == DatagramSocket::State::released, "on_released(): released");
   program_.check(program_.end_of(fd_) == nullptr, "on_released(): forgotten");
   may_free_ = true;
   if (pins_ == 0) datagram_.reset();

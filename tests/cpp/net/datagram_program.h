@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // net/datagram_program.h: a user of datagram sockets who does everything a user may do, at random, inside callbacks and
-// outside, and who notices every broken promise of net/datagram.h.
+// outside, and who notices every broken promise of net/datagram_socket.h.
 //
 // Each end keeps a model of its queue and of what is on its way to it. The simulator tells what the kernel takes; that
 // must be what is being sent, or else the front of the model, and what arrives must be what comes next, byte for byte.
@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "net/datagram.h"
+#include "net/datagram_socket.h"
 #include "sim/choices.h"
 #include "sim/sim_backend.h"
 
@@ -33,7 +33,7 @@ struct Message {
   const uint32_t id;  // of one sender's messages the next is the greater one
   const size_t size;
   std::vector<std::byte> bytes;
-  QueuedDatagram::Target target = QueuedDatagram::Target::peer;
+  Datagram::Target target = Datagram::Target::peer;
   int target_fd = -1;
   bool accepted = false;  // append() took it
   bool sent = false;
@@ -109,7 +109,7 @@ class DatagramEnd final : public DatagramHandler {
   DatagramEnd* peer_ = nullptr;
   const int fd_;
   int owner_fd_;  // another number: somebody else has closed the descriptor
-  std::unique_ptr<Datagram> datagram_;
+  std::unique_ptr<DatagramSocket> datagram_;
   std::deque<Message*> queued_;    // accepted, neither released nor dropped
   std::deque<Message*> expected_;  // in the kernel's buffer
   Message* trying_ = nullptr;      // what is being sent past the queue

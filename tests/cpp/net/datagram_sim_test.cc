@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// The promises of net/datagram.h, whatever the user does and whatever the kernel does.
+// The promises of net/datagram_socket.h, whatever the user does and whatever the kernel does.
 #include "cpp/net/datagram_program.h"
 #include "sim/seeds.h"
 

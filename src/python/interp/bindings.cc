@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT
+//
+// python/interp/bindings.cc: the only file with pybind11 in it: a call through it costs several times a raw method, so it
+// serves what is called once.
+#include "python/interp/bindings.h"
+
+#include <pybind11/pybind11.h>
+
+#include <initializer_list>
+#include <string>
+
+#include "io/backend_factory.h"
+
+namespace py = pybind11;
+
+namespace cxxloop::python {
+namespace {
+
+#ifdef CXXLOOP_ASSERTS
+constexpr bool built_with_assertions = true;
+#else
+constexpr bool built_with_assertions = false;
+#endif
+
+std::string dotted(std::initializer_list<int> parts) {
+  std::string text;
+  for (const int part : parts) {
+    if (!text.empty()) text += '.';
+    text += std::to_string(part);
+  }
+  return text;
+}
+
+// Immutable facts of a build; two of one build are equal.
+struct BuildInfo {
+  std::string version = CXXLOOP_VERSION;
+  std::string backend = "libev";
+  std::string libev;
+  std::string poller;
+  std::string compiler = __VERSION__;
+  std::string python = PY_VERSION;
+  std::string pybind11 = dotted({PYBIND11_VERSION_MAJOR, PYBIND11_VERSION_MINOR, PYBIND11_VERSION_MICRO});
+  bool assertions = built_with_assertions;
+
+  friend bool operator==(const BuildInfo&, const BuildInfo&) = default;
+};
+
+BuildInfo build_info() {
+  const io::BackendProbe probe = io::probe_backends();
+  BuildInfo info;
+  info.libev = dotted({probe.libev_version_major, probe.libev_version_minor});
+  info.poller = probe.libev_poller;
+  return info;
+}
+
+std::string repr_of(const BuildInfo& info) {
+  return "BuildInfo(version='" + info.version + "', backend='" + info.backend + "', libev='" + info.libev +
+         "', poller='" + info.poller + "', compiler='" + info.compiler + "', python='" + info.python +
+         "', pybind11='" + info.pybind11 + "', assertions=" + (info.assertions ? "True" : "False") + ")";
+}
+
+void bind_build_info(py::module_& core) {
+  py::class_<BuildInfo>(core, "BuildInfo", "What a build of cxxloop is made of.")
+      .def_readonly("version", &BuildInfo::version, "cxxloop's version.")
+      .def_readonly("backend", &BuildInfo::backend, "The backend new loops use.")
+      .def_property_readonly(
+          "backends", [](const BuildInfo&) { return py::make_tuple("libev"); }, "The backends of this build.")
+      .def_readonly("libev", &BuildInfo::libev, "libev's version.")
+      .def_readonly("poller", &BuildInfo::poller, "The kernel interface libev drives.")
+      .def_readonly("compiler", &BuildInfo::compiler, "The C++ compiler's version.")
+      .def_readonly("python", &BuildInfo::python, "The Python it was built for.")
+      .def_readonly("pybind11", &BuildInfo::pybind11, "pybind11's version.")
+      .def_readonly("assertions", &BuildInfo::assertions, "True if internal assertions are checked.")
+      .def("__repr__", &repr_of)
+      .def("__eq__", [](const BuildInfo& a, const BuildInfo& b) { return a == b; });
+  core.def("build_info", &build_info, "Return what this build is made of.");
+}
+
+}  // namespace
+
+bool add_bindings(Gil, PyObject* module) noexcept {
+  try {
+    // Semi-private: PYBIND11_MODULE would do it, but leaves a module no room for state. pybind11 is pinned for it.
+    py::detail::ensure_internals();
+    auto core = py::reinterpret_borrow<py::module_>(module);
+    bind_build_info(core);
+    return true;
+  } catch (py::error_already_set& error) {
+    error.restore();
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_ImportError, error.what());
+  }
+  return false;
+}
+
+}  // namespace cxxloop::python

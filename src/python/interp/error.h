@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+//
+// python/interp/error.h: the one place where an Errno becomes a Python exception and where failures of callbacks are reported.
+#pragma once
+
+#include "base/errno.h"
+#include "python/interp/module_state.h"
+
+namespace cxxloop::python {
+
+// Sets OSError (its subclass for the number). Returns null for `return raise_errno(...)`.
+PyObject* raise_errno(Gil gil, Errno error) noexcept;
+// A new OSError instance, or null with the indicator set.
+Ref make_os_error(Gil gil, Errno error) noexcept;
+
+// The current exception, taken out of the indicator (normalised, with its traceback); null if there is none.
+Ref take_exception(Gil gil) noexcept;
+void set_exception(Gil gil, Ref exception) noexcept;
+
+// True exactly for SystemExit and KeyboardInterrupt: they leave run_forever(), everything else is reported.
+bool is_exit(PyObject* exception) noexcept;
+
+// Runs a scope in a contextvars.Context, whatever indicator the scope leaves behind.
+class ContextScope {
+ public:
+  ContextScope(Gil gil, PyObject* context) noexcept
+      : gil_(gil), context_(Ref::borrow(context)), entered_(PyContext_Enter(context) == 0) {}
+  ContextScope(const ContextScope&) = delete;
+  ContextScope& operator=(const ContextScope&) = delete;
+  ~ContextScope();
+
+  // False: it could not be entered, the indicator is set.
+  [[nodiscard]] bool entered() const noexcept { return entered_; }
+
+ private:
+  Gil gil_;
+  Ref context_;
+  bool entered_;
+};
+
+struct ReportField {
+  PyObject* name;   // borrowed
+  PyObject* value;  // borrowed; null: the field is left out
+};
+// loop.call_exception_handler({"message": message, "exception": exception, **fields}).
+// False: the indicator is set. Runs Python: the user's handler.
+[[nodiscard]] bool report_to_loop(Gil gil, const ModuleState& state, PyObject* loop, PyObject* message,
+                                  PyObject* exception, const ReportField* fields, size_t fields_count) noexcept;
+
+}  // namespace cxxloop::python

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT
+#include "python/interp/module_state.h"
+
+#include "python/handle/handle.h"
+
+namespace cxxloop::python {
+namespace {
+
+bool intern_names(Names& names) noexcept {
+#define CXL_INTERN_NAME(name)                          \
+  names.name = PyUnicode_InternFromString(#name);      \
+  if (names.name == nullptr) return false;
+  CXL_NAMES(CXL_INTERN_NAME)
+#undef CXL_INTERN_NAME
+  return true;
+}
+
+// One import: where it comes from and where it goes. No attribute: the module itself.
+struct Import {
+  PyObject** target;
+  const char* module;
+  const char* attribute;
+};
+
+bool run_import(const Import& import) noexcept {
+  Ref module = Ref::steal(PyImport_ImportModule(import.module));
+  if (!module) return false;
+  if (import.attribute != nullptr) module = Ref::steal(PyObject_GetAttrString(module.get(), import.attribute));
+  *import.target = module.release();
+  return *import.target != nullptr;
+}
+
+bool run_imports(Imports& imports) noexcept {
+  const Import list[] = {
+      {&imports.tasks_module, "asyncio.tasks", nullptr},
+      {&imports.futures_module, "asyncio.futures", nullptr},
+      {&imports.buffered_protocol, "asyncio.protocols", "BufferedProtocol"},
+      {&imports.set_result_unless_cancelled, "asyncio.futures", "_set_result_unless_cancelled"},
+      {&imports.extract_stack, "asyncio.format_helpers", "extract_stack"},
+      {&imports.format_callback_source, "asyncio.format_helpers", "_format_callback_source"},
+      {&imports.format_handle, "asyncio.base_events", "_format_handle"},
+      {&imports.set_nodelay, "asyncio.base_events", "_set_nodelay"},
+      {&imports.logger, "asyncio.log", "logger"},
+      {&imports.transport_socket, "asyncio.trsock", "TransportSocket"},
+      {&imports.constants_module, "asyncio.constants", nullptr},
+      {&imports.socket_module, "socket", nullptr},
+      {&imports.socket_type, "socket", "socket"},
+      {&imports.file_io, "io", "FileIO"},
+      {&imports.sys_getframe, "sys", "_getframe"},
+      {&imports.handle_type, "asyncio.events", "Handle"},
+      {&imports.ssl_protocol, "asyncio.sslproto", "SSLProtocol"},
+  };
+  for (const Import& import : list) {
+    if (!run_import(import)) return false;
+  }
+  const Ref base_events = Ref::steal(PyImport_ImportModule("asyncio.base_events"));
+  if (!base_events) return false;
+  const Ref base_loop = Ref::steal(PyObject_GetAttrString(base_events.get(), "BaseEventLoop"));
+  if (!base_loop) return false;
+  imports.base_create_task = PyObject_GetAttrString(base_loop.get(), "create_task");
+  imports.handle_run = PyObject_GetAttrString(imports.handle_type, "_run");
+  if (imports.base_create_task == nullptr || imports.handle_run == nullptr) return false;
+  const Ref modes = Ref::steal(PyObject_GetAttrString(imports.constants_module, "_SendfileMode"));
+  if (!modes) return false;
+  imports.sendfile_mode_try_native = PyObject_GetAttrString(modes.get(), "TRY_NATIVE");
+  return imports.sendfile_mode_try_native != nullptr;
+}
+
+bool run_ssl_imports(Imports& imports) noexcept {
+  const Ref sslproto = Ref::steal(PyImport_ImportModule("asyncio.sslproto"));
+  const Ref states = sslproto ? Ref::steal(PyObject_GetAttrString(sslproto.get(), "SSLProtocolState")) : Ref();
+  if (!states) return false;
+  imports.ssl_states.do_handshake = PyObject_GetAttrString(states.get(), "DO_HANDSHAKE");
+  imports.ssl_states.wrapped = PyObject_GetAttrString(states.get(), "WRAPPED");
+  imports.ssl_states.flushing = PyObject_GetAttrString(states.get(), "FLUSHING");
+  imports.ssl_states.shutdown = PyObject_GetAttrString(states.get(), "SHUTDOWN");
+  const Ref ssl = Ref::steal(PyObject_GetAttrString(sslproto.get(), "ssl"));
+  if (!ssl || ssl.get() == Py_None) return static_cast<bool>(ssl);  // a Python without it: nobody can ask for TLS
+  imports.ssl_again_errors = PyObject_GetAttrString(sslproto.get(), "SSLAgainErrors");
+  imports.ssl_object = PyObject_GetAttrString(ssl.get(), "SSLObject");
+  imports.ssl_memory_bio = reinterpret_cast<PyTypeObject*>(PyObject_GetAttrString(ssl.get(), "MemoryBIO"));
+  return PyErr_Occurred() == nullptr;
+}
+
+}  // namespace
+
+bool init_module_state(Gil, ModuleState& state) noexcept {
+  if (!intern_names(state.names) || !run_imports(state.imports) || !run_ssl_imports(state.imports)) return false;
+  state.kwnames_loop = PyTuple_Pack(1, state.names.loop);
+  return state.kwnames_loop != nullptr;
+}
+
+int traverse_module_state(ModuleState& state, visitproc visit, void* arg) noexcept {
+  PyObject** const imports = reinterpret_cast<PyObject**>(&state.imports);
+  for (size_t i = 0; i < sizeof(Imports) / sizeof(PyObject*); ++i) Py_VISIT(imports[i]);
+  Py_VISIT(state.loop_type);
+  Py_VISIT(state.handle_type);
+  Py_VISIT(state.timer_handle_type);
+  Py_VISIT(state.threadsafe_handle_type);
+  Py_VISIT(state.socket_transport_type);
+  Py_VISIT(state.stream_transport_type);
+  Py_VISIT(state.datagram_transport_type);
+  Py_VISIT(state.sock_op_type);
+  Py_VISIT(state.listener_type);
+  Py_VISIT(state.pipe_buffer_type);
+  Py_VISIT(state.tls_protocol_type);
+  return 0;
+}
+
+void clear_module_state(ModuleState& state) noexcept {
+  free_handles(state.handle_freelist);
+  free_handles(state.timer_freelist);
+  PyObject** const names = reinterpret_cast<PyObject**>(&state.names);
+  for (size_t i = 0; i < sizeof(Names) / sizeof(PyObject*); ++i) Py_CLEAR(names[i]);
+  PyObject** const imports = reinterpret_cast<PyObject**>(&state.imports);
+  for (size_t i = 0; i < sizeof(Imports) / sizeof(PyObject*); ++i) Py_CLEAR(imports[i]);
+  Py_CLEAR(state.kwnames_loop);
+  Py_CLEAR(state.loop_type);
+  Py_CLEAR(state.handle_type);
+  Py_CLEAR(state.timer_handle_type);
+  Py_CLEAR(state.threadsafe_handle_type);
+  Py_CLEAR(state.socket_transport_type);
+  Py_CLEAR(state.stream_transport_type);
+  Py_CLEAR(state.datagram_transport_type);
+  Py_CLEAR(state.sock_op_type);
+  Py_CLEAR(state.listener_type);
+  Py_CLEAR(state.pipe_buffer_type);
+  Py_CLEAR(state.tls_protocol_type);
+}
+
+ModuleState* state_of_type(PyTypeObject* type) noexcept {
+  PyObject* const module = PyType_GetModuleByDef(type, &core_module);
+  return module != nullptr ? static_cast<ModuleState*>(PyModule_GetState(module)) : nullptr;
+}
+
+}  // namespace cxxloop::python

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+//
+// python/interp/module_state.h: everything the module keeps per interpreter; there are no globals and no static objects.
+#pragma once
+
+#include <array>
+#include <cstddef>
+
+#include "base/flood_gauge.h"
+#include "python/interp/ref.h"
+
+// Attribute and method names used by native code, interned once per interpreter.
+#define CXL_NAMES(X)                                                                                          \
+  X(Future) X(Task) X(_accept_failed) X(_add_writer) X(_after_flood) X(_attach) X(_buffer) X(_call_connection_lost)           \
+  X(_cancelled)                                                                                               \
+  X(_check_callback) X(_check_thread) X(_closing) X(_conn_lost) X(_current_handle) X(_detach) X(_drained)     \
+  X(_end_of_file) X(_loop) X(_maybe_pause_protocol) X(_pipe) X(_protocol) X(_read_failed) X(_run)             \
+  X(_start_reading) X(_write_failed) X(_write_lost) X(_write_ready) X(buffer_updated)                         \
+  X(call_exception_handler) X(close) X(connection_lost) X(connection_made) X(data_received) X(debug) X(done)  \
+  X(eof_received) X(exc_info) X(exception) X(fileno) X(get_buffer) X(getpeername) X(getsockname) X(handle)    \
+  X(loop) X(message) X(name) X(pause_writing) X(peername) X(protocol) X(resume_writing) X(set_exception)      \
+  X(set_result) X(slow_callback_duration) X(socket) X(sockname) X(source_traceback) X(time) X(transport)      \
+  X(warning)                                                                                                  \
+  X(datagram_received) X(error_received) X(family) X(send) X(sendto)                                          \
+  X(_app_protocol_buffer_updated) X(_app_protocol_get_buffer) X(_call_eof_received) X(_control_ssl_reading)   \
+  X(_do_flush) X(_do_handshake) X(_do_read) X(_do_shutdown) X(_do_write) X(_fatal_error) X(_incoming)         \
+  X(_process_outgoing) X(_ssl_protocol) X(_sslobj) X(_start_shutdown) X(_write_appdata) X(append) X(join)     \
+  X(max_size) X(pause_reading) X(pending) X(read) X(resume_reading) X(write)                                   \
+  X(_closed) X(_io_refs) X(_run_once) X(call_at) X(call_soon) X(context) X(create_future) X(_server_side)
+
+namespace cxxloop::python {
+
+struct HandleObject;
+
+struct Names {
+#define CXL_DECLARE_NAME(name) PyObject* name;
+  CXL_NAMES(CXL_DECLARE_NAME)
+#undef CXL_DECLARE_NAME
+};
+
+// Objects of asyncio and the standard library that native code calls, imported once per interpreter.
+struct Imports {
+  PyObject* tasks_module;                   // asyncio.tasks: Task is looked up at each use, programs replace it
+  PyObject* futures_module;                 // asyncio.futures: Future likewise
+  PyObject* buffered_protocol;              // asyncio.protocols.BufferedProtocol
+  PyObject* set_result_unless_cancelled;    // asyncio.futures._set_result_unless_cancelled
+  PyObject* extract_stack;                  // asyncio.format_helpers.extract_stack
+  PyObject* format_callback_source;         // asyncio.format_helpers._format_callback_source
+  PyObject* format_handle;                  // asyncio.base_events._format_handle
+  PyObject* set_nodelay;                    // asyncio.base_events._set_nodelay
+  PyObject* logger;                         // asyncio.log.logger
+  PyObject* transport_socket;               // asyncio.trsock.TransportSocket
+  PyObject* constants_module;               // asyncio.constants
+  PyObject* sendfile_mode_try_native;       // asyncio.constants._SendfileMode.TRY_NATIVE
+  PyObject* socket_module;                  // socket: getaddrinfo is looked up at each use, programs replace it
+  PyObject* socket_type;                    // socket.socket
+  PyObject* file_io;                        // io.FileIO
+  PyObject* sys_getframe;                   // sys._getframe
+  PyObject* base_create_task;               // asyncio.base_events.BaseEventLoop.create_task
+  PyObject* handle_type;                    // asyncio.events.Handle
+  PyObject* handle_run;                     // its _run(), as it was at import
+  PyObject* ssl_protocol;                   // asyncio.sslproto.SSLProtocol
+  struct {
+    PyObject* do_handshake;
+    PyObject* wrapped;
+    PyObject* flushing;
+    PyObject* shutdown;
+  } ssl_states;                             // of asyncio.sslproto.SSLProtocolState
+  PyObject* ssl_again_errors;               // asyncio.sslproto.SSLAgainErrors; null: a Python without ssl
+  PyObject* ssl_object;                     // ssl.SSLObject; null likewise
+  PyTypeObject* ssl_memory_bio;             // ssl.MemoryBIO; null likewise
+};
+
+// Dead handles kept for the next call_soon(): an allocation less per callback.
+struct HandleFreelist {
+  static constexpr size_t handles_max = 256;
+  std::array<HandleObject*, handles_max> handles;
+  size_t count;
+};
+
+struct ModuleState {
+  Names names;
+  Imports imports;
+  PyTypeObject* loop_type;
+  PyTypeObject* handle_type;
+  PyTypeObject* timer_handle_type;
+  PyTypeObject* threadsafe_handle_type;  // handle_type before CPython 3.14
+  PyTypeObject* socket_transport_type;
+  PyTypeObject* stream_transport_type;
+  PyTypeObject* datagram_transport_type;
+  PyTypeObject* sock_op_type;
+  PyTypeObject* listener_type;
+  PyTypeObject* pipe_buffer_type;
+  PyTypeObject* tls_protocol_type;
+  PyObject* kwnames_loop;     // ("loop",)
+  HandleFreelist handle_freelist;
+  HandleFreelist timer_freelist;
+  FloodGauge tls_gauge;
+};
+
+// Interns the names and imports what Imports lists. False: the indicator is set.
+[[nodiscard]] bool init_module_state(Gil gil, ModuleState& state) noexcept;
+int traverse_module_state(ModuleState& state, visitproc visit, void* arg) noexcept;
+void clear_module_state(ModuleState& state) noexcept;
+
+// The state of the _core module that defines `type` or one of its bases. Borrowed; the module outlives its types.
+ModuleState* state_of_type(PyTypeObject* type) noexcept;
+
+extern PyModuleDef core_module;
+
+}  // namespace cxxloop::python

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: MIT
+//
+// python/loop/loop.h: the native half of cxxloop.Loop: queues, backend, watches, and the tables of what it serves.
+//
+// The Python half (cxxloop/_loop.py) derives from this type and from asyncio's own loop class: what runs per loop or
+// per connection is asyncio's code, what runs per callback or per packet is here.
+// Thread: loop thread, except what threadsafe_inbox.h names.  Owns: everything queued.
+#pragma once
+
+#include <array>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/ring_queue.h"
+#include "base/timer_queue.h"
+#include "io/backend.h"
+#include "net/cork.h"
+#include "net/watch_table.h"
+#include "python/loop/address_cache.h"
+#include "python/interp/module_state.h"
+#include "python/loop/replacements.h"
+#include "python/loop/threadsafe_inbox.h"
+
+namespace cxxloop::python {
+
+struct TransportObject;
+struct ListenerObject;
+
+// When to look at the kernel although there is work: at every turn, as asyncio does, until a run of polls has found
+// nothing; then only now and then, because an empty poll costs more than a callback.
+struct PollPacing {
+  static constexpr uint32_t empty_polls_before_skipping = 32;
+  static constexpr uint32_t turns_skipped_max = 32;
+  static constexpr int64_t skip_ns_max = 25'000;
+
+  uint32_t empty_polls = 0;
+  uint32_t turns_skipped = 0;
+  int64_t last_poll_ns = 0;
+};
+
+// Gives the GIL away while the kernel may put the thread to sleep.
+class GilSleepHooks final : public io::SleepHooks {
+ public:
+  void before_sleep() noexcept override { thread_ = Gil::in_slot().save(); }
+  void after_sleep() noexcept override { Gil::restore(thread_); }
+
+ private:
+  PyThreadState* thread_ = nullptr;
+};
+
+struct LoopCore {
+  explicit LoopCore(LoopObject& self_object, ModuleState& module_state) noexcept;
+
+  LoopObject& self;
+  ModuleState& state;
+  GilSleepHooks sleep_hooks;
+  std::unique_ptr<io::Backend> backend;        // null until open() and after close()
+  std::unique_ptr<net::WatchTable> watches;    // tokens are owned references to handles or sock ops
+  std::vector<std::array<PyObject*, 2>> watched_files;  // by descriptor; owned: the file object given to add_reader()
+  net::Cork cork;
+  RingQueue<PyObject*> ready;                  // owned references to handles
+  size_t ready_before_io = 0;                  // entries of `ready` that run before the collected completions
+  TimerQueue timers;                            // nodes of owned TimerHandleObjects
+  ThreadsafeInbox inbox;
+  PollPacing pacing;
+  std::vector<TransportObject*> transports;  // by descriptor; borrowed unless the transport is pinned
+  AddressCache addresses;                          // of datagrams
+  std::vector<ListenerObject*> listeners;          // owned references
+  static constexpr size_t read_buffer_size = 256 * 1024;  // what asyncio reads at once
+  std::unique_ptr<std::byte[]> read_buffer;        // of sock_recv and pipes: bytes are copied out at their exact size
+  Ref tls_scratch;                             // a bytearray that plaintext is copied out of likewise; null: not used yet
+  Ref spare_context;                           // empty, for handles without a context of their own
+  Ref task_factory;                            // null: asyncio.Task
+  Ref exit_exception;                          // a SystemExit/KeyboardInterrupt on its way out of run_forever()
+  unsigned long thread_id = 0;                 // of the thread in run_forever(), 0 outside
+  uint64_t fork_generation = 0;
+  bool debug = false;
+  bool closed = false;
+  bool stopping = false;
+  bool in_turn = false;          // True exactly when a callback of the loop may be on the stack
+  bool cork_is_pulled = false;   // True exactly while run_step() sends what a callback wrote
+  Replacements replaced;
+  // Other threads wait here for the callback of a thread-safe handle to end.
+  std::mutex running_mutex;
+  std::condition_variable running_ended;
+};
+
+struct LoopObject {
+  PyObject_HEAD
+  alignas(LoopCore) unsigned char core_storage[sizeof(LoopCore)];
+
+  LoopCore& core() noexcept { return *reinterpret_cast<LoopCore*>(core_storage); }
+};
+static_assert(alignof(LoopObject) <= 16, "Python's allocator aligns its objects to 16 bytes");
+
+inline PyObject* as_object(LoopObject& loop) noexcept { return reinterpret_cast<PyObject*>(&loop); }
+inline LoopCore& core_of(PyObject* loop) noexcept { return reinterpret_cast<LoopObject*>(loop)->core(); }
+
+// --- checks: false means the indicator is set -----------------------------------------------------------------
+[[nodiscard]] bool check_closed(Gil gil, LoopCore& core) noexcept;
+// The loop belongs to the process that made it: its poller is shared with the parent after a fork.
+[[nodiscard]] bool check_forked(Gil gil, LoopCore& core) noexcept;
+
+// --- scheduling (schedule.cc) ----------------------------------------------------------------------------
+// Queue a handle that has its turn now, whatever other threads have called; takes the reference.
+// False: no memory, the indicator is set.
+[[nodiscard]] bool push_ready(Gil gil, LoopCore& core, Ref handle) noexcept;
+// Queue a native handle behind everything that was called before it, by this thread or another.
+[[nodiscard]] bool enqueue(Gil gil, LoopCore& core, HandleObject* handle) noexcept;
+// loop.call_soon(callback, *args, context=context) without the handle; through the program's own, if it replaced that.
+[[nodiscard]] bool schedule(Gil gil, LoopCore& core, PyObject* callback, PyObject* const* args, Py_ssize_t nargs,
+                            PyObject* context) noexcept;
+// Run a handle from the poller; in debug mode with asyncio's warning if it is slow. False: the indicator is set.
+[[nodiscard]] bool run_any_handle(Gil gil, LoopCore& core, PyObject* handle) noexcept;
+[[nodiscard]] bool run_timed(Gil gil, LoopCore& core, PyObject* handle) noexcept;
+// loop.time() in nanoseconds, the replacement's if there is one. False: the indicator is set.
+[[nodiscard]] bool loop_time_ns(Gil gil, LoopCore& core, int64_t* now_ns) noexcept;
+void clear_queues(Gil gil, LoopCore& core) noexcept;
+// loop.create_future(), the replacement's if there is one.
+Ref create_future(Gil gil, LoopCore& core) noexcept;
+
+// --- a turn (run.cc) -------------------------------------------------------------------------------------
+PyObject* run_turns(Gil gil, LoopCore& core) noexcept;
+// Queue handles that other threads sent, the oldest first. False: no memory, the indicator is set.
+[[nodiscard]] bool take_from_threads(Gil gil, LoopCore& core, size_t handles_max) noexcept;
+// The program has just sent something or begun to watch: look at the kernel at every turn for a while.
+inline void expect_io(LoopCore& core) noexcept { core.pacing.empty_polls = 0; }
+// A callback of the backend failed with the indicator set: run_turns() will raise it.
+void leave_run_forever(Gil gil, LoopCore& core) noexcept;
+// False: leave_run_forever() was called; the indicator is set to its exception.
+[[nodiscard]] bool take_exit(Gil gil, LoopCore& core) noexcept;
+// As leave_run_forever() for SystemExit and KeyboardInterrupt; anything else goes to the exception handler.
+void report_or_leave(Gil gil, LoopCore& core, const char* message) noexcept;
+
+// --- readiness (watches.cc) --------------------------------------------------------------------------------
+void on_watch_ready(void* core, void* token, int fd, net::Direction direction) noexcept;
+// The descriptor of a socket, a file or an int, as selectors takes it; -1 with the indicator set.
+int parse_fileobj(Gil gil, LoopCore& core, PyObject* fileobj) noexcept;
+// RuntimeError if an open transport serves the descriptor.
+[[nodiscard]] bool ensure_fd_no_transport(Gil gil, LoopCore& core, PyObject* fileobj) noexcept;
+// Hand the watch to `token` (a handle or a sock op; takes a reference) and cancel the former one.
+[[nodiscard]] bool watch_fd(Gil gil, LoopCore& core, int fd, net::Direction direction, PyObject* token) noexcept;
+// True exactly when there was a watch.
+bool unwatch_fd(Gil gil, LoopCore& core, int fd, net::Direction direction) noexcept;
+void release_watches(Gil gil, LoopCore& core) noexcept;
+
+// --- transports (transport/socket_transport.cc), listeners (transport/listener.cc) ------------------------------------------------
+void register_transport(LoopCore& core, int fd, TransportObject* transport) noexcept;
+void unregister_transport(LoopCore& core, int fd, TransportObject* transport) noexcept;
+TransportObject* transport_of_fd(LoopCore& core, int fd) noexcept;
+// Gives back the memory behind the highest descriptor that has a transport.
+void shrink_transport_table(LoopCore& core) noexcept;
+// A list of the servers that listen, one for each of their sockets.
+Ref servers_of(Gil gil, LoopCore& core) noexcept;
+void release_net(Gil gil, LoopCore& core) noexcept;
+int visit_listener(ListenerObject* listener, visitproc visit, void* arg) noexcept;
+[[nodiscard]] bool add_listener_type(Gil gil, PyObject* module, ModuleState& state) noexcept;
+
+extern PyMethodDef schedule_methods[];
+extern PyMethodDef watch_methods[];
+extern PyMethodDef sock_methods[];
+// The loop's buffer for one read. Empty: no memory, the indicator is set.
+std::span<std::byte> read_buffer(Gil gil, LoopCore& core) noexcept;
+void run_sock_op(Gil gil, LoopCore& core, PyObject* op) noexcept;
+void abandon_sock_op(Gil gil, PyObject* op) noexcept;
+[[nodiscard]] bool add_sock_op_type(Gil gil, PyObject* module, ModuleState& state) noexcept;
+extern PyMethodDef net_methods[];
+
+[[nodiscard]] bool add_loop_type(Gil gil, PyObject* module, ModuleState& state) noexcept;
+
+}  // namespace cxxloop::python

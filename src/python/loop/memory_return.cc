@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+//
+// python/loop/memory_return.cc: freelists, tables, and the C library's heap.
+#include "python/loop/memory_return.h"
+
+#include "base/c_heap.h"
+#include "python/interp/error.h"
+#include "python/handle/handle.h"
+#include "python/loop/loop.h"
+
+namespace cxxloop::python {
+
+namespace {
+
+// What asyncio keeps is for _memory.py. True: it finds a collection cheap enough.
+bool tidy_up_after_flood(Gil gil, LoopCore& core) noexcept {
+  const Ref connections = Ref::steal(PyLong_FromSize_t(core.state.tls_gauge.flood()));
+  const Ref servers = connections ? servers_of(gil, core) : Ref();
+  PyObject* const args[] = {as_object(core.self), servers.get(), connections.get()};
+  const Ref answer =
+      servers ? Ref::steal(PyObject_VectorcallMethod(core.state.names._after_flood, args, 3, nullptr)) : Ref();
+  return answer && answer.get() == Py_True;
+}
+
+}  // namespace
+
+bool return_memory(Gil gil, LoopCore& core) noexcept {
+  core.state.tls_gauge.mark_returned();
+  const bool is_flood_over = core.state.tls_gauge.is_flood_over();
+  if (is_flood_over) {
+    const bool collect = tidy_up_after_flood(gil, core);
+    core.state.tls_gauge.mark_trimmed();
+    if (PyErr_Occurred() != nullptr) report_or_leave(gil, core, "Exception in Loop._after_flood()");
+    if (!take_exit(gil, core)) return false;
+    // From here, with nothing of ours alive that would be put on Python's freelists afterwards.
+    if (collect) PyGC_Collect();
+    if (!check_closed(gil, core)) return false;  // a finalizer may do that where _run_once() was called by the program
+  }
+  // Each of them may be the only object that keeps one of Python's arenas (1 MiB) from being freed.
+  free_handles(core.state.handle_freelist);
+  free_handles(core.state.timer_freelist);
+  core.backend->release_memory();
+  shrink_transport_table(core);
+  if (core.ready.empty()) core.ready.shrink();
+  gil.released([is_flood_over] {
+    if (is_flood_over) empty_thread_cache();
+    trim_heap();
+  });
+  return true;
+}
+
+}  // namespace cxxloop::python

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+#include "python/loop/replacements.h"
+
+#include "python/interp/error.h"
+#include "python/loop/loop.h"
+
+namespace cxxloop::python {
+namespace {
+
+// Whether `found`, looked up on the loop, is the native method itself.
+bool is_bound_native(LoopCore& core, PyObject* found, PyObject* native) noexcept {
+  if (!PyCFunction_CheckExact(found) || !Py_IS_TYPE(native, &PyMethodDescr_Type)) return false;
+  const PyMethodDef* const method = reinterpret_cast<PyMethodDescrObject*>(native)->d_method;
+  return PyCFunction_GetFunction(found) == method->ml_meth && PyCFunction_GetSelf(found) == as_object(core.self);
+}
+
+// A method of the class that is not the native one, or an attribute of the loop itself. The loop is asked, and not its
+// __dict__: making one would cost every method call on the loop 30 ns (see Loop.__slots__).
+bool is_replaced(LoopCore& core, PyObject* name, bool* replaced) noexcept {
+  PyObject* const type = reinterpret_cast<PyObject*>(Py_TYPE(as_object(core.self)));
+  const Ref of_class = Ref::steal(PyObject_GetAttr(type, name));
+  const Ref native = Ref::steal(PyObject_GetAttr(reinterpret_cast<PyObject*>(core.state.loop_type), name));
+  if (!of_class || !native) return false;
+  *replaced = true;
+  if (of_class.get() != native.get()) return true;
+  const Ref found = Ref::steal(PyObject_GetAttr(as_object(core.self), name));
+  if (!found) PyErr_Clear();  // a __getattribute__() of the program that does not know the name yet
+  *replaced = !found || !is_bound_native(core, found.get(), native.get());
+  return true;
+}
+
+unsigned version_of(const PyObject* type) noexcept { return reinterpret_cast<const PyTypeObject*>(type)->tp_version_tag; }
+
+}  // namespace
+
+bool is_replaceable(const LoopCore& core, PyObject* name) noexcept {
+  const Names& names = core.state.names;
+  return name == names.time || name == names.call_at || name == names.call_soon || name == names.create_future ||
+         name == names._run_once;
+}
+
+bool notice_replacements(Gil, LoopCore& core) noexcept {
+  const Names& names = core.state.names;
+  Replacements& found = core.replaced;
+  return is_replaced(core, names.time, &found.time) && is_replaced(core, names.call_at, &found.call_at) &&
+         is_replaced(core, names.call_soon, &found.call_soon) &&
+         is_replaced(core, names.create_future, &found.create_future) &&
+         is_replaced(core, names._run_once, &found.run_once);
+}
+
+bool handle_is_as_before(const LoopCore& core) noexcept {
+  const unsigned version = core.replaced.handle_version;
+  return version != 0 && version == version_of(core.state.imports.handle_type);
+}
+
+bool notice_replaced_handle_run(Gil, LoopCore& core) noexcept {
+  const Imports& imports = core.state.imports;
+  const Ref run = Ref::steal(PyObject_GetAttr(imports.handle_type, core.state.names._run));
+  if (!run) return false;
+  core.replaced.handle_run = run.get() != imports.handle_run;
+  core.replaced.handle_version = version_of(imports.handle_type);  // the look has given it one, if any was left
+  return true;
+}
+
+}  // namespace cxxloop::python

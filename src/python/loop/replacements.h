@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+//
+// python/loop/replacements.h: which of the methods that asyncio's code calls through the loop a program has replaced.
+//
+// asyncio obeys a call_at() overridden in a subclass or assigned to one loop, a fake clock, a traced Handle._run().
+// Native code takes its short cut only while none of that is there; a flag per method tells, kept up to date where
+// something can change: the loop's creation, the start of a run, an assignment, and for handles each turn.
+// Thread: loop thread.
+#pragma once
+
+#include "python/interp/gil.h"
+
+namespace cxxloop::python {
+
+struct LoopCore;
+
+struct Replacements {
+  bool time = false;
+  bool call_at = false;
+  bool call_soon = false;
+  bool create_future = false;
+  bool run_once = false;
+  bool handle_run = false;
+  unsigned handle_version = 0;  // of asyncio.Handle when handle_run was found out; 0: not yet
+};
+
+// True if the native code takes a short cut past the method of this (interned) name.
+[[nodiscard]] bool is_replaceable(const LoopCore& core, PyObject* name) noexcept;
+// Looks at the loop's class and at its own attributes. Runs Python: descriptors of a metaclass.
+// False: the indicator is set.
+[[nodiscard]] bool notice_replacements(Gil gil, LoopCore& core) noexcept;
+// True if asyncio.Handle was not touched since the last look.
+[[nodiscard]] bool handle_is_as_before(const LoopCore& core) noexcept;
+[[nodiscard]] bool notice_replaced_handle_run(Gil gil, LoopCore& core) noexcept;
+
+}  // namespace cxxloop::python

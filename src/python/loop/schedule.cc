@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: MIT
+//
+// python/loop/schedule.cc: call_soon, call_later, call_at, call_soon_threadsafe, futures and tasks.
+#include <cmath>
+#include <limits>
+
+#include "base/fork_generation.h"
+#include "python/handle/call_args.h"
+#include "python/interp/error.h"
+#include "python/loop/loop.h"
+
+namespace cxxloop::python {
+namespace {
+
+double seconds_of(int64_t ns) noexcept { return static_cast<double>(ns) / 1e9; }
+
+// The first nanosecond at which `seconds` has come: rounding down would fire early.
+int64_t deadline_of(double seconds) noexcept {
+  const double ns = std::ceil(seconds * 1e9);
+  if (std::isnan(ns)) return std::numeric_limits<int64_t>::min();  // asyncio runs those at once
+  if (ns >= 9.2e18) return Deadline::never().at_ns;
+  if (ns <= -9.2e18) return std::numeric_limits<int64_t>::min();
+  return static_cast<int64_t>(ns);
+}
+
+// asyncio's checks of debug mode. Runs Python: methods of the loop.
+bool check_debug(LoopCore& core, PyObject* callback, const char* method, bool check_thread) noexcept {
+  const Names& names = core.state.names;
+  PyObject* const loop = as_object(core.self);
+  if (check_thread && !Ref::steal(PyObject_CallMethodNoArgs(loop, names._check_thread))) return false;
+  const Ref method_name = Ref::steal(PyUnicode_FromString(method));
+  if (!method_name) return false;
+  PyObject* const args[] = {loop, callback, method_name.get()};
+  return static_cast<bool>(Ref::steal(PyObject_VectorcallMethod(names._check_callback, args, 3, nullptr)));
+}
+
+// loop.name([leading,] callback, *args[, context=context]), as asyncio's own code calls a method of its loop.
+Ref call_method(LoopCore& core, PyObject* name, PyObject* leading, const HandleArgs& args) noexcept {
+  const Ref method = Ref::steal(PyObject_GetAttr(as_object(core.self), name));
+  const Py_ssize_t before_args = leading != nullptr ? 2 : 1;
+  const Ref values = Ref::steal(PyTuple_New(before_args + args.nargs));
+  const Ref keywords = Ref::steal(PyDict_New());
+  if (!method || !values || !keywords) return {};
+  if (leading != nullptr) PyTuple_SET_ITEM(values.get(), 0, Py_NewRef(leading));
+  PyTuple_SET_ITEM(values.get(), before_args - 1, Py_NewRef(args.callback));
+  for (Py_ssize_t i = 0; i < args.nargs; ++i) PyTuple_SET_ITEM(values.get(), before_args + i, Py_NewRef(args.args[i]));
+  if (args.context != nullptr && PyDict_SetItem(keywords.get(), core.state.names.context, args.context) < 0) return {};
+  return Ref::steal(PyObject_Call(method.get(), values.get(), keywords.get()));
+}
+
+PyObject* schedule_soon(Gil gil, LoopCore& core, const HandleArgs& args) noexcept {
+  HandleObject* const handle = make_handle(gil, core.self, args);
+  if (handle == nullptr) return nullptr;
+  Ref result = Ref::steal(as_object(handle));
+  return enqueue(gil, core, handle) ? result.release() : nullptr;
+}
+
+// is_due: the time has come already, so that the timer need not be sorted in among others.
+PyObject* schedule_timer(Gil gil, LoopCore& core, const HandleArgs& args, PyObject* when, bool is_due) noexcept {
+  const double seconds = PyFloat_AsDouble(when);
+  if (seconds == -1.0 && PyErr_Occurred() != nullptr) return nullptr;
+  TimerHandleObject* const timer = make_timer_handle(gil, core.self, args, when);
+  if (timer == nullptr) return nullptr;
+  Ref result = Ref::steal(as_object(timer));
+  timer->node.deadline_ns = deadline_of(seconds);
+  if (!(is_due ? core.timers.push_due(&timer->node) : core.timers.push(&timer->node))) return PyErr_NoMemory();
+  Py_INCREF(timer);  // the heap's
+  // Its caller keeps a timer to cancel it: a sleeping task of a loop that nobody closed must not keep that loop alive.
+  PyObject_GC_Track(result.get());
+  return result.release();
+}
+
+PyObject* current_time(LoopCore& core) noexcept {
+  if (core.replaced.time) return PyObject_CallMethodNoArgs(as_object(core.self), core.state.names.time);
+  return PyFloat_FromDouble(seconds_of(monotonic_ns()));
+}
+
+// loop.time() + delay. *is_due: the delay is 0.
+Ref time_after(LoopCore& core, PyObject* delay, bool* is_due) noexcept {
+  *is_due = false;
+  const bool is_plain = PyFloat_CheckExact(delay) || PyLong_CheckExact(delay);
+  if (!is_plain || core.replaced.time) {
+    const Ref now = Ref::steal(current_time(core));
+    return now ? Ref::steal(PyNumber_Add(now.get(), delay)) : Ref();
+  }
+  const double seconds = PyFloat_AsDouble(delay);
+  if (seconds == -1.0 && PyErr_Occurred() != nullptr) return {};  // an int too large for a float
+  *is_due = seconds == 0.0;
+  return Ref::steal(PyFloat_FromDouble(seconds_of(monotonic_ns()) + seconds));
+}
+
+// --- methods --------------------------------------------------------------------------------------------------
+
+PyObject* loop_call_soon(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  const Gil gil = Gil::in_slot();
+  LoopCore& core = core_of(self);
+  ScheduleArgs parsed;
+  if (!parse_schedule_args(gil, "call_soon", nullptr, args, nargs, kwnames, &parsed)) return nullptr;
+  if (!check_closed(gil, core)) return nullptr;
+  if (core.debug && !check_debug(core, parsed.handle.callback, "call_soon", true)) return nullptr;
+  return schedule_soon(gil, core, parsed.handle);
+}
+
+PyObject* loop_call_later(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  const Gil gil = Gil::in_slot();
+  LoopCore& core = core_of(self);
+  ScheduleArgs parsed;
+  if (!parse_schedule_args(gil, "call_later", "delay", args, nargs, kwnames, &parsed)) return nullptr;
+  if (parsed.leading == Py_None) {
+    PyErr_SetString(PyExc_TypeError, "delay must not be None");
+    return nullptr;
+  }
+  if (!check_closed(gil, core)) return nullptr;
+  bool is_due = false;
+  const Ref when = time_after(core, parsed.leading, &is_due);
+  if (!when) return nullptr;
+  if (core.replaced.call_at) {
+    if (parsed.handle.context == nullptr) parsed.handle.context = Py_None;
+    return call_method(core, core.state.names.call_at, when.get(), parsed.handle).release();
+  }
+  if (core.debug && !check_debug(core, parsed.handle.callback, "call_at", true)) return nullptr;
+  return schedule_timer(gil, core, parsed.handle, when.get(), is_due);
+}
+
+PyObject* loop_call_at(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  const Gil gil = Gil::in_slot();
+  LoopCore& core = core_of(self);
+  ScheduleArgs parsed;
+  if (!parse_schedule_args(gil, "call_at", "when", args, nargs, kwnames, &parsed)) return nullptr;
+  if (parsed.leading == Py_None) {
+    PyErr_SetString(PyExc_TypeError, "when cannot be None");
+    return nullptr;
+  }
+  if (!check_closed(gil, core)) return nullptr;
+  if (core.debug && !check_debug(core, parsed.handle.callback, "call_at", true)) return nullptr;
+  return schedule_timer(gil, core, parsed.handle, parsed.leading, false);
+}
+
+PyObject* loop_call_soon_threadsafe(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  const Gil gil = Gil::in_slot();
+  LoopCore& core = core_of(self);
+  ScheduleArgs parsed;
+  if (!parse_schedule_args(gil, "call_soon_threadsafe", nullptr, args, nargs, kwnames, &parsed)) return nullptr;
+  if (!check_closed(gil, core) || !check_forked(gil, core)) return nullptr;
+  if (core.debug && !check_debug(core, parsed.handle.callback, "call_soon_threadsafe", false)) return nullptr;
+  HandleObject* const handle = make_threadsafe_handle(gil, core.self, parsed.handle);
+  if (handle == nullptr) return nullptr;
+  Ref result = Ref::steal(as_object(handle));
+  // A loop that does not run, or this thread's own, need not be woken. A program may run single turns itself.
+  const bool runs = core.thread_id != 0 || core.in_turn;
+  if (!runs || core.thread_id == PyThread_get_thread_ident()) {
+    if (!enqueue(gil, core, handle)) return nullptr;
+  } else {
+    Py_INCREF(handle);
+    // Runs Python: other threads, which may close the loop.
+    const int64_t pause_ns = core.inbox.push(handle, *core.backend);
+    if (pause_ns > 0) ThreadsafeInbox::pause(gil, pause_ns);
+  }
+  return result.release();
+}
+
+// asyncio's own code (signals, futures of other loops) queues handles it made itself.
+PyObject* loop_add_callback(PyObject* self, PyObject* handle) {
+  const Gil gil = Gil::in_slot();
+  LoopCore& core = core_of(self);
+  const Ref cancelled = Ref::steal(PyObject_GetAttr(handle, core.state.names._cancelled));
+  if (!cancelled) return nullptr;
+  const int is_cancelled = PyObject_IsTrue(cancelled.get());
+  if (is_cancelled < 0) return nullptr;
+  if (is_cancelled == 0) {
+    if (!take_from_threads(gil, core, SIZE_MAX) || !push_ready(gil, core, Ref::borrow(handle))) return nullptr;
+  }
+  Py_RETURN_NONE;
+}
+
+PyObject* loop_time(PyObject*, PyObject*) { return PyFloat_FromDouble(seconds_of(monotonic_ns())); }
+
+PyObject* loop_get_debug(PyObject* self, PyObject*) { return PyBool_FromLong(core_of(self).debug); }
+
+// One that could not be opened is closed, so that asyncio's __del__ has nothing to say about it.
+PyObject* loop_is_closed(PyObject* self, PyObject*) {
+  const LoopCore& core = core_of(self);
+  return PyBool_FromLong(core.closed || core.backend == nullptr);
+}
+
+PyObject* loop_is_running(PyObject* self, PyObject*) { return PyBool_FromLong(core_of(self).thread_id != 0); }
+
+// What the module calls `name` now: programs replace asyncio's classes. A look-up as an attribute costs 30 ns more.
+Ref class_in(PyObject* module, PyObject* name) noexcept {
+  PyObject* const found = PyDict_GetItemWithError(PyModule_GetDict(module), name);
+  if (found != nullptr) return Ref::borrow(found);
+  return PyErr_Occurred() == nullptr ? Ref::steal(PyObject_GetAttr(module, name)) : Ref();
+}
+
+PyObject* loop_create_future(PyObject* self, PyObject*) {
+  LoopCore& core = core_of(self);
+  const Ref future_type = class_in(core.state.imports.futures_module, core.state.names.Future);
+  if (!future_type) return nullptr;
+  return PyObject_Vectorcall(future_type.get(), &self, 0, core.state.kwnames_loop);
+}
+
+// asyncio's own create_task(): it knows what the running Python gives a task factory, and every odd way to be called.
+PyObject* create_task_by_asyncio(LoopCore& core, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) noexcept {
+  constexpr Py_ssize_t values_max = 16;
+  const Py_ssize_t count = nargs + (kwnames != nullptr ? PyTuple_GET_SIZE(kwnames) : 0);
+  if (count >= values_max) {
+    PyErr_SetString(PyExc_TypeError, "create_task() got too many arguments");
+    return nullptr;
+  }
+  PyObject* values[values_max] = {as_object(core.self)};
+  for (Py_ssize_t i = 0; i < count; ++i) values[1 + i] = args[i];
+  return PyObject_Vectorcall(core.state.imports.base_create_task, values, static_cast<size_t>(nargs) + 1, kwnames);
+}
+
+// CPython 3.13 calls set_name(None) on what a task factory has made; not in every release.
+bool names_every_task() noexcept { return Py_Version >= 0x030D0000 && Py_Version < 0x030E0000; }
+
+// Task(coro, loop=self, **keywords): the running Python's own keywords, checked by its own Task.
+PyObject* loop_create_task(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  const Gil gil = Gil::in_slot();
+  LoopCore& core = core_of(self);
+  if (!check_closed(gil, core)) return nullptr;
+  const Py_ssize_t keywords_count = kwnames != nullptr ? PyTuple_GET_SIZE(kwnames) : 0;
+  if (core.task_factory && nargs == 1 && keywords_count == 0 && !names_every_task()) {
+    const Ref factory = Ref::borrow(core.task_factory.get());
+    PyObject* const values[] = {self, args[0]};
+    return PyObject_Vectorcall(factory.get(), values, 2, nullptr);
+  }
+  if (core.task_factory || nargs != 1) return create_task_by_asyncio(core, args, nargs, kwnames);
+  constexpr Py_ssize_t keywords_max = 8;
+  if (keywords_count >= keywords_max) return create_task_by_asyncio(core, args, nargs, kwnames);
+  PyObject* values[2 + keywords_max] = {args[0], self};
+  for (Py_ssize_t i = 0; i < keywords_count; ++i) values[2 + i] = args[1 + i];
+  Ref keywords = Ref::borrow(core.state.kwnames_loop);
+  if (keywords_count > 0) {
+    keywords = Ref::steal(PyTuple_New(1 + keywords_count));
+    if (!keywords) return nullptr;
+    PyTuple_SET_ITEM(keywords.get(), 0, Py_NewRef(core.state.names.loop));
+    for (Py_ssize_t i = 0; i < keywords_count; ++i) {
+      PyTuple_SET_ITEM(keywords.get(), 1 + i, Py_NewRef(PyTuple_GET_ITEM(kwnames, i)));
+    }
+  }
+  const Ref task_type = class_in(core.state.imports.tasks_module, core.state.names.Task);
+  if (!task_type) return nullptr;
+  return PyObject_Vectorcall(task_type.get(), values, 1, keywords.get());
+}
+
+}  // namespace
+
+bool check_closed(Gil, LoopCore& core) noexcept {
+  if (!core.closed && core.backend != nullptr) return true;
+  PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
+  return false;
+}
+
+bool check_forked(Gil, LoopCore& core) noexcept {
+  if (core.fork_generation == fork_generation()) return true;
+  PyErr_SetString(PyExc_RuntimeError,
+                  "this event loop belongs to the process that created it, which was forked; "
+                  "create a new event loop in the child");
+  return false;
+}
+
+bool push_ready(Gil, LoopCore& core, Ref handle) noexcept {
+  if (!core.ready.push_back(handle.get())) {
+    PyErr_NoMemory();
+    return false;
+  }
+  (void)handle.release();
+  return true;
+}
+
+bool enqueue(Gil gil, LoopCore& core, HandleObject* handle) noexcept {
+  if (core.inbox.empty()) return push_ready(gil, core, Ref::borrow(as_object(handle)));
+  Py_INCREF(handle);
+  core.inbox.append(handle);
+  return true;
+}
+
+bool schedule(Gil gil, LoopCore& core, PyObject* callback, PyObject* const* args, Py_ssize_t nargs,
+              PyObject* context) noexcept {
+  const HandleArgs handle_args{callback, args, nargs, context};
+  if (core.replaced.call_soon) return static_cast<bool>(call_method(core, core.state.names.call_soon, nullptr, handle_args));
+  return static_cast<bool>(Ref::steal(schedule_soon(gil, core, handle_args)));
+}
+
+bool loop_time_ns(Gil, LoopCore& core, int64_t* now_ns) noexcept {
+  if (!core.replaced.time) {
+    *now_ns = monotonic_ns();
+    return true;
+  }
+  // Runs Python: the user's clock.
+  const Ref now = Ref::steal(current_time(core));
+  if (!now) return false;
+  const double seconds = PyFloat_AsDouble(now.get());
+  if (seconds == -1.0 && PyErr_Occurred() != nullptr) return false;
+  *now_ns = deadline_of(seconds);
+  return true;
+}
+
+Ref create_future(Gil, LoopCore& core) noexcept {
+  PyObject* const loop = as_object(core.self);
+  if (!core.replaced.create_future) return Ref::steal(loop_create_future(loop, nullptr));
+  return Ref::steal(PyObject_CallMethodNoArgs(loop, core.state.names.create_future));
+}
+
+void clear_queues(Gil, LoopCore& core) noexcept {
+  while (HandleObject* const handle = core.inbox.pop()) drop_loops_reference(as_object(handle));
+  while (!core.ready.empty()) {
+    PyObject* const handle = core.ready[0];
+    core.ready.pop_front();
+    drop_loops_reference(handle);
+  }
+  core.ready_before_io = 0;
+  while (TimerNode* const node = core.timers.top()) {
+    core.timers.remove(node);
+    drop_loops_reference(as_object(TimerHandleObject::of_node(node)));
+  }
+}
+
+#if PY_VERSION_HEX >= 0x030E0000
+#define CXL_CREATE_TASK_SIGNATURE "create_task($self, coro, **kwargs)\n--\n\n"
+#elif PY_VERSION_HEX >= 0x030D0300
+#define CXL_CREATE_TASK_SIGNATURE "create_task($self, coro, *, name=None, context=None, **kwargs)\n--\n\n"
+#else
+#define CXL_CREATE_TASK_SIGNATURE "create_task($self, coro, *, name=None, context=None)\n--\n\n"
+#endif
+#define CXL_FASTCALL(function) reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function))
+
+PyMethodDef schedule_methods[] = {
+    {"call_soon", CXL_FASTCALL(loop_call_soon), METH_FASTCALL | METH_KEYWORDS,
+     "call_soon($self, callback, *args, context=None)\n--\n\n"
+     "Call callback(*args) in the next turn, in the order of the calls; see asyncio.loop.call_soon().\n\n"
+     "Returns an asyncio.Handle. Raises RuntimeError if the loop is closed."},
+    {"call_later", CXL_FASTCALL(loop_call_later), METH_FASTCALL | METH_KEYWORDS,
+     "call_later($self, delay, callback, *args, context=None)\n--\n\n"
+     "Call callback(*args) after delay seconds, never earlier; see asyncio.loop.call_later().\n\n"
+     "Returns an asyncio.TimerHandle. Raises RuntimeError if the loop is closed, TypeError if delay is no number."},
+    {"call_at", CXL_FASTCALL(loop_call_at), METH_FASTCALL | METH_KEYWORDS,
+     "call_at($self, when, callback, *args, context=None)\n--\n\n"
+     "Call callback(*args) when loop.time() has reached when, in seconds; see asyncio.loop.call_at()."},
+    {"call_soon_threadsafe", CXL_FASTCALL(loop_call_soon_threadsafe), METH_FASTCALL | METH_KEYWORDS,
+     "call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n"
+     "As call_soon(), from any thread; wakes the loop if it sleeps. Calls of one thread keep their order."},
+    {"_add_callback", loop_add_callback, METH_O, nullptr},
+    {"_add_callback_signalsafe", loop_add_callback, METH_O, nullptr},
+    {"time", loop_time, METH_NOARGS, "time($self, /)\n--\n\nReturn the loop's clock in seconds: time.monotonic()."},
+    {"get_debug", loop_get_debug, METH_NOARGS, "get_debug($self, /)\n--\n\nReturn True in debug mode."},
+    {"is_closed", loop_is_closed, METH_NOARGS, "is_closed($self, /)\n--\n\nReturn True if the loop was closed."},
+    {"is_running", loop_is_running, METH_NOARGS, "is_running($self, /)\n--\n\nReturn True if the loop runs."},
+    {"create_future", loop_create_future, METH_NOARGS,
+     "create_future($self, /)\n--\n\nReturn a new asyncio.Future attached to the loop."},
+    {"create_task", CXL_FASTCALL(loop_create_task), METH_FASTCALL | METH_KEYWORDS,
+     CXL_CREATE_TASK_SIGNATURE
+     "Wrap a coroutine in an asyncio.Task and schedule it; see asyncio.loop.create_task().\n\n"
+     "Takes the keywords of the running Python's asyncio."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+}  // namespace cxxloop::python

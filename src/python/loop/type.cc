@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: MIT
+//
+// python/loop/type.cc: the heap type _core.Loop: its life, its attributes, what the garbage collector sees of it.
+#include <new>
+
+#include "base/fork_generation.h"
+#include "io/backend_factory.h"
+#include "python/interp/error.h"
+#include "python/loop/loop.h"
+#include "python/transport/socket_transport.h"
+
+namespace cxxloop::python {
+
+LoopCore::LoopCore(LoopObject& self_object, ModuleState& module_state) noexcept
+    : self(self_object), state(module_state), fork_generation(::cxxloop::fork_generation()) {}
+
+namespace {
+
+// Lets go of everything the loop serves and of its descriptors. Handles that others still hold stay theirs.
+void close_core(Gil gil, LoopCore& core) noexcept {
+  if (core.backend == nullptr) return;
+  core.closed = true;
+  release_watches(gil, core);
+  release_net(gil, core);
+  clear_queues(gil, core);
+  core.watches.reset();
+  // Threads that wait for the end of the loop see it before close() returns, as with asyncio's system calls.
+  (void)gil.released([backend = std::move(core.backend)]() mutable {
+    backend.reset();
+    return 0;
+  });
+  for (auto& files : core.watched_files) {
+    for (PyObject*& file : files) Py_CLEAR(file);
+  }
+  core.read_buffer.reset();
+  core.addresses.clear();
+  core.tls_scratch.reset();
+}
+
+// --- methods --------------------------------------------------------------------------------------------------
+
+// _open(backend): "auto" or "libev".
+PyObject* loop_open(PyObject* self, PyObject* backend_name) {
+  const Gil gil = Gil::in_slot();
+  LoopCore& core = core_of(self);
+  io::BackendKind kind = io::BackendKind::automatic;
+  if (!PyUnicode_Check(backend_name)) {
+    PyErr_Format(PyExc_TypeError, "backend must be a str, not %R", Py_TYPE(backend_name));
+    return nullptr;
+  }
+  if (PyUnicode_CompareWithASCIIString(backend_name, "libev") == 0) {
+    kind = io::BackendKind::libev;
+  } else if (PyUnicode_CompareWithASCIIString(backend_name, "auto") != 0) {
+    PyErr_Format(PyExc_ValueError, "unknown backend %R: choose 'auto' or 'libev'", backend_name);
+    return nullptr;
+  }
+  if (core.backend != nullptr) Py_RETURN_NONE;  // a second __init__(), by classes with several bases
+  Errno why = Errno::ok;
+  core.backend = io::make_backend(kind, &why);
+  if (core.backend == nullptr) return raise_errno(gil, why);
+  core.backend->set_sleep_hooks(&core.sleep_hooks);
+  core.watches = std::make_unique<net::WatchTable>(*core.backend, on_watch_ready, &core);
+  if (!notice_replacements(gil, core)) return nullptr;
+  Py_RETURN_NONE;
+}
+
+PyObject* loop_close_core(PyObject* self, PyObject*) {
+  close_core(Gil::in_slot(), core_of(self));
+  Py_RETURN_NONE;
+}
+
+PyObject* loop_run_once(PyObject* self, PyObject*) { return run_turns(Gil::in_slot(), core_of(self)); }
+
+PyObject* loop_write_to_self(PyObject* self, PyObject*) {
+  LoopCore& core = core_of(self);
+  if (core.backend != nullptr) core.backend->wake();
+  Py_RETURN_NONE;
+}
+
+PyObject* loop_backend_name(PyObject* self, PyObject*) {
+  LoopCore& core = core_of(self);
+  if (core.backend == nullptr) Py_RETURN_NONE;
+  return PyUnicode_FromString(core.backend->name());
+}
+
+PyObject* loop_counters(PyObject* self, PyObject*) {
+  LoopCore& core = core_of(self);
+  if (core.backend == nullptr) return PyDict_New();
+  const io::BackendCounters counters = core.backend->counters();
+  return Py_BuildValue("{sLsL}", "waits", static_cast<long long>(counters.waits), "sleeps",
+                       static_cast<long long>(counters.blocking_waits));
+}
+
+// asyncio's cancel() of a timer tells its loop; native timers have left the heap already.
+PyObject* loop_timer_handle_cancelled(PyObject*, PyObject*) { Py_RETURN_NONE; }
+
+PyMethodDef life_methods[] = {
+    {"_open", loop_open, METH_O, nullptr},
+    {"_close_core", loop_close_core, METH_NOARGS, nullptr},
+    {"_run_once", loop_run_once, METH_NOARGS, nullptr},
+    {"_write_to_self", loop_write_to_self, METH_NOARGS, nullptr},
+    {"_backend_name", loop_backend_name, METH_NOARGS, nullptr},
+    {"_counters", loop_counters, METH_NOARGS, nullptr},
+    {"_timer_handle_cancelled", loop_timer_handle_cancelled, METH_O, nullptr},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+// --- attributes asyncio's Python code assigns and reads -------------------------------------------------------
+
+int set_bool(bool& target, PyObject* value) noexcept {
+  if (value == nullptr) {
+    PyErr_SetString(PyExc_AttributeError, "a loop cannot do without this attribute");
+    return -1;
+  }
+  const int truth = PyObject_IsTrue(value);
+  if (truth < 0) return -1;
+  target = truth == 1;
+  return 0;
+}
+
+PyObject* get_debug(PyObject* self, void*) { return PyBool_FromLong(core_of(self).debug); }
+int set_debug(PyObject* self, PyObject* value, void*) { return set_bool(core_of(self).debug, value); }
+PyObject* get_closed(PyObject* self, void*) { return PyBool_FromLong(core_of(self).closed); }
+int set_closed(PyObject* self, PyObject* value, void*) { return set_bool(core_of(self).closed, value); }
+PyObject* get_stopping(PyObject* self, void*) { return PyBool_FromLong(core_of(self).stopping); }
+int set_stopping(PyObject* self, PyObject* value, void*) { return set_bool(core_of(self).stopping, value); }
+
+PyObject* get_thread_id(PyObject* self, void*) {
+  if (core_of(self).thread_id == 0) Py_RETURN_NONE;
+  return PyLong_FromUnsignedLong(core_of(self).thread_id);
+}
+
+int set_thread_id(PyObject* self, PyObject* value, void*) {
+  const unsigned long id = value == nullptr || value == Py_None ? 0 : PyLong_AsUnsignedLong(value);
+  if (PyErr_Occurred() != nullptr) return -1;
+  core_of(self).thread_id = id;
+  return 0;
+}
+
+PyObject* get_task_factory(PyObject* self, void*) { return core_of(self).task_factory.new_ref_or_none(); }
+int set_task_factory(PyObject* self, PyObject* value, void*) {
+  core_of(self).task_factory = value == Py_None ? Ref() : Ref::borrow(value);
+  return 0;
+}
+
+// Snapshots: programs and tests look at len(loop._ready); changing them changes nothing.
+PyObject* get_ready(PyObject* self, void*) {
+  LoopCore& core = core_of(self);
+  if (!take_from_threads(Gil::in_slot(), core, SIZE_MAX)) return nullptr;
+  // Empty at first: making a list may run the collector, and that destructors which change the queue.
+  Ref list = Ref::steal(PyList_New(0));
+  for (size_t i = 0; list && i < core.ready.size(); ++i) {
+    if (PyList_Append(list.get(), core.ready[i]) < 0) return nullptr;
+  }
+  return list.release();
+}
+
+PyObject* get_scheduled(PyObject* self, void*) {
+  LoopCore& core = core_of(self);
+  const Ref list = Ref::steal(PyList_New(0));
+  if (!list) return nullptr;
+  bool complete = true;
+  core.timers.each([&list, &complete](TimerNode* node) {
+    complete = complete && PyList_Append(list.get(), as_object(TimerHandleObject::of_node(node))) == 0;
+  });
+  return complete ? Py_NewRef(list.get()) : nullptr;
+}
+
+// asyncio's constructor assigns its own queues.
+int ignore_assignment(PyObject*, PyObject*, void*) { return 0; }
+
+PyGetSetDef loop_getset[] = {
+    {"_debug", get_debug, set_debug, nullptr, nullptr},
+    {"_closed", get_closed, set_closed, nullptr, nullptr},
+    {"_stopping", get_stopping, set_stopping, nullptr, nullptr},
+    {"_thread_id", get_thread_id, set_thread_id, nullptr, nullptr},
+    {"_task_factory", get_task_factory, set_task_factory, nullptr, nullptr},
+    {"_ready", get_ready, ignore_assignment, nullptr, nullptr},
+    {"_scheduled", get_scheduled, ignore_assignment, nullptr, nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+int loop_setattro(PyObject* self, PyObject* name, PyObject* value) {
+  if (PyObject_GenericSetAttr(self, name, value) < 0) return -1;
+  LoopCore& core = core_of(self);
+  if (!is_replaceable(core, name)) return 0;
+  return notice_replacements(Gil::in_slot(), core) ? 0 : -1;
+}
+
+// --- the type -------------------------------------------------------------------------------------------------
+
+PyObject* loop_new(PyTypeObject* type, PyObject*, PyObject*) {
+  ModuleState* const state = state_of_type(type);
+  if (state == nullptr) return nullptr;
+  PyObject* const self = type->tp_alloc(type, 0);
+  if (self == nullptr) return nullptr;
+  LoopObject& loop = *reinterpret_cast<LoopObject*>(self);
+  new (loop.core_storage) LoopCore(loop, *state);
+  return self;
+}
+
+// A handle nobody else holds is not tracked: what it refers to is the loop's. One that somebody has kept may be part of
+// a cycle: from now on the collector is told of it, and finds the cycle the next time.
+int visit_owned_handle(PyObject* handle, const ModuleState& state, visitproc visit, void* arg) noexcept {
+  if (PyObject_GC_IsTracked(handle) == 0 && is_native_handle(state, handle)) {
+    if (Py_REFCNT(handle) == 1) return visit_handle(*reinterpret_cast<HandleObject*>(handle), visit, arg);
+    PyObject_GC_Track(handle);
+  }
+  Py_VISIT(handle);
+  return 0;
+}
+
+int visit_served(LoopCore& core, visitproc visit, void* arg) noexcept {
+  for (TransportObject* const transport : core.transports) {
+    if (transport != nullptr && transport->native->is_pinned()) Py_VISIT(reinterpret_cast<PyObject*>(transport));
+  }
+  for (ListenerObject* const listener : core.listeners) {
+    if (const int result = listener != nullptr ? visit_listener(listener, visit, arg) : 0; result != 0) return result;
+  }
+  for (const auto& files : core.watched_files) {
+    for (PyObject* const file : files) Py_VISIT(file);
+  }
+  int result = 0;
+  if (core.watches == nullptr) return 0;
+  core.watches->each([&](int, net::Direction, void* token) {
+    if (result == 0) result = visit_owned_handle(static_cast<PyObject*>(token), core.state, visit, arg);
+  });
+  return result;
+}
+
+int loop_traverse(PyObject* self, visitproc visit, void* arg) {
+  LoopCore& core = core_of(self);
+  Py_VISIT(Py_TYPE(self));
+  Py_VISIT(core.task_factory.get());
+  Py_VISIT(core.exit_exception.get());
+  for (size_t i = 0; i < core.ready.size(); ++i) {
+    if (const int result = visit_owned_handle(core.ready[i], core.state, visit, arg); result != 0) return result;
+  }
+  int result = 0;
+  core.inbox.each([&](HandleObject* handle) {
+    if (result == 0) result = visit_owned_handle(as_object(handle), core.state, visit, arg);
+  });
+  core.timers.each([&](TimerNode* node) {
+    if (result == 0) result = visit_owned_handle(as_object(TimerHandleObject::of_node(node)), core.state, visit, arg);
+  });
+  if (result != 0) return result;
+  return visit_served(core, visit, arg);
+}
+
+int loop_clear(PyObject* self) {
+  LoopCore& core = core_of(self);
+  core.task_factory.reset();
+  core.exit_exception.reset();
+  core.spare_context.reset();
+  close_core(Gil::in_slot(), core);
+  clear_queues(Gil::in_slot(), core);  // what asyncio's own code has queued after the end
+  return 0;
+}
+
+void loop_dealloc(PyObject* self) {
+  PyTypeObject* const type = Py_TYPE(self);
+  PyObject_GC_UnTrack(self);
+  loop_clear(self);
+  core_of(self).~LoopCore();
+  type->tp_free(self);
+  Py_DECREF(type);
+}
+
+constexpr size_t count_methods(const PyMethodDef* methods) noexcept {
+  size_t count = 0;
+  while (methods[count].ml_name != nullptr) ++count;
+  return count;
+}
+
+// One table for the type, from the tables of the files that implement it: C data without references, the same for every
+// interpreter, filled by whichever imports the module first.
+struct MethodTable {
+  MethodTable() noexcept {
+    size_t used = 0;
+    for (PyMethodDef* const part : {life_methods, schedule_methods, watch_methods, sock_methods, net_methods}) {
+      const size_t count = count_methods(part);
+      CXL_CHECK(used + count < std::size(methods));
+      for (size_t i = 0; i < count; ++i) methods[used++] = part[i];
+    }
+  }
+  PyMethodDef methods[64] = {};
+};
+
+PyMethodDef* all_methods() noexcept {
+  static MethodTable table;
+  return table.methods;
+}
+
+}  // namespace
+
+bool add_loop_type(Gil, PyObject* module, ModuleState& state) noexcept {
+  PyType_Slot slots[] = {
+      {Py_tp_new, reinterpret_cast<void*>(loop_new)},
+      {Py_tp_methods, all_methods()},
+      {Py_tp_getset, loop_getset},
+      {Py_tp_setattro, reinterpret_cast<void*>(loop_setattro)},
+      {Py_tp_traverse, reinterpret_cast<void*>(loop_traverse)},
+      {Py_tp_clear, reinterpret_cast<void*>(loop_clear)},
+      {Py_tp_dealloc, reinterpret_cast<void*>(loop_dealloc)},
+      {Py_tp_doc, const_cast<char*>("The native half of cxxloop.Loop.")},
+      {0, nullptr},
+  };
+  PyType_Spec spec = {"cxxloop._core.Loop", sizeof(LoopObject), 0,
+                      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE, slots};
+  state.loop_type = reinterpret_cast<PyTypeObject*>(PyType_FromModuleAndSpec(module, &spec, nullptr));
+  return state.loop_type != nullptr && PyModule_AddType(module, state.loop_type) == 0;
+}
+
+}  // namespace cxxloop::python

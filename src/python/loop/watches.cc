@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: MIT
+//
+// python/loop/watches.cc: add_reader, add_writer and their removal, on watches registered with the poller.
+#include "python/handle/call_args.h"
+#include "python/interp/error.h"
+#include "python/loop/loop.h"
+#include "python/transport/socket_transport.h"
+
+namespace cxxloop::python {
+namespace {
+
+using net::Direction;
+
+PyObject*& watched_file(LoopCore& core, int fd, Direction direction) noexcept {
+  const size_t index = static_cast<size_t>(fd);
+  if (index >= core.watched_files.size()) core.watched_files.resize(index + 1 + index / 2);
+  return core.watched_files[index][static_cast<size_t>(direction)];
+}
+
+// A socket that was closed while it was watched has no descriptor any more: find it by identity, as selectors does.
+int find_watched_file(LoopCore& core, PyObject* fileobj) noexcept {
+  for (size_t fd = 0; fd < core.watched_files.size(); ++fd) {
+    for (PyObject* const file : core.watched_files[fd]) {
+      if (file == fileobj) return static_cast<int>(fd);
+    }
+  }
+  return -1;
+}
+
+// The token loses its watch: a handle is cancelled, as asyncio does with a reader that is removed or replaced.
+void release_token(Gil gil, LoopCore& core, PyObject* token) noexcept {
+  if (token == nullptr) return;
+  if (Py_TYPE(token) == core.state.sock_op_type) {
+    abandon_sock_op(gil, token);
+  } else {
+    if (!cancel_handle(gil, *reinterpret_cast<HandleObject*>(token))) PyErr_WriteUnraisable(token);
+  }
+  drop_loops_reference(token);
+}
+
+// fd, callback, *args (and context on 3.15): the handle that now watches. New reference.
+PyObject* add_watch(Gil gil, LoopCore& core, Direction direction, const char* method, PyObject* const* args,
+                    Py_ssize_t nargs, PyObject* kwnames) noexcept {
+  ScheduleArgs parsed;
+  if (!parse_schedule_args(gil, method, "fd", args, nargs, kwnames, &parsed)) return nullptr;
+  if (!check_closed(gil, core) || !check_forked(gil, core)) return nullptr;
+  const int fd = parse_fileobj(gil, core, parsed.leading);
+  if (fd < 0) return nullptr;
+  HandleObject* const handle = make_handle(gil, core.self, parsed.handle);
+  if (handle == nullptr) return nullptr;
+  Ref result = Ref::steal(as_object(handle));
+  if (!watch_fd(gil, core, fd, direction, result.get())) return nullptr;
+  PyObject* const file = PyLong_CheckExact(parsed.leading) ? nullptr : parsed.leading;
+  const Ref former = Ref::steal(std::exchange(watched_file(core, fd, direction), Py_XNewRef(file)));
+  return result.release();
+}
+
+PyObject* remove_watch(Gil gil, LoopCore& core, Direction direction, PyObject* fileobj) noexcept {
+  if (core.closed || core.backend == nullptr) Py_RETURN_FALSE;
+  int fd = parse_fileobj(gil, core, fileobj);
+  if (fd < 0) {
+    if (PyErr_ExceptionMatches(PyExc_ValueError) == 0) return nullptr;
+    const int found = find_watched_file(core, fileobj);
+    if (found < 0) return nullptr;
+    PyErr_Clear();
+    fd = found;
+  }
+  return PyBool_FromLong(unwatch_fd(gil, core, fd, direction));
+}
+
+// The public methods refuse the descriptors of transports; asyncio's own code uses the private ones.
+PyObject* add_public_watch(Direction direction, const char* method, PyObject* self, PyObject* const* args,
+                           Py_ssize_t nargs, PyObject* kwnames) noexcept {
+  const Gil gil = Gil::in_slot();
+  LoopCore& core = core_of(self);
+  ScheduleArgs parsed;
+  if (!parse_schedule_args(gil, method, "fd", args, nargs, kwnames, &parsed)) return nullptr;
+  if (!ensure_fd_no_transport(gil, core, parsed.leading)) return nullptr;
+  const Ref handle = Ref::steal(add_watch(gil, core, direction, method, args, nargs, kwnames));
+  if (!handle) return nullptr;
+  Py_RETURN_NONE;
+}
+
+PyObject* remove_public_watch(Direction direction, PyObject* self, PyObject* fileobj) noexcept {
+  const Gil gil = Gil::in_slot();
+  LoopCore& core = core_of(self);
+  if (!ensure_fd_no_transport(gil, core, fileobj)) return nullptr;
+  return remove_watch(gil, core, direction, fileobj);
+}
+
+PyObject* loop_add_reader(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  return add_public_watch(Direction::read, "add_reader", self, args, nargs, kwnames);
+}
+PyObject* loop_add_writer(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  return add_public_watch(Direction::write, "add_writer", self, args, nargs, kwnames);
+}
+
+PyObject* loop_remove_reader(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  PyObject* const fd = only_argument("remove_reader", "fd", args, nargs, kwnames);
+  return fd != nullptr ? remove_public_watch(Direction::read, self, fd) : nullptr;
+}
+PyObject* loop_remove_writer(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  PyObject* const fd = only_argument("remove_writer", "fd", args, nargs, kwnames);
+  return fd != nullptr ? remove_public_watch(Direction::write, self, fd) : nullptr;
+}
+
+PyObject* loop_add_reader_private(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  return add_watch(Gil::in_slot(), core_of(self), Direction::read, "_add_reader", args, nargs, kwnames);
+}
+PyObject* loop_add_writer_private(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  return add_watch(Gil::in_slot(), core_of(self), Direction::write, "_add_writer", args, nargs, kwnames);
+}
+PyObject* loop_remove_reader_private(PyObject* self, PyObject* fd) {
+  return remove_watch(Gil::in_slot(), core_of(self), Direction::read, fd);
+}
+PyObject* loop_remove_writer_private(PyObject* self, PyObject* fd) {
+  return remove_watch(Gil::in_slot(), core_of(self), Direction::write, fd);
+}
+
+PyObject* loop_ensure_fd_no_transport(PyObject* self, PyObject* fileobj) {
+  if (!ensure_fd_no_transport(Gil::in_slot(), core_of(self), fileobj)) return nullptr;
+  Py_RETURN_NONE;
+}
+
+// For repr() of asyncio's transports: a bit mask as of selectors.EVENT_READ and EVENT_WRITE.
+PyObject* loop_watched_events(PyObject* self, PyObject* fileobj) {
+  LoopCore& core = core_of(self);
+  const int fd = parse_fileobj(Gil::in_slot(), core, fileobj);
+  if (fd < 0) return nullptr;
+  if (core.watches == nullptr) return PyLong_FromLong(0);
+  return PyLong_FromLong((core.watches->token(fd, Direction::read) != nullptr ? 1 : 0) |
+                         (core.watches->token(fd, Direction::write) != nullptr ? 2 : 0));
+}
+
+}  // namespace
+
+int parse_fileobj(Gil, LoopCore& core, PyObject* fileobj) noexcept {
+  Ref number = PyLong_Check(fileobj) ? Ref::borrow(fileobj) : Ref();
+  if (!number) {
+    const Ref method = Ref::steal(PyObject_GetAttr(fileobj, core.state.names.fileno));
+    if (method) number = Ref::steal(PyObject_CallNoArgs(method.get()));
+    if (number) number = Ref::steal(PyNumber_Long(number.get()));
+    if (!number) {
+      if (PyErr_ExceptionMatches(PyExc_AttributeError) == 0 && PyErr_ExceptionMatches(PyExc_TypeError) == 0 &&
+          PyErr_ExceptionMatches(PyExc_ValueError) == 0) {
+        return -1;
+      }
+      PyErr_Clear();
+      PyErr_Format(PyExc_ValueError, "Invalid file object: %R", fileobj);
+      return -1;
+    }
+  }
+  const long fd = PyLong_AsLong(number.get());
+  if (fd == -1 && PyErr_Occurred() != nullptr) return -1;
+  if (fd < 0 || fd > INT32_MAX) {
+    PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %ld", fd);
+    return -1;
+  }
+  return static_cast<int>(fd);
+}
+
+bool ensure_fd_no_transport(Gil gil, LoopCore& core, PyObject* fileobj) noexcept {
+  const int fd = parse_fileobj(gil, core, fileobj);
+  if (fd < 0) {
+    // As asyncio: a closed file is the poller's error, what is no file at all is refused here.
+    if (PyErr_ExceptionMatches(PyExc_ValueError) == 0) return false;
+    Ref exception = take_exception(gil);
+    const Ref method = Ref::steal(PyObject_GetAttr(fileobj, core.state.names.fileno));
+    PyErr_Clear();
+    if (PyLong_Check(fileobj) || method) return true;
+    set_exception(gil, std::move(exception));
+    return false;
+  }
+  TransportObject* const transport = transport_of_fd(core, fd);
+  if (transport == nullptr || transport->native->is_closing()) return true;
+  PyErr_Format(PyExc_RuntimeError, "File descriptor %R is used by transport %R", fileobj, transport);
+  return false;
+}
+
+bool watch_fd(Gil gil, LoopCore& core, int fd, Direction direction, PyObject* token) noexcept {
+  expect_io(core);
+  void* replaced = nullptr;
+  const Errno error = core.watches->watch(fd, direction, token, &replaced);
+  if (error == Errno::ok) Py_INCREF(token);
+  Ref lost_file;
+  if (error != Errno::ok && replaced != nullptr) {
+    lost_file = Ref::steal(std::exchange(watched_file(core, fd, direction), nullptr));
+  }
+  release_token(gil, core, static_cast<PyObject*>(replaced));
+  if (error == Errno::ok) return true;
+  raise_errno(gil, error);
+  return false;
+}
+
+bool unwatch_fd(Gil gil, LoopCore& core, int fd, Direction direction) noexcept {
+  void* const token = core.watches->unwatch(fd, direction);
+  if (token == nullptr) return false;
+  const Ref file = Ref::steal(std::exchange(watched_file(core, fd, direction), nullptr));
+  release_token(gil, core, static_cast<PyObject*>(token));
+  return true;
+}
+
+void release_watches(Gil gil, LoopCore& core) noexcept {
+  if (core.watches == nullptr) return;
+  std::vector<std::pair<int, Direction>> watched;
+  core.watches->each([&watched](int fd, Direction direction, void*) { watched.emplace_back(fd, direction); });
+  for (const auto& [fd, direction] : watched) unwatch_fd(gil, core, fd, direction);
+}
+
+void on_watch_ready(void* context, void* token, int fd, Direction direction) noexcept {
+  const Gil gil = Gil::in_slot();
+  LoopCore& core = *static_cast<LoopCore*>(context);
+  const Ref pin = Ref::borrow(static_cast<PyObject*>(token));
+  if (Py_TYPE(pin.get()) == core.state.sock_op_type) return run_sock_op(gil, core, pin.get());
+  if (reinterpret_cast<HandleObject*>(token)->cancelled) {
+    unwatch_fd(gil, core, fd, direction);
+    return;
+  }
+  // Runs Python: the callback may remove or replace the watch, close the loop, or raise.
+  const bool go_on = core.debug ? run_timed(gil, core, pin.get()) : run_any_handle(gil, core, pin.get());
+  if (!go_on) leave_run_forever(gil, core);
+}
+
+#define CXL_FASTCALL(function) reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function))
+#define CXL_WATCH_METHOD(name, function, what)                             \
+  {name, CXL_FASTCALL(function), METH_FASTCALL | METH_KEYWORDS,            \
+   name "($self, fd, callback, *args)\n--\n\n"                             \
+        "Call callback(*args) whenever fd (a descriptor or an object with fileno()) is " what                    \
+        "; see asyncio.loop." name "().\n\n"                                                                     \
+        "Raises RuntimeError if a transport uses the descriptor, OSError if it cannot be polled."}
+
+PyMethodDef watch_methods[] = {
+    CXL_WATCH_METHOD("add_reader", loop_add_reader, "readable"),
+    CXL_WATCH_METHOD("add_writer", loop_add_writer, "writable"),
+    {"remove_reader", CXL_FASTCALL(loop_remove_reader), METH_FASTCALL | METH_KEYWORDS,
+     "remove_reader($self, fd)\n--\n\nStop watching fd for reading. Returns True if it was watched."},
+    {"remove_writer", CXL_FASTCALL(loop_remove_writer), METH_FASTCALL | METH_KEYWORDS,
+     "remove_writer($self, fd)\n--\n\nStop watching fd for writing. Returns True if it was watched."},
+    {"_add_reader", CXL_FASTCALL(loop_add_reader_private), METH_FASTCALL | METH_KEYWORDS, nullptr},
+    {"_add_writer", CXL_FASTCALL(loop_add_writer_private), METH_FASTCALL | METH_KEYWORDS, nullptr},
+    {"_remove_reader", loop_remove_reader_private, METH_O, nullptr},
+    {"_remove_writer", loop_remove_writer_private, METH_O, nullptr},
+    {"_ensure_fd_no_transport", loop_ensure_fd_no_transport, METH_O, nullptr},
+    {"_watched_events", loop_watched_events, METH_O, nullptr},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+}  // namespace cxxloop::python

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT
+//
+// python/tls/tls_protocol.cc: what reading and writing share: failures, flow control, the way to asyncio's own code.
+#include "python/tls/tls_protocol.h"
+
+#include "python/interp/error.h"
+
+namespace cxxloop::python {
+namespace {
+
+// `number` is an int or a float of the program's.
+bool is_at_least(Py_ssize_t size, PyObject* number) noexcept {
+  const double value = PyFloat_AsDouble(number);
+  if (value == -1.0 && PyErr_Occurred() != nullptr) PyErr_Clear();  // an int beyond every double
+  return static_cast<double>(size) >= value;
+}
+
+bool is_at_most(Py_ssize_t size, PyObject* number) noexcept {
+  const double value = PyFloat_AsDouble(number);
+  if (value == -1.0 && PyErr_Occurred() != nullptr) PyErr_Clear();
+  return static_cast<double>(size) <= value;
+}
+
+}  // namespace
+
+PyObject* TlsProtocol::self_object() const noexcept { return reinterpret_cast<PyObject*>(&self_); }
+
+// Everything is in place, and of the types whose insides we know.
+bool TlsProtocol::parts_are_known() const noexcept {
+  return raw_sslobj && loop && PyObject_TypeCheck(loop.get(), state_.loop_type) != 0 && incoming &&
+         Py_TYPE(incoming.get()) == state_.imports.ssl_memory_bio && outgoing &&
+         Py_TYPE(outgoing.get()) == state_.imports.ssl_memory_bio && transport && app_protocol && backlog &&
+         outgoing_high && outgoing_low && incoming_high && incoming_low;
+}
+
+bool TlsProtocol::set_sslobj(Gil, PyObject* object) noexcept {
+  const Ref old_raw = raw_sslobj.take();
+  if (reinterpret_cast<PyObject*>(Py_TYPE(object)) == state_.imports.ssl_object) {
+    raw_sslobj = Ref::steal(PyObject_GetAttr(object, state_.names._sslobj));
+    if (!raw_sslobj) return false;
+  }
+  sslobj = Ref::borrow(object);
+  return true;
+}
+
+bool TlsProtocol::call_own(Gil, PyObject* method) noexcept {
+  return static_cast<bool>(Ref::steal(PyObject_CallMethodNoArgs(self_object(), method)));
+}
+
+// asyncio's SSLProtocol.method(self[, argument]).
+bool TlsProtocol::call_base(Gil, PyObject* method, PyObject* argument) noexcept {
+  const Ref function = Ref::steal(PyObject_GetAttr(state_.imports.ssl_protocol, method));
+  PyObject* const args[] = {self_object(), argument};
+  return function &&
+         Ref::steal(PyObject_Vectorcall(function.get(), args, argument != nullptr ? 2 : 1, nullptr));
+}
+
+// asyncio's `except Exception`: the connection dies, what else was raised goes on.
+bool TlsProtocol::contain_failure(Gil gil) noexcept {
+  Ref exception = take_exception(gil);
+  if (PyErr_GivenExceptionMatches(exception.get(), PyExc_Exception) == 0) {
+    set_exception(gil, std::move(exception));
+    return false;
+  }
+  const Ref message = Ref::steal(PyUnicode_FromString("Fatal error on SSL protocol"));
+  if (!message) return false;
+  const Ref handled = Ref::steal(PyErr_GetHandledException());
+  PyErr_SetHandledException(exception.get());  // in debug mode asyncio logs the exception being handled
+  PyObject* const args[] = {self_object(), exception.get(), message.get()};
+  const Ref done = Ref::steal(PyObject_VectorcallMethod(state_.names._fatal_error, args, 3, nullptr));
+  PyErr_SetHandledException(handled.get());
+  return static_cast<bool>(done);
+}
+
+// Callbacks may have taken away what parts_are_known() has seen. False: the indicator is set.
+bool TlsProtocol::check_there(Gil, const Ref& part) noexcept {
+  if (!part) PyErr_SetString(PyExc_AttributeError, "a part of the SSLProtocol was deleted");
+  return static_cast<bool>(part);
+}
+
+// MemoryBIO.pending; -1 with the indicator set.
+Py_ssize_t TlsProtocol::pending_in(Gil gil, const Ref& bio) noexcept {
+  if (!check_there(gil, bio)) return -1;
+  const Ref pending = Ref::steal(PyObject_GetAttr(bio.get(), state_.names.pending));
+  return pending ? PyLong_AsSsize_t(pending.get()) : -1;
+}
+
+// The count that SSLSocket.read() or write() returned, or what its exception means.
+Py_ssize_t TlsProtocol::outcome_of(Gil, const Ref& count) noexcept {
+  if (count) {
+    const Py_ssize_t value = PyLong_AsSsize_t(count.get());
+    return value >= 0 ? value : failed;
+  }
+  if (PyErr_ExceptionMatches(state_.imports.ssl_again_errors) != 0) {
+    PyErr_Clear();
+    return again;
+  }
+  is_broken_ = true;
+  return failed;
+}
+
+// --- flow control ---------------------------------------------------------------------------------------------
+
+bool TlsProtocol::control_app_writing(Gil gil) noexcept {
+  const Py_ssize_t pending = pending_in(gil, outgoing);
+  if (pending < 0) return false;
+  const Py_ssize_t size = pending + backlog_size;
+  if (app_writing_paused == 0 && is_at_least(size, outgoing_high.get())) {
+    app_writing_paused = 1;
+    return tell_app(gil, state_.names.pause_writing, "protocol.pause_writing() failed");
+  }
+  if (app_writing_paused != 0 && is_at_most(size, outgoing_low.get())) {
+    app_writing_paused = 0;
+    return tell_app(gil, state_.names.resume_writing, "protocol.resume_writing() failed");
+  }
+  return true;
+}
+
+bool TlsProtocol::tell_app(Gil gil, PyObject* method, const char* failure) noexcept {
+  if (!check_there(gil, app_protocol) || !check_there(gil, loop)) return false;
+  const Ref receiver = Ref::borrow(app_protocol.get());
+  const Ref reporter = Ref::borrow(loop.get());
+  // Runs Python: the program may write, close, abort, replace its protocol.
+  if (Ref::steal(PyObject_CallMethodNoArgs(receiver.get(), method))) return true;
+  Ref exception = take_exception(gil);
+  if (is_exit(exception.get())) {
+    set_exception(gil, std::move(exception));
+    return false;
+  }
+  const Ref message = Ref::steal(PyUnicode_FromString(failure));
+  if (!message) return false;
+  const ReportField fields[] = {{state_.names.transport, app_transport ? app_transport.get() : Py_None},
+                                {state_.names.protocol, self_object()}};
+  return report_to_loop(gil, state_, reporter.get(), message.get(), exception.get(), fields, 2);
+}
+
+// asyncio has OpenSSL swallow the beginning of a record, where it does not count.
+Py_ssize_t TlsProtocol::read_buffer_size(Gil gil) noexcept {
+  if (counts_records_ && records_ready_ == 0) return 0;
+  const Ref bio = Ref::steal(PyObject_GetAttr(self_object(), state_.names._incoming));
+  return bio ? pending_in(gil, bio) : -1;
+}
+
+bool TlsProtocol::control_ssl_reading(Gil gil) noexcept {
+  const Py_ssize_t size = read_buffer_size(gil);
+  if (size < 0) return false;
+  PyObject* method = nullptr;
+  if (ssl_reading_paused == 0 && is_at_least(size, incoming_high.get())) {
+    ssl_reading_paused = 1;
+    method = state_.names.pause_reading;
+  } else if (ssl_reading_paused != 0 && is_at_most(size, incoming_low.get())) {
+    ssl_reading_paused = 0;
+    method = state_.names.resume_reading;
+  }
+  if (method == nullptr) return true;
+  const Ref below = Ref::borrow(transport.get());
+  return static_cast<bool>(Ref::steal(PyObject_CallMethodNoArgs(below.get(), method)));
+}
+
+}  // namespace cxxloop::python

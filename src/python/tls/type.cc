@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: MIT
+//
+// python/tls/type.cc: the Python face of TlsProtocol, and write() of the transport above it.
+#include <Python.h>
+#include <structmember.h>
+
+#include <cstddef>
+#include <type_traits>
+
+#include "python/handle/call_args.h"
+#include "python/tls/tls_protocol.h"
+
+namespace cxxloop::python {
+namespace {
+
+TlsProtocol& native_of(PyObject* self) noexcept { return reinterpret_cast<TlsProtocolObject*>(self)->native(); }
+
+// None, or null when `succeeded` is false.
+PyObject* none_if(bool succeeded) noexcept {
+  if (!succeeded) return nullptr;
+  Py_RETURN_NONE;
+}
+
+PyObject* tls_do_handshake(PyObject* self, PyObject*) {
+  return none_if(native_of(self).do_handshake(Gil::in_slot()));
+}
+PyObject* tls_do_read(PyObject* self, PyObject*) { return none_if(native_of(self).read(Gil::in_slot())); }
+PyObject* tls_do_write(PyObject* self, PyObject*) { return none_if(native_of(self).write_backlog(Gil::in_slot())); }
+PyObject* tls_process_outgoing(PyObject* self, PyObject*) {
+  return none_if(native_of(self).send_outgoing(Gil::in_slot()));
+}
+PyObject* tls_write_appdata(PyObject* self, PyObject* list_of_data) {
+  return none_if(native_of(self).write_lines(Gil::in_slot(), list_of_data));
+}
+
+PyObject* tls_get_read_buffer_size(PyObject* self, PyObject*) {
+  const Py_ssize_t size = native_of(self).read_buffer_size(Gil::in_slot());
+  return size < 0 ? nullptr : PyLong_FromSsize_t(size);
+}
+
+// Another transport than ours fills asyncio's buffer, and asyncio writes it into the BIO.
+PyObject* tls_buffer_updated(PyObject* self, PyObject* count) {
+  const ModuleState& state = *state_of_type(Py_TYPE(self));
+  native_of(self).stop_counting_records();
+  PyObject* const args[] = {self, count};
+  const Ref method = Ref::steal(PyObject_GetAttr(state.imports.ssl_protocol, state.names.buffer_updated));
+  return method ? PyObject_Vectorcall(method.get(), args, 2, nullptr) : nullptr;
+}
+
+// --- attributes -----------------------------------------------------------------------------------------------
+
+PyObject* get_sslobj(PyObject* self, void*) { return native_of(self).sslobj.new_ref_or_none(); }
+int set_sslobj(PyObject* self, PyObject* value, void*) {
+  return native_of(self).set_sslobj(Gil::in_slot(), value != nullptr ? value : Py_None) ? 0 : -1;
+}
+
+// asyncio's constructor makes a buffer of max_size bytes, which we do not read into: an empty one will do, and grows
+// if another transport asks for it.
+PyObject* get_max_size(PyObject* self, void*) {
+  const ModuleState& state = *state_of_type(Py_TYPE(self));
+  if (!native_of(self).sslobj) return PyLong_FromLong(0);
+  return PyObject_GetAttr(state.imports.ssl_protocol, state.names.max_size);
+}
+
+PyGetSetDef tls_getset[] = {
+    {"_sslobj", get_sslobj, set_sslobj, nullptr, nullptr},
+    {"max_size", get_max_size, nullptr, nullptr, nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+#define CXL_FIELD(name, type, field) \
+  {name, type, static_cast<Py_ssize_t>(offsetof(TlsProtocolObject, native_storage) + offsetof(TlsFields, field)), 0, nullptr}
+
+static_assert(std::is_standard_layout_v<TlsFields> && sizeof(Ref) == sizeof(PyObject*), "a Ref is a slot");
+
+PyMemberDef tls_members[] = {
+    CXL_FIELD("_loop", T_OBJECT_EX, loop),
+    CXL_FIELD("_state", T_OBJECT_EX, state),
+    CXL_FIELD("_incoming", T_OBJECT_EX, incoming),
+    CXL_FIELD("_outgoing", T_OBJECT_EX, outgoing),
+    CXL_FIELD("_transport", T_OBJECT_EX, transport),
+    CXL_FIELD("_app_protocol", T_OBJECT_EX, app_protocol),
+    CXL_FIELD("_app_transport", T_OBJECT_EX, app_transport),
+    CXL_FIELD("_write_backlog", T_OBJECT_EX, backlog),
+    CXL_FIELD("_outgoing_high_water", T_OBJECT_EX, outgoing_high),
+    CXL_FIELD("_outgoing_low_water", T_OBJECT_EX, outgoing_low),
+    CXL_FIELD("_incoming_high_water", T_OBJECT_EX, incoming_high),
+    CXL_FIELD("_incoming_low_water", T_OBJECT_EX, incoming_low),
+    CXL_FIELD("_write_buffer_size", T_PYSSIZET, backlog_size),
+    CXL_FIELD("_app_protocol_is_buffer", T_BOOL, app_protocol_is_buffer),
+    CXL_FIELD("_app_reading_paused", T_BOOL, app_reading_paused),
+    CXL_FIELD("_app_writing_paused", T_BOOL, app_writing_paused),
+    CXL_FIELD("_ssl_reading_paused", T_BOOL, ssl_reading_paused),
+    CXL_FIELD("_ssl_writing_paused", T_BOOL, ssl_writing_paused),
+    {nullptr, 0, 0, 0, nullptr},
+};
+
+PyMethodDef tls_methods[] = {
+    {"buffer_updated", tls_buffer_updated, METH_O, nullptr},
+    {"_do_handshake", tls_do_handshake, METH_NOARGS, nullptr},
+    {"_do_read", tls_do_read, METH_NOARGS, nullptr},
+    {"_do_write", tls_do_write, METH_NOARGS, nullptr},
+    {"_process_outgoing", tls_process_outgoing, METH_NOARGS, nullptr},
+    {"_get_read_buffer_size", tls_get_read_buffer_size, METH_NOARGS, nullptr},
+    {"_write_appdata", tls_write_appdata, METH_O, nullptr},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+// --- the transport above --------------------------------------------------------------------------------------
+
+// write(transport, data) of asyncio's _SSLProtocolTransport.
+PyObject* transport_write(PyObject* module, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
+  const ModuleState& state = *static_cast<ModuleState*>(PyModule_GetState(module));
+  if (nargs == 0) {
+    PyErr_SetString(PyExc_TypeError, "write() needs a transport");
+    return nullptr;
+  }
+  PyObject* const data = only_argument("write", "data", args + 1, nargs - 1, kwnames);
+  if (data == nullptr) return nullptr;
+  if (!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data)) {
+    const Ref name = Ref::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(data)), "__name__"));
+    if (name) PyErr_Format(PyExc_TypeError, "data: expecting a bytes-like instance, got %U", name.get());
+    return nullptr;
+  }
+  const Py_ssize_t size = PyObject_Size(data);
+  if (size <= 0) return none_if(size == 0);
+  const Ref protocol = Ref::steal(PyObject_GetAttr(args[0], state.names._ssl_protocol));
+  if (!protocol) return nullptr;
+  TlsProtocol* const native = tls_protocol_of(state, protocol.get());
+  if (native != nullptr) return none_if(native->write(Gil::in_slot(), data));
+  const Ref list = Ref::steal(PyTuple_Pack(1, data));
+  return list ? PyObject_CallMethodOneArg(protocol.get(), state.names._write_appdata, list.get()) : nullptr;
+}
+
+PyMethodDef transport_write_method = {
+    "write", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(transport_write)),
+    METH_FASTCALL | METH_KEYWORDS,
+    "write($module, transport, data)\n--\n\nEncrypt data and send it, without blocking; see asyncio.WriteTransport.write()."};
+
+// --- the type -------------------------------------------------------------------------------------------------
+
+PyObject* tls_new(PyTypeObject* type, PyObject*, PyObject*) {
+  ModuleState* const state = state_of_type(type);
+  if (state == nullptr) return nullptr;
+  PyObject* const self = type->tp_alloc(type, 0);
+  if (self == nullptr) return nullptr;
+  TlsProtocolObject& object = *reinterpret_cast<TlsProtocolObject*>(self);
+  new (object.native_storage) TlsProtocol(object, *state, PyType_GetModuleByDef(type, &core_module));
+  return self;
+}
+
+int tls_traverse(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(Py_TYPE(self));
+  Py_VISIT(native_of(self).module.get());
+  return native_of(self).each_ref([visit, arg](Ref& ref) -> int {
+    Py_VISIT(ref.get());
+    return 0;
+  });
+}
+
+int tls_clear(PyObject* self) {
+  return native_of(self).each_ref([](Ref& ref) {
+    ref.reset();
+    return 0;
+  });
+}
+
+void tls_dealloc(PyObject* self) {
+  PyTypeObject* const type = Py_TYPE(self);
+  PyObject_GC_UnTrack(self);
+  const Ref module = native_of(self).module.take();
+  native_of(self).~TlsProtocol();
+  type->tp_free(self);
+  Py_DECREF(type);
+}
+
+}  // namespace
+
+TlsProtocol* tls_protocol_of(const ModuleState& state, PyObject* object) noexcept {
+  return PyObject_TypeCheck(object, state.tls_protocol_type) != 0 ? &native_of(object) : nullptr;
+}
+
+bool add_tls_types(Gil, PyObject* module, ModuleState& state) noexcept {
+  PyType_Slot slots[] = {
+      {Py_tp_new, reinterpret_cast<void*>(tls_new)},
+      {Py_tp_methods, tls_methods},
+      {Py_tp_members, tls_members},
+      {Py_tp_getset, tls_getset},
+      {Py_tp_traverse, reinterpret_cast<void*>(tls_traverse)},
+      {Py_tp_clear, reinterpret_cast<void*>(tls_clear)},
+      {Py_tp_dealloc, reinterpret_cast<void*>(tls_dealloc)},
+      {Py_tp_doc, const_cast<char*>("The native half of the protocol between a TLS connection and its transport.")},
+      {0, nullptr},
+  };
+  PyType_Spec spec = {"cxxloop._core.TlsProtocol", sizeof(TlsProtocolObject), 0,
+                      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE, slots};
+  state.tls_protocol_type = reinterpret_cast<PyTypeObject*>(PyType_FromModuleAndSpec(module, &spec, nullptr));
+  if (state.tls_protocol_type == nullptr || PyModule_AddType(module, state.tls_protocol_type) < 0) return false;
+  // A function that becomes a method of the Python class it is assigned to; plain built-in ones do not.
+  const Ref function = Ref::steal(PyCFunction_NewEx(&transport_write_method, module, nullptr));
+  const Ref write = function ? Ref::steal(PyInstanceMethod_New(function.get())) : Ref();
+  return write && PyModule_AddObjectRef(module, "_tls_transport_write", write.get()) == 0;
+}
+
+}  // namespace cxxloop::python

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT
+//
+// python/transport/datagram/datagram_transport.cc: opening, receiving, closing. Sending is in send.cc.
+#include "python/transport/datagram/datagram_transport.h"
+
+#include "python/interp/error.h"
+
+namespace cxxloop::python {
+namespace {
+
+void release_owner(void* owner) noexcept { Py_DECREF(static_cast<PyObject*>(owner)); }
+
+}  // namespace
+
+DatagramTransport::DatagramTransport(TransportObject& self, LoopCore& core, int fd_of_sock, const int* fd_witness) noexcept
+    : SocketTransport(self, core, fd_of_sock),
+      datagram_(*core.backend, fd_of_sock, *this, release_owner, header_bytes, fd_witness) {
+  channel_ = &datagram_;
+}
+
+bool DatagramTransport::open(Gil gil, const DatagramArgs& args) noexcept {
+  const Ref family = Ref::steal(PyObject_GetAttr(args.sock, state_.names.family));
+  family_ = family ? static_cast<int>(PyLong_AsLong(family.get())) : -1;
+  if (PyErr_Occurred() != nullptr) return false;
+  PyObject* const peername = PyDict_GetItemWithError(args.extra, state_.names.peername);  // borrowed
+  if (peername == nullptr && PyErr_Occurred() != nullptr) return false;
+  const int connected = peername != nullptr ? PyObject_IsTrue(peername) : 0;
+  if (connected < 0) return false;
+  connected_ = connected == 1;
+  self_.extra = Py_NewRef(args.extra);
+  sock = Ref::borrow(args.sock);
+  protocol = Ref::borrow(args.protocol);
+  address = Ref::borrow(args.address);
+  register_transport(*core_, fd, &self_);
+  return schedule_start(gil, args.waiter);
+}
+
+// --- receiving ------------------------------------------------------------------------------------------------
+
+// asyncio receives one datagram a turn. The next one may come now exactly when a turn would begin with it: nothing that
+// the last one caused, nothing that is due, and nothing that has arrived waits to be run.
+bool DatagramTransport::on_may_receive_more() noexcept {
+  return core_ != nullptr && core_->ready.empty() && core_->backend->collected() == 0 && core_->inbox.empty() &&
+         core_->cork.empty() && !core_->stopping && !core_->exit_exception;
+}
+
+void DatagramTransport::on_datagram(std::span<const std::byte> data, const io::Address& sender) noexcept {
+  if (conn_lost > 0) return;
+  const Gil gil = Gil::in_slot();
+  const Ref pin = Ref::borrow(self_object());
+  const ContextScope scope(gil, read_context_.get());
+  const Ref bytes = Ref::steal(PyBytes_FromStringAndSize(reinterpret_cast<const char*>(data.data()),
+                                                         static_cast<Py_ssize_t>(data.size())));
+  const Ref name = core_->addresses.object_of(gil, sender);
+  if (!bytes || !name || !scope.entered()) return fail(gil, "Fatal read error on datagram transport");
+  const Ref receiver = Ref::borrow(protocol.get());
+  PyObject* const args[] = {receiver.get(), bytes.get(), name.get()};
+  // Runs Python: the protocol may send, close or abort us, stop the loop, or raise.
+  if (Ref::steal(PyObject_VectorcallMethod(state_.names.datagram_received, args, 3, nullptr))) return;
+  report(gil, "Exception in callback DatagramTransport._read_ready()");
+}
+
+void DatagramTransport::on_receive_error(Errno error) noexcept {
+  const Gil gil = Gil::in_slot();
+  const Ref pin = Ref::borrow(self_object());
+  if (conn_lost == 0) {
+    const ContextScope scope(gil, read_context_.get());
+    const bool told = scope.entered() && tell_error(gil, make_os_error(gil, error));
+    if (!told) report(gil, "Exception in callback DatagramTransport._read_ready()");
+  }
+  update_pin();
+}
+
+// protocol.error_received(exception). False: the indicator is set.
+bool DatagramTransport::tell_error(Gil, Ref exception) noexcept {
+  if (!exception) return false;
+  const Ref receiver = Ref::borrow(protocol.get());
+  // Runs Python: the protocol may do anything, as in on_datagram().
+  return static_cast<bool>(
+      Ref::steal(PyObject_CallMethodOneArg(receiver.get(), state_.names.error_received, exception.get())));
+}
+
+// The indicator is set by a callback of the protocol: report it as asyncio's handle does and go on.
+void DatagramTransport::report(Gil gil, const char* message) noexcept {
+  LoopCore& core = core_of(loop.get());
+  Ref exception = take_exception(gil);
+  const Ref text = is_exit(exception.get()) ? Ref() : Ref::steal(PyUnicode_FromString(message));
+  const ReportField fields[] = {{state_.names.transport, self_object()}, {state_.names.protocol, protocol.get()}};
+  if (text && report_to_loop(gil, state_, as_object(core.self), text.get(), exception.get(), fields, 2)) return;
+  if (!text) set_exception(gil, std::move(exception));
+  leave_run_forever(gil, core);
+}
+
+}  // namespace cxxloop::python

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+//
+// python/transport/flow_control.h: when a protocol is told to pause and to resume writing (asyncio's _FlowControlMixin).
+#pragma once
+
+#include "python/interp/module_state.h"
+
+namespace cxxloop::python {
+
+class FlowControl {
+ public:
+  // Who is told, and who tells the exception handler if that fails. All borrowed.
+  struct Parties {
+    PyObject* loop;
+    PyObject* transport;
+    PyObject* protocol;
+  };
+
+  explicit FlowControl(const ModuleState& state) noexcept : state_(state) {}
+
+  // set_write_buffer_limits(); None: the default. False: the indicator is set.
+  [[nodiscard]] bool set_limits(Gil gil, PyObject* high, PyObject* low) noexcept;
+  // Tell the protocol if `queued_bytes` passed a mark. False: the indicator is set, with an exit or an error of the
+  // reporting. Runs Python: the protocol may write, close or abort the transport.
+  [[nodiscard]] bool maybe_pause(Gil gil, const Parties& parties, size_t queued_bytes) noexcept {
+    return queued_bytes <= high_water_ || paused_ || pause(gil, parties);
+  }
+  [[nodiscard]] bool maybe_resume(Gil gil, const Parties& parties, size_t queued_bytes) noexcept;
+
+  [[nodiscard]] size_t high_water() const noexcept { return high_water_; }
+  [[nodiscard]] size_t low_water() const noexcept { return low_water_; }
+  [[nodiscard]] bool is_paused() const noexcept { return paused_; }
+
+ private:
+  [[nodiscard]] bool pause(Gil gil, const Parties& parties) noexcept;
+  [[nodiscard]] bool tell(Gil gil, const Parties& parties, PyObject* method, const char* failure) noexcept;
+
+  const ModuleState& state_;
+  size_t high_water_ = 64 * 1024;
+  size_t low_water_ = 16 * 1024;
+  bool paused_ = false;  // True exactly when pause_writing() was called and resume_writing() not yet
+};
+
+}  // namespace cxxloop::python

@@ -1,0 +1,320 @@
+// SPDX-License-Identifier: MIT
+//
+// python/transport/listener.cc: what a loop serves: making transports, and listening sockets.
+#include <cstddef>
+
+#include "net/listener.h"
+#include "python/transport/datagram/datagram_transport.h"
+#include "python/interp/error.h"
+#include "python/interp/fd_witness.h"
+#include "python/loop/loop.h"
+#include "python/interp/sockaddr.h"
+#include "python/transport/stream/stream_transport.h"
+
+namespace cxxloop::python {
+
+// A listening socket of Server: accepts, makes socket, protocol and transport.
+// Owned by the loop's table until it is stopped.
+struct ListenerObject {
+  PyObject_HEAD
+  class Native final : public net::ListenerHandler {
+   public:
+    Native(ListenerObject& self, LoopCore& core, int fd_of_sock, const int* fd_witness) noexcept
+        : self_(self), core_(core), fd(fd_of_sock), listener(*core.backend, fd_of_sock, *this, fd_witness) {}
+
+    void on_accept(UniqueFd accepted, const sockaddr_storage& peer, socklen_t peer_size) noexcept override;
+    void on_accept_error(Errno error) noexcept override;
+    void on_stopped() noexcept override;
+
+    template <class F>
+    int each_ref(F&& f) noexcept {
+      for (Ref* ref : {&sock, &protocol_factory, &server, &server_context, &on_accepted, &context}) {
+        if (const int result = f(*ref); result != 0) return result;
+      }
+      return 0;
+    }
+
+   private:
+    Ref make_socket(Gil gil, UniqueFd accepted) noexcept;
+    Ref make_transport(Gil gil, PyObject* conn, PyObject* address, PyObject* conn_context, Ref* protocol) noexcept;
+    bool log_accepted(Gil gil, PyObject* conn, PyObject* address) noexcept;
+    void report_failure(Gil gil, PyObject* conn, PyObject* protocol) noexcept;
+
+    ListenerObject& self_;
+    LoopCore& core_;
+
+   public:
+    int fd;
+    net::Listener listener;
+    Ref sock;
+    Ref protocol_factory;
+    Ref server;
+    Ref server_context;  // 3.15: create_server()'s context, copied for each connection; else null
+    Ref on_accepted;     // on_accepted(conn, address) goes on with a connection of a TLS server; null: a plain one
+    Ref context;         // the context _start_serving() was called in: asyncio's reader handle would keep it
+    int family = -1;
+    int type = -1;
+    int proto = -1;
+  };
+  alignas(Native) unsigned char native_storage[sizeof(Native)];
+
+  Native& native() noexcept { return *reinterpret_cast<Native*>(native_storage); }
+};
+
+Ref ListenerObject::Native::make_socket(Gil, UniqueFd accepted) noexcept {
+#ifdef SOCK_NONBLOCK
+  const int flags = SOCK_NONBLOCK;  // tells the socket object that its timeout is 0, without a system call
+#else
+  const int flags = 0;
+#endif
+  const Ref arguments = Ref::steal(Py_BuildValue("iiii", family, type | flags, proto, accepted.get()));
+  if (!arguments) return {};
+  // Its own constructor is Python code: a KeyboardInterrupt in it would leave open who closes the descriptor.
+  PyTypeObject* const socket_type = reinterpret_cast<PyTypeObject*>(core_.state.imports.socket_type);
+  Ref conn = Ref::steal(socket_type->tp_new(socket_type, arguments.get(), nullptr));
+  if (!conn || socket_type->tp_base->tp_init(conn.get(), arguments.get(), nullptr) < 0) return {};
+  (void)accepted.take();  // the socket object owns it now
+  const Names& names = core_.state.names;
+  const Ref zero = Ref::steal(PyLong_FromLong(0));
+  if (!zero || PyObject_SetAttr(conn.get(), names._io_refs, zero.get()) < 0) return {};
+  return PyObject_SetAttr(conn.get(), names._closed, Py_False) == 0 ? std::move(conn) : Ref();
+}
+
+Ref ListenerObject::Native::make_transport(Gil gil, PyObject* conn, PyObject* address, PyObject* conn_context,
+                                           Ref* protocol) noexcept {
+  if (on_accepted) {
+    PyObject* const args[] = {conn, address};
+    return Ref::steal(PyObject_Vectorcall(on_accepted.get(), args, 2, nullptr));
+  }
+  // Runs Python: the factory may close the server or the loop.
+  *protocol = Ref::steal(PyObject_CallNoArgs(protocol_factory.get()));
+  if (!*protocol) return {};
+  const Ref extra = Ref::steal(PyDict_New());
+  if (!extra || PyDict_SetItem(extra.get(), core_.state.names.peername, address) < 0) return {};
+  if (!check_closed(gil, core_)) return {};
+  return Ref::steal(make_stream_transport(
+      gil, core_, {conn, protocol->get(), nullptr, extra.get(), server.get(), server_context ? conn_context : nullptr}));
+}
+
+bool ListenerObject::Native::log_accepted(Gil, PyObject* conn, PyObject* address) noexcept {
+  const Ref format = Ref::steal(PyUnicode_FromString("%r got a new connection from %r: %r"));
+  PyObject* const args[] = {core_.state.imports.logger, format.get(), server ? server.get() : Py_None, address, conn};
+  return format && Ref::steal(PyObject_VectorcallMethod(core_.state.names.debug, args, 5, nullptr));
+}
+
+void ListenerObject::Native::on_accept(UniqueFd accepted, const sockaddr_storage& peer, socklen_t peer_size) noexcept {
+  const Gil gil = Gil::in_slot();
+  const Ref pin = Ref::borrow(reinterpret_cast<PyObject*>(&self_));
+  const Ref conn = make_socket(gil, std::move(accepted));
+  Ref address = conn ? sockaddr_to_object(gil, peer, peer_size) : Ref();
+  if (conn && !address && PyErr_Occurred() == nullptr) {
+    address = Ref::steal(PyObject_CallMethodNoArgs(conn.get(), core_.state.names.getpeername));
+  }
+  if (address && core_.debug && !log_accepted(gil, conn.get(), address.get())) address.reset();
+  const Ref conn_context =
+      address ? Ref::steal(PyContext_Copy(server_context ? server_context.get() : context.get())) : Ref();
+  Ref protocol;
+  Ref transport;
+  if (conn_context) {
+    const ContextScope scope(gil, conn_context.get());
+    if (scope.entered()) transport = make_transport(gil, conn.get(), address.get(), conn_context.get(), &protocol);
+  }
+  if (!transport) report_failure(gil, conn.get(), protocol.get());
+}
+
+// The connection dies; asyncio tells about it only in debug mode.
+void ListenerObject::Native::report_failure(Gil gil, PyObject* conn, PyObject* protocol) noexcept {
+  const Ref exception = take_exception(gil);
+  if (conn != nullptr) {
+    const Ref closed = Ref::steal(PyObject_CallMethodNoArgs(conn, core_.state.names.close));
+    if (!closed) PyErr_WriteUnraisable(conn);
+  }
+  if (is_exit(exception.get())) {
+    set_exception(gil, Ref::borrow(exception.get()));
+    return leave_run_forever(gil, core_);
+  }
+  if (!core_.debug) return;
+  const Ref message = Ref::steal(PyUnicode_FromString("Error on transport creation for incoming connection"));
+  const ReportField fields[] = {{core_.state.names.protocol, protocol}};
+  if (!message || !report_to_loop(gil, core_.state, as_object(core_.self), message.get(), exception.get(), fields, 1)) {
+    leave_run_forever(gil, core_);
+  }
+}
+
+// Out of descriptors or memory: asyncio's rules for that are in _loop.py.
+void ListenerObject::Native::on_accept_error(Errno error) noexcept {
+  const Gil gil = Gil::in_slot();
+  const Ref pin = Ref::borrow(reinterpret_cast<PyObject*>(&self_));
+  const Ref exception = make_os_error(gil, error);
+  PyObject* const loop = as_object(core_.self);
+  PyObject* const args[] = {loop, exception.get(), sock.get(), protocol_factory.get(), server ? server.get() : Py_None,
+                            server_context ? server_context.get() : Py_None, on_accepted ? on_accepted.get() : Py_None};
+  if (!Ref::steal(PyObject_VectorcallMethod(core_.state.names._accept_failed, args, 7, nullptr))) {
+    report_or_leave(gil, core_, "Exception in callback Loop._accept_failed()");
+  }
+}
+
+void ListenerObject::Native::on_stopped() noexcept { Py_DECREF(&self_); }
+
+namespace {
+
+PyObject* as_object(ListenerObject* listener) noexcept { return reinterpret_cast<PyObject*>(listener); }
+
+int int_attribute(PyObject* object, const char* name) noexcept {
+  const Ref value = Ref::steal(PyObject_GetAttrString(object, name));
+  return value ? static_cast<int>(PyLong_AsLong(value.get())) : -1;
+}
+
+void stop_listener(LoopCore& core, size_t fd) noexcept {
+  if (fd >= core.listeners.size()) return;
+  ListenerObject* const listener = std::exchange(core.listeners[fd], nullptr);
+  if (listener != nullptr && listener->native().listener.stop()) Py_DECREF(as_object(listener));
+}
+
+// _start_listening(sock, protocol_factory, server, backlog, server_context, on_accepted)
+PyObject* loop_start_listening(PyObject* self, PyObject* const* args, Py_ssize_t nargs) {
+  const Gil gil = Gil::in_slot();
+  LoopCore& core = core_of(self);
+  CXL_ASSERT(nargs == 6);
+  (void)nargs;
+  if (!check_closed(gil, core) || !check_forked(gil, core)) return nullptr;
+  const int fd = parse_fileobj(gil, core, args[0]);
+  if (fd < 0) return nullptr;
+  const int backlog = static_cast<int>(PyLong_AsLong(args[3]));
+  if (backlog == -1 && PyErr_Occurred() != nullptr) return nullptr;
+  ListenerObject* const object = PyObject_GC_New(ListenerObject, core.state.listener_type);
+  if (object == nullptr) return nullptr;
+  const int* const fd_witness = fd_witness_of(core.state, args[0], fd);
+  ListenerObject::Native& native = *new (object->native_storage) ListenerObject::Native(*object, core, fd, fd_witness);
+  Ref owner = Ref::steal(as_object(object));
+  native.sock = Ref::borrow(args[0]);
+  native.protocol_factory = Ref::borrow(args[1]);
+  if (args[2] != Py_None) native.server = Ref::borrow(args[2]);
+  if (args[4] != Py_None) native.server_context = Ref::borrow(args[4]);
+  if (args[5] != Py_None) native.on_accepted = Ref::borrow(args[5]);
+  native.context = Ref::steal(PyContext_CopyCurrent());
+  native.family = int_attribute(args[0], "family");
+  native.type = int_attribute(args[0], "type");
+  native.proto = int_attribute(args[0], "proto");
+  PyObject_GC_Track(as_object(object));
+  if (!native.context || PyErr_Occurred() != nullptr) return nullptr;
+  stop_listener(core, static_cast<size_t>(fd));
+  const Errno error = native.listener.start(backlog > 0 ? static_cast<uint32_t>(backlog) : 1);
+  if (error != Errno::ok) return raise_errno(gil, error);
+  const size_t index = static_cast<size_t>(fd);
+  if (index >= core.listeners.size()) core.listeners.resize(index + 1);
+  core.listeners[index] = reinterpret_cast<ListenerObject*>(owner.release());
+  Py_RETURN_NONE;
+}
+
+// By identity: a socket that was closed meanwhile does not know its descriptor any more.
+PyObject* loop_stop_listening(PyObject* self, PyObject* sock) {
+  LoopCore& core = core_of(self);
+  for (size_t fd = 0; fd < core.listeners.size(); ++fd) {
+    if (core.listeners[fd] != nullptr && core.listeners[fd]->native().sock.get() == sock) stop_listener(core, fd);
+  }
+  Py_RETURN_NONE;
+}
+
+// _make_stream_transport(sock, protocol, waiter, extra, server, context)
+PyObject* loop_make_stream_transport(PyObject* self, PyObject* const* args, Py_ssize_t nargs) {
+  const Gil gil = Gil::in_slot();
+  LoopCore& core = core_of(self);
+  CXL_ASSERT(nargs == 6);
+  (void)nargs;
+  if (!check_closed(gil, core) || !check_forked(gil, core)) return nullptr;
+  if (!ensure_fd_no_transport(gil, core, args[0])) return nullptr;
+  return make_stream_transport(gil, core, {args[0], args[1], args[2], args[3], args[4], args[5]});
+}
+
+// _make_native_datagram_transport(sock, protocol, address, waiter, extra)
+PyObject* loop_make_datagram_transport(PyObject* self, PyObject* const* args, Py_ssize_t nargs) {
+  const Gil gil = Gil::in_slot();
+  LoopCore& core = core_of(self);
+  CXL_ASSERT(nargs == 5);
+  (void)nargs;
+  if (!check_closed(gil, core) || !check_forked(gil, core)) return nullptr;
+  if (!ensure_fd_no_transport(gil, core, args[0])) return nullptr;
+  return make_datagram_transport(gil, core, {args[0], args[1], args[2], args[3], args[4]});
+}
+
+// sendfile takes the descriptor away from its transport for a while.
+PyObject* loop_forget_transport(PyObject* self, PyObject* transport) {
+  TransportObject* const object = reinterpret_cast<TransportObject*>(transport);
+  unregister_transport(core_of(self), object->native->fd, object);
+  Py_RETURN_NONE;
+}
+
+PyObject* loop_remember_transport(PyObject* self, PyObject* transport) {
+  TransportObject* const object = reinterpret_cast<TransportObject*>(transport);
+  if (object->native->sock) register_transport(core_of(self), object->native->fd, object);
+  Py_RETURN_NONE;
+}
+
+int listener_traverse(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(Py_TYPE(self));
+  return reinterpret_cast<ListenerObject*>(self)->native().each_ref([visit, arg](Ref& ref) -> int {
+    Py_VISIT(ref.get());
+    return 0;
+  });
+}
+
+void listener_dealloc(PyObject* self) {
+  PyTypeObject* const type = Py_TYPE(self);
+  PyObject_GC_UnTrack(self);
+  reinterpret_cast<ListenerObject*>(self)->native().~Native();
+  type->tp_free(self);
+  Py_DECREF(type);
+}
+
+}  // namespace
+
+Ref servers_of(Gil, LoopCore& core) noexcept {
+  Ref servers = Ref::steal(PyList_New(0));
+  for (ListenerObject* const listener : core.listeners) {
+    if (listener == nullptr || !listener->native().server) continue;
+    if (!servers || PyList_Append(servers.get(), listener->native().server.get()) < 0) return {};
+  }
+  return servers;
+}
+
+void release_net(Gil gil, LoopCore& core) noexcept {
+  for (size_t fd = 0; fd < core.listeners.size(); ++fd) stop_listener(core, fd);
+  for (size_t fd = 0; fd < core.transports.size(); ++fd) {
+    if (const TransportObject* const transport = core.transports[fd]) transport->native->detach_from_loop(gil);
+  }
+}
+
+int visit_listener(ListenerObject* listener, visitproc visit, void* arg) noexcept {
+  Py_VISIT(as_object(listener));
+  return 0;
+}
+
+#define CXL_FASTCALL(function) reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function))
+
+PyMethodDef net_methods[] = {
+    {"_start_listening", CXL_FASTCALL(loop_start_listening), METH_FASTCALL, nullptr},
+    {"_stop_listening", loop_stop_listening, METH_O, nullptr},
+    {"_make_stream_transport", CXL_FASTCALL(loop_make_stream_transport), METH_FASTCALL, nullptr},
+    {"_make_native_datagram_transport", CXL_FASTCALL(loop_make_datagram_transport), METH_FASTCALL, nullptr},
+    {"_forget_transport", loop_forget_transport, METH_O, nullptr},
+    {"_remember_transport", loop_remember_transport, METH_O, nullptr},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+bool add_listener_type(Gil, PyObject* module, ModuleState& state) noexcept {
+  PyType_Slot slots[] = {
+      {Py_tp_traverse, reinterpret_cast<void*>(listener_traverse)},
+      {Py_tp_dealloc, reinterpret_cast<void*>(listener_dealloc)},
+      {Py_tp_doc, const_cast<char*>("A listening socket served by a loop.")},
+      {0, nullptr},
+  };
+  PyType_Spec spec = {"cxxloop._core.Listener", sizeof(ListenerObject), 0,
+                      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |
+                          Py_TPFLAGS_IMMUTABLETYPE,
+                      slots};
+  state.listener_type = reinterpret_cast<PyTypeObject*>(PyType_FromModuleAndSpec(module, &spec, nullptr));
+  return state.listener_type != nullptr;
+}
+
+}  // namespace cxxloop::python

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: MIT
+#include "python/transport/socket_transport.h"
+
+#include <cstring>
+
+#include "python/interp/error.h"
+
+namespace cxxloop::python {
+
+SocketTransport::SocketTransport(TransportObject& self, LoopCore& core, int fd_of_sock) noexcept
+    : loop(Ref::borrow(as_object(core.self))),
+      fd(fd_of_sock),
+      self_(self),
+      state_(core.state),
+      core_(&core),
+      flow_(core.state) {}
+
+// connection_made() first; reading starts only after it, the waiter wakes only after that.
+bool SocketTransport::schedule_start(Gil gil, PyObject* waiter) noexcept {
+  const Ref made = Ref::steal(PyObject_GetAttr(protocol.get(), state_.names.connection_made));
+  const Ref start = Ref::steal(PyObject_GetAttr(self_object(), state_.names._start_reading));
+  if (!made || !start) return false;
+  PyObject* const context = callback_context();
+  PyObject* const made_args[] = {self_object()};
+  if (!schedule(gil, *core_, made.get(), made_args, 1, context)) return false;
+  if (!schedule(gil, *core_, start.get(), nullptr, 0, context)) return false;
+  if (waiter == Py_None) return true;
+  PyObject* const waiter_args[] = {waiter, Py_None};
+  return schedule(gil, *core_, state_.imports.set_result_unless_cancelled, waiter_args, 2, context);
+}
+
+bool SocketTransport::set_protocol(Gil, PyObject* new_protocol) noexcept {
+  protocol = Ref::borrow(new_protocol);
+  return true;
+}
+
+// --- reading --------------------------------------------------------------------------------------------------
+
+bool SocketTransport::start_reading(Gil gil) noexcept { return !is_reading() || start_channel(gil); }
+
+// Each start captures the current context for the callbacks to come, as asyncio's reader handles do.
+bool SocketTransport::start_channel(Gil gil) noexcept {
+  if (!is_open()) {
+    if (check_closed(gil, core_of(loop.get()))) raise_errno(gil, Errno::bad_fd);  // after finalize()
+    return false;
+  }
+  PyObject* const context = callback_context();
+  read_context_ = context != nullptr ? Ref::borrow(context) : Ref::steal(PyContext_CopyCurrent());
+  if (!read_context_) return false;
+  expect_io(*core_);
+  const Errno error = channel_->start_reading();
+  if (error != Errno::ok) {
+    raise_errno(gil, error);
+    return false;
+  }
+  update_pin();
+  return true;
+}
+
+bool SocketTransport::pause_reading(Gil gil) noexcept {
+  if (!is_reading()) return true;
+  paused_ = true;
+  if (is_open()) channel_->stop_reading();
+  update_pin();
+  return log_debug(gil, "%r pauses reading");
+}
+
+bool SocketTransport::resume_reading(Gil gil) noexcept {
+  if (closing_ || !paused_) return true;
+  paused_ = false;
+  return start_channel(gil) && log_debug(gil, "%r resumes reading");
+}
+
+// --- writing --------------------------------------------------------------------------------------------------
+
+bool SocketTransport::set_write_limits(Gil gil, PyObject* high, PyObject* low) noexcept {
+  return flow_.set_limits(gil, high, low) && flow_.maybe_pause(gil, parties(), write_buffer_size());
+}
+
+bool SocketTransport::note_lost_write(Gil) noexcept {
+  const Ref threshold =
+      Ref::steal(PyObject_GetAttrString(state_.imports.constants_module, "LOG_THRESHOLD_FOR_CONNLOST_WRITES"));
+  if (!threshold) return false;
+  const long limit = PyLong_AsLong(threshold.get());
+  if (limit == -1 && PyErr_Occurred() != nullptr) return false;
+  if (static_cast<long>(conn_lost) >= limit) {
+    const Ref text = Ref::steal(PyUnicode_FromString("socket.send() raised exception."));
+    PyObject* const args[] = {state_.imports.logger, text.get()};
+    if (!text || !Ref::steal(PyObject_VectorcallMethod(state_.names.warning, args, 2, nullptr))) return false;
+  }
+  ++conn_lost;
+  return true;
+}
+
+// --- closing --------------------------------------------------------------------------------------------------
+
+bool SocketTransport::close(Gil gil) noexcept {
+  if (closing_) return true;
+  closing_ = true;
+  if (is_open()) {
+    channel_->stop_reading();
+    send_held_back();
+  }
+  bool scheduled = true;
+  if (conn_lost == 0 && channel_->is_drained() && !queue_lost_) {
+    if (is_open()) channel_->drop_writes();  // a writer whose queue has just drained is not called back any more
+    scheduled = schedule_connection_lost(gil, Py_None);
+  }
+  update_pin();
+  return scheduled;
+}
+
+// asyncio has sent at once what we still hold back for the end of the callback.
+bool SocketTransport::abort(Gil gil) noexcept {
+  send_held_back();
+  return force_close(gil, Py_None);
+}
+
+bool SocketTransport::force_close(Gil gil, PyObject* exception) noexcept {
+  if (conn_lost > 0) return true;
+  closing_ = true;
+  if (is_open()) {
+    channel_->stop_reading();
+    channel_->drop_writes();
+  }
+  const bool scheduled = schedule_connection_lost(gil, exception);
+  update_pin();
+  return scheduled;
+}
+
+bool SocketTransport::schedule_connection_lost(Gil gil, PyObject* exception) noexcept {
+  ++conn_lost;
+  LoopCore& core = core_of(loop.get());
+  if (!check_closed(gil, core)) return false;
+  const Ref callback = Ref::steal(PyObject_GetAttr(self_object(), state_.names._call_connection_lost));
+  if (!callback) return false;
+  PyObject* const args[] = {exception};
+  return schedule(gil, core, callback.get(), args, 1, callback_context());
+}
+
+bool SocketTransport::call_connection_lost(Gil gil, PyObject* exception) noexcept {
+  if (!sock || !protocol) return true;
+  const Ref pin = Ref::borrow(self_object());
+  const Ref receiver = Ref::borrow(protocol.get());
+  // Runs Python: the protocol may do anything but bring us back.
+  const Ref outcome = Ref::steal(PyObject_CallMethodOneArg(receiver.get(), state_.names.connection_lost, exception));
+  Ref error = outcome ? Ref() : take_exception(gil);
+  after_connection_lost(gil);
+  if (!is_open() || channel_->release()) {
+    let_go(gil);
+  } else {
+    close_when_released_ = true;
+  }
+  update_pin();
+  if (!error) return true;
+  set_exception(gil, std::move(error));
+  return false;
+}
+
+void SocketTransport::on_channel_released() noexcept {
+  const Gil gil = Gil::in_slot();
+  const Ref pin = Ref::borrow(self_object());
+  if (close_when_released_) let_go(gil);
+  update_pin();
+}
+
+// connection_lost() has run.
+void SocketTransport::let_go(Gil gil) noexcept {
+  const Ref old_protocol = protocol.take();
+  close_socket(gil, sock.take());
+}
+
+// The socket object owns the descriptor: closing through it keeps both of one mind.
+void SocketTransport::close_socket(Gil gil, const Ref& owner) noexcept {
+  if (core_ != nullptr) unregister_transport(*core_, fd, &self_);
+  // Runs Python: socket.close().
+  const Ref closed = owner ? Ref::steal(PyObject_CallMethodNoArgs(owner.get(), state_.names.close)) : Ref();
+  if (!closed && PyErr_Occurred() != nullptr) PyErr_WriteUnraisable(self_object());
+  after_socket_closed(gil);
+}
+
+bool SocketTransport::fatal_error(Gil gil, PyObject* exception, PyObject* message) noexcept {
+  if (is_exit(exception)) {
+    set_exception(gil, Ref::borrow(exception));
+    return false;
+  }
+  const bool os_error = PyErr_GivenExceptionMatches(exception, PyExc_OSError) != 0;
+  if (!os_error) {
+    const ReportField fields[] = {{state_.names.transport, self_object()}, {state_.names.protocol, protocol.get()}};
+    if (!report_to_loop(gil, state_, loop.get(), message, exception, fields, 2)) return false;
+  } else if (core_of(loop.get()).debug) {
+    const Ref format = Ref::steal(PyUnicode_FromString("%r: %s"));
+    const Ref keywords = Ref::steal(PyTuple_Pack(1, state_.names.exc_info));
+    if (!format || !keywords) return false;
+    PyObject* const args[] = {state_.imports.logger, format.get(), self_object(), message, exception};
+    if (!Ref::steal(PyObject_VectorcallMethod(state_.names.debug, args, 4, keywords.get()))) return false;
+  }
+  return force_close(gil, exception);
+}
+
+// The indicator is set: report it as asyncio does and close.
+void SocketTransport::fail(Gil gil, const char* message) noexcept {
+  LoopCore& core = core_of(loop.get());
+  Ref exception = take_exception(gil);
+  const Ref text = Ref::steal(PyUnicode_FromString(message));
+  if (!text || !fatal_error(gil, exception.get(), text.get())) leave_run_forever(gil, core);
+}
+
+bool SocketTransport::log_debug(Gil, const char* format) noexcept {
+  if (!core_of(loop.get()).debug) return true;
+  const Ref text = Ref::steal(PyUnicode_FromString(format));
+  PyObject* const args[] = {state_.imports.logger, text.get(), self_object()};
+  return text && Ref::steal(PyObject_VectorcallMethod(state_.names.debug, args, 3, nullptr));
+}
+
+void SocketTransport::finalize(Gil gil) noexcept {
+  if (!sock) return;
+  if (PyErr_ResourceWarning(self_object(), 1, "unclosed transport %R", self_object()) < 0) {
+    PyErr_WriteUnraisable(self_object());
+  }
+  send_held_back();
+  if (is_open()) (void)channel_->release();
+  // Socket and protocol stay: a destructor that is called after this one may write, which fails, or close us.
+  close_socket(gil, Ref::borrow(sock.get()));
+  update_pin();  // the garbage collector finalizes pinned transports too, with a loop that nobody closed
+}
+
+void SocketTransport::detach_from_loop(Gil) noexcept {
+  const Ref pin = Ref::borrow(self_object());
+  send_held_back();
+  if (is_open()) {
+    queue_lost_ = !channel_->is_drained();
+    (void)channel_->release();
+  }
+  if (core_ != nullptr) unregister_transport(*core_, fd, &self_);
+  update_pin();
+  core_ = nullptr;
+}
+
+void SocketTransport::update_pin() noexcept {
+  const bool wanted = is_open() ? channel_->is_reading() || channel_->is_send_waiting()
+                                : channel_->state() == net::Channel::State::releasing;
+  if (wanted == pinned_) return;
+  pinned_ = wanted;
+  if (wanted) {
+    Py_INCREF(self_object());
+  } else {
+    Py_DECREF(self_object());
+  }
+}
+
+PyObject* SocketTransport::repr(Gil) noexcept {
+  const char* const state = !sock ? " closed" : closing_ ? " closing" : "";
+  const char* const name = Py_TYPE(self_object())->tp_name;
+  const char* const dot = std::strrchr(name, '.');
+  const char* const short_name = dot != nullptr ? dot + 1 : name;
+  if (core_ == nullptr || core_->closed) return PyUnicode_FromFormat("<%s%s fd=%d>", short_name, state, fd);
+  const size_t size = write_buffer_size();
+  return PyUnicode_FromFormat("<%s%s fd=%d read=%s write=<%s, bufsize=%zu>>", short_name, state, fd,
+                              is_open() && channel_->is_reading() ? "polling" : "idle",
+                              is_open() && channel_->is_send_waiting() ? "polling" : "idle", size);
+}
+
+// --- the loop's table -----------------------------------------------------------------------------------------
+
+void register_transport(LoopCore& core, int fd, TransportObject* transport) noexcept {
+  const size_t index = static_cast<size_t>(fd);
+  if (index >= core.transports.size()) core.transports.resize(index + 1 + index / 2);
+  core.transports[index] = transport;
+}
+
+void unregister_transport(LoopCore& core, int fd, TransportObject* transport) noexcept {
+  if (transport_of_fd(core, fd) == transport) core.transports[static_cast<size_t>(fd)] = nullptr;
+}
+
+void shrink_transport_table(LoopCore& core) noexcept {
+  size_t used = core.transports.size();
+  while (used > 0 && core.transports[used - 1] == nullptr) --used;
+  core.transports.resize(used);
+  std::vector(core.transports).swap(core.transports);  // shrink_to_fit() does nothing without exceptions
+}
+
+TransportObject* transport_of_fd(LoopCore& core, int fd) noexcept {
+  const size_t index = static_cast<size_t>(fd);
+  return fd >= 0 && index < core.transports.size() ? core.transports[index] : nullptr;
+}
+
+}  // namespace cxxloop::python

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT
+//
+// python/transport/socket_transport.h: what StreamTransport and DatagramTransport have in common: asyncio's _SelectorTransport.
+//
+// Thread: loop thread.  Owns: the socket object (which owns the descriptor) and the protocol.
+// Dies: by its reference count. While the poller has one of its ops it is pinned, as a selector's reader would pin it;
+// the pin belongs to the loop, whose traverse shows it to the garbage collector.
+#pragma once
+
+#include <array>
+
+#include "net/channel.h"
+#include "python/transport/flow_control.h"
+#include "python/loop/loop.h"
+
+namespace cxxloop::python {
+
+class SocketTransport;
+
+// The front of every transport object; the native part follows it.
+struct TransportObject {
+  PyObject_HEAD
+  PyObject* extra;      // the slot of asyncio.BaseTransport
+  PyObject* dict;       // programs replace methods of one transport
+  PyObject* weakrefs;
+  SocketTransport* native;
+};
+
+class SocketTransport {
+ public:
+  // --- what the methods of the Python type do; false or null: the indicator is set ---------------------------
+  [[nodiscard]] bool start_reading(Gil gil) noexcept;
+  [[nodiscard]] bool pause_reading(Gil gil) noexcept;
+  [[nodiscard]] bool resume_reading(Gil gil) noexcept;
+  [[nodiscard]] bool close(Gil gil) noexcept;
+  [[nodiscard]] bool abort(Gil gil) noexcept;
+  // asyncio's _force_close(): drop what is queued; `exception` (or None) goes to connection_lost().
+  [[nodiscard]] bool force_close(Gil gil, PyObject* exception) noexcept;
+  // asyncio's _fatal_error(): report, then force_close().
+  [[nodiscard]] bool fatal_error(Gil gil, PyObject* exception, PyObject* message) noexcept;
+  [[nodiscard]] bool call_connection_lost(Gil gil, PyObject* exception) noexcept;
+  [[nodiscard]] virtual bool set_protocol(Gil gil, PyObject* new_protocol) noexcept;
+  [[nodiscard]] bool set_write_limits(Gil gil, PyObject* high, PyObject* low) noexcept;
+  PyObject* repr(Gil gil) noexcept;
+  // Send what waits for the end of the callback, if this kind of transport holds anything back.
+  virtual void send_held_back() noexcept {}
+  // Bytes the kernel has not taken; what is held back is sent first.
+  [[nodiscard]] virtual size_t write_buffer_size() noexcept = 0;
+  // The last reference is gone (asyncio's __del__).
+  void finalize(Gil gil) noexcept;
+  // The loop closes: its backend is about to go.
+  void detach_from_loop(Gil gil) noexcept;
+
+  [[nodiscard]] bool is_closing() const noexcept { return closing_; }
+  [[nodiscard]] bool is_paused() const noexcept { return paused_; }
+  [[nodiscard]] bool is_reading() const noexcept { return !closing_ && !paused_; }
+  [[nodiscard]] bool is_pinned() const noexcept { return pinned_; }
+  [[nodiscard]] const FlowControl& flow() const noexcept { return flow_; }
+
+  // Every reference, for the garbage collector; null at the end.
+  using RefList = std::array<Ref*, 12>;
+  [[nodiscard]] virtual RefList refs() noexcept = 0;
+
+  Ref loop;
+  Ref sock;      // null after connection_lost()
+  Ref protocol;  // null after connection_lost()
+  const int fd;
+  uint32_t conn_lost = 0;  // > 0: connection_lost() is scheduled; counts writes after that
+
+  virtual ~SocketTransport() = default;
+
+ protected:
+  // The constructor of the kind sets channel_.
+  SocketTransport(TransportObject& self, LoopCore& core, int fd) noexcept;
+
+  // connection_made(), then reading, then the waiter (None: nobody waits).
+  [[nodiscard]] bool schedule_start(Gil gil, PyObject* waiter) noexcept;
+  // asyncio's count and warning of what is written after the end.
+  [[nodiscard]] bool note_lost_write(Gil gil) noexcept;
+  [[nodiscard]] bool log_debug(Gil gil, const char* format) noexcept;
+  // The indicator is set: report it as asyncio does and close.
+  void fail(Gil gil, const char* message) noexcept;
+  void on_channel_released() noexcept;
+  void update_pin() noexcept;
+  [[nodiscard]] PyObject* self_object() const noexcept { return reinterpret_cast<PyObject*>(&self_); }
+  [[nodiscard]] FlowControl::Parties parties() const noexcept { return {loop.get(), self_object(), protocol.get()}; }
+  [[nodiscard]] bool is_open() const noexcept { return channel_->state() == net::Channel::State::open; }
+
+  // --- what the kinds do besides -----------------------------------------------------------------------------
+  // The context of every callback; null: each has a copy of the current one.
+  [[nodiscard]] virtual PyObject* callback_context() const noexcept { return nullptr; }
+  virtual void after_connection_lost(Gil) noexcept {}  // protocol.connection_lost() has run
+  virtual void after_socket_closed(Gil) noexcept {}
+
+  TransportObject& self_;
+  ModuleState& state_;
+  LoopCore* core_;      // null once detached
+  net::Channel* channel_ = nullptr;
+  FlowControl flow_;
+  Ref read_context_;    // the protocol's reading callbacks run in it
+  Ref write_context_;   // resume_writing() runs in it
+  bool closing_ = false;
+  bool paused_ = false;
+  bool close_when_released_ = false;
+  bool queue_lost_ = false;  // True exactly when the loop was closed with something queued; what comes behind is lost too
+
+ private:
+  [[nodiscard]] bool start_channel(Gil gil) noexcept;
+  [[nodiscard]] bool schedule_connection_lost(Gil gil, PyObject* exception) noexcept;
+  void let_go(Gil gil) noexcept;
+  void close_socket(Gil gil, const Ref& owner) noexcept;
+
+  bool pinned_ = false;  // True exactly when an op of the channel keeps us alive
+};
+
+// --- the Python type that the others derive from (type.cc) -----------------------------------
+
+[[nodiscard]] inline SocketTransport& transport_of(PyObject* self) noexcept {
+  return *reinterpret_cast<TransportObject*>(self)->native;
+}
+// None, or null when `succeeded` is false.
+[[nodiscard]] PyObject* none_if(bool succeeded) noexcept;
+// A new, tracked object of `type` whose native part, a `Native` in `Object::storage`, was made of `args`; null: the
+// indicator is set.
+template <class Object, class Native, class... Args>
+Ref make_transport_object(PyTypeObject* type, LoopCore& core, Args... args) noexcept {
+  Object* const object = PyObject_GC_New(Object, type);
+  if (object == nullptr) return {};
+  TransportObject& front = object->front;
+  front.extra = front.dict = front.weakrefs = nullptr;
+  front.native = new (object->storage) Native(front, core, args...);
+  Ref result = Ref::steal(reinterpret_cast<PyObject*>(object));
+  PyObject_GC_Track(result.get());
+  return result;
+}
+struct TransportTypeSpec {
+  const char* name;
+  int object_bytes;
+  PyMethodDef* methods;
+  PyGetSetDef* getset;
+  const char* doc;
+  PyObject* second_base;  // behind SocketTransport; null: none
+};
+// Null: the indicator is set.
+[[nodiscard]] PyTypeObject* make_transport_type(Gil gil, PyObject* module, const ModuleState& state,
+                                                const TransportTypeSpec& spec) noexcept;
+[[nodiscard]] bool add_socket_transport_type(Gil gil, PyObject* module, ModuleState& state) noexcept;
+
+}  // namespace cxxloop::python

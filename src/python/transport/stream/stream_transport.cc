@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: MIT
+//
+// python/transport/stream/stream_transport.cc: opening, reading, closing. Writing is in write.cc.
+#include "python/transport/stream/stream_transport.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include "python/interp/error.h"
+#include "python/interp/sockaddr.h"
+#include "python/tls/tls_protocol.h"
+
+namespace cxxloop::python {
+namespace {
+
+void release_chunk(void* owner) noexcept { Py_DECREF(static_cast<PyObject*>(owner)); }
+
+bool is_given(PyObject* object) noexcept { return object != nullptr && object != Py_None; }
+
+// getsockname() or getpeername(); None where the kernel has no answer, as asyncio stores it.
+Ref socket_name(Gil gil, const ModuleState& state, PyObject* sock, int fd, bool peer, sa_family_t* family) noexcept {
+  sockaddr_storage address{};
+  socklen_t size = sizeof(address);
+  sockaddr* const target = reinterpret_cast<sockaddr*>(&address);
+  if ((peer ? getpeername(fd, target, &size) : getsockname(fd, target, &size)) < 0) return Ref::borrow(Py_None);
+  *family = address.ss_family;
+  Ref name = sockaddr_to_object(gil, address, size);
+  if (name || PyErr_Occurred() != nullptr) return name;
+  return Ref::steal(PyObject_CallMethodNoArgs(sock, peer ? state.names.getpeername : state.names.getsockname));
+}
+
+// What keeps the memory of `buffer` in place while bytes are received into it, when no Python code runs meanwhile: the
+// object itself if it owns its memory, else an export, because the memory may be gone with the export (PEP 688).
+Ref hold_memory(Gil, Ref buffer) noexcept {
+  if (PyByteArray_CheckExact(buffer.get()) || PyMemoryView_Check(buffer.get())) return buffer;
+  return Ref::steal(PyMemoryView_FromObject(buffer.get()));
+}
+
+// The TypeError of socket.recv_into(), which is what asyncio meets.
+void raise_not_writable(Gil, PyObject* buffer) noexcept {
+  PyErr_Clear();
+  const Ref args = Ref::steal(PyTuple_Pack(1, buffer));
+  Py_buffer view;
+  if (args && PyArg_ParseTuple(args.get(), "w*:recv_into", &view) != 0) PyBuffer_Release(&view);
+}
+
+}  // namespace
+
+StreamTransport::StreamTransport(TransportObject& self, LoopCore& core, int fd_of_sock, const int* fd_witness) noexcept
+    : SocketTransport(self, core, fd_of_sock), stream_(*core.backend, fd_of_sock, *this, release_chunk, fd_witness) {
+  channel_ = &stream_;
+}
+
+bool StreamTransport::open(Gil gil, const TransportArgs& args) noexcept {
+  sock = Ref::borrow(args.sock);
+  if (is_given(args.context)) call_context = Ref::borrow(args.context);
+  if (!fill_extra(gil, args) || !set_protocol(gil, args.protocol)) return false;
+  if (is_given(args.server)) {
+    // Runs Python: Server._attach().
+#if PY_VERSION_HEX >= 0x030D0000
+    const Ref attached = Ref::steal(PyObject_CallMethodOneArg(args.server, state_.names._attach, self_object()));
+#else
+    const Ref attached = Ref::steal(PyObject_CallMethodNoArgs(args.server, state_.names._attach));
+#endif
+    if (!attached) return false;
+    server = Ref::borrow(args.server);
+  }
+  register_transport(*core_, fd, &self_);
+  return schedule_start(gil, is_given(args.waiter) ? args.waiter : Py_None);
+}
+
+bool StreamTransport::fill_extra(Gil gil, const TransportArgs& args) noexcept {
+  const Names& names = state_.names;
+  Ref extra = is_given(args.extra) ? Ref::borrow(args.extra) : Ref::steal(PyDict_New());
+  if (!extra) return false;
+  sa_family_t family = AF_UNSPEC;
+  const Ref wrapped = Ref::steal(PyObject_CallOneArg(state_.imports.transport_socket, args.sock));
+  const Ref sockname = socket_name(gil, state_, args.sock, fd, false, &family);
+  if (!wrapped || !sockname || PyDict_SetItem(extra.get(), names.socket, wrapped.get()) < 0 ||
+      PyDict_SetItem(extra.get(), names.sockname, sockname.get()) < 0) {
+    return false;
+  }
+  if (family == AF_INET || family == AF_INET6) {
+    const int on = 1;  // a socket that is no TCP socket refuses, which is fine
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  }
+  if (PyDict_Contains(extra.get(), names.peername) == 0) {
+    const Ref peername = socket_name(gil, state_, args.sock, fd, true, &family);
+    if (!peername || PyDict_SetItem(extra.get(), names.peername, peername.get()) < 0) return false;
+  }
+  self_.extra = extra.release();
+  return true;
+}
+
+bool StreamTransport::set_protocol(Gil, PyObject* new_protocol) noexcept {
+  const int buffered = PyObject_IsInstance(new_protocol, state_.imports.buffered_protocol);
+  if (buffered < 0) return false;
+  tls_protocol_ = tls_protocol_of(state_, new_protocol);
+  buffered_protocol_ = buffered == 1 && tls_protocol_ == nullptr;
+  protocol = Ref::borrow(new_protocol);
+  return true;
+}
+
+// --- reading --------------------------------------------------------------------------------------------------
+
+std::optional<std::span<std::byte>> StreamTransport::on_read_target() noexcept {
+  if (!buffered_protocol_ && !read_buffer_) return std::span<std::byte>();
+  const Gil gil = Gil::in_slot();
+  const Ref pin = Ref::borrow(self_object());
+  read_buffer_.reset();  // left by a read that found nothing; the protocol may be another one now
+  if (!buffered_protocol_) return std::span<std::byte>();
+  const ContextScope scope(gil, read_context_.get());
+  const Ref hint = Ref::steal(PyLong_FromLong(-1));
+  const Ref receiver = Ref::borrow(protocol.get());
+  PyObject* const args[] = {receiver.get(), hint.get()};
+  Ref buffer;
+  if (hint && scope.entered()) {
+    // Runs Python: get_buffer() may pause, close or abort us, or raise.
+    buffer = Ref::steal(PyObject_VectorcallMethod(state_.names.get_buffer, args, 2, nullptr));
+    if (buffer && PyObject_Size(buffer.get()) == 0) {
+      PyErr_SetString(PyExc_RuntimeError, "get_buffer() returned an empty buffer");
+    }
+  }
+  if (PyErr_Occurred() != nullptr) {
+    fail(gil, "Fatal error: protocol.get_buffer() call failed.");
+    return std::nullopt;
+  }
+  Ref memory = hold_memory(gil, Ref::borrow(buffer.get()));
+  Py_buffer view;
+  if (!memory || PyObject_GetBuffer(memory.get(), &view, PyBUF_WRITABLE) < 0) {
+    raise_not_writable(gil, buffer.get());
+    fail(gil, "Fatal read error on socket transport");
+    return std::nullopt;
+  }
+  const std::span<std::byte> target(static_cast<std::byte*>(view.buf), static_cast<size_t>(view.len));
+  // This export ends here so that no error path can forget it; no Python code runs before the bytes are in it.
+  PyBuffer_Release(&view);
+  read_buffer_ = std::move(memory);
+  // asyncio goes on with the read whatever get_buffer() did to the transport; so do we while somebody holds us.
+  if (!is_open() || Py_REFCNT(self_object()) == 1) return std::nullopt;
+  return target;
+}
+
+void StreamTransport::on_data(std::span<const std::byte> data) noexcept {
+  const Gil gil = Gil::in_slot();
+  const Ref pin = Ref::borrow(self_object());
+  if (tls_protocol_ != nullptr) return deliver_to_tls(gil, data);
+  const Py_ssize_t size = static_cast<Py_ssize_t>(data.size());
+  if (read_buffer_) {
+    read_buffer_.reset();
+    const Ref count = Ref::steal(PyLong_FromSsize_t(size));
+    deliver(gil, state_.names.buffer_updated, count.get(), "Fatal error: protocol.buffer_updated() call failed.");
+    return;
+  }
+  const Ref bytes = Ref::steal(PyBytes_FromStringAndSize(reinterpret_cast<const char*>(data.data()), size));
+  deliver(gil, state_.names.data_received, bytes.get(), "Fatal error: protocol.data_received() call failed.");
+}
+
+// A protocol of ours takes the bytes from where they are; to the program it is a BufferedProtocol as asyncio's.
+void StreamTransport::deliver_to_tls(Gil gil, std::span<const std::byte> data) noexcept {
+  const Ref buffer = read_buffer_.take();  // of a protocol that was replaced in its get_buffer()
+  const ContextScope scope(gil, read_context_.get());
+  const Ref receiver = Ref::borrow(protocol.get());
+  // Runs Python: as in deliver().
+  if (!scope.entered() || !tls_protocol_->on_data(gil, data)) {
+    fail(gil, "Fatal error: protocol.buffer_updated() call failed.");
+  }
+}
+
+// protocol.method(argument) in the reading context. A null argument: its creation failed, the indicator is set.
+void StreamTransport::deliver(Gil gil, PyObject* method, PyObject* argument, const char* failure) noexcept {
+  const ContextScope scope(gil, read_context_.get());
+  Ref result;
+  if (argument != nullptr && scope.entered()) {
+    const Ref receiver = Ref::borrow(protocol.get());
+    PyObject* const args[] = {receiver.get(), argument};
+    // Runs Python: the protocol may close or abort us, replace itself, write, stop the loop, or raise.
+    result = Ref::steal(PyObject_VectorcallMethod(method, args, 2, nullptr));
+  }
+  if (!result) fail(gil, failure);
+}
+
+void StreamTransport::on_eof() noexcept {
+  const Gil gil = Gil::in_slot();
+  const Ref pin = Ref::borrow(self_object());
+  if (conn_lost > 0 && !read_buffer_) return update_pin();
+  read_buffer_.reset();
+  const ContextScope scope(gil, read_context_.get());
+  Ref keep_open;
+  if (scope.entered() && log_debug(gil, "%r received EOF")) {
+    const Ref receiver = Ref::borrow(protocol.get());
+    // Runs Python: as in deliver().
+    keep_open = Ref::steal(PyObject_CallMethodNoArgs(receiver.get(), state_.names.eof_received));
+  }
+  const int keep = keep_open ? PyObject_IsTrue(keep_open.get()) : -1;
+  if (keep < 0) {
+    fail(gil, "Fatal error: protocol.eof_received() call failed.");
+    // KeyboardInterrupt has left us open: asyncio's reader would meet the end of the stream again in the next run.
+    if (is_reading() && is_open()) (void)stream_.start_reading();
+  } else if (keep == 0 && !close(gil)) {
+    leave_run_forever(gil, *core_);
+  }
+  update_pin();
+}
+
+void StreamTransport::on_read_error(Errno error) noexcept {
+  const Gil gil = Gil::in_slot();
+  const Ref pin = Ref::borrow(self_object());
+  if (conn_lost == 0) {
+    const ContextScope scope(gil, read_context_.get());
+    raise_errno(gil, error);
+    fail(gil, "Fatal read error on socket transport");
+  }
+  update_pin();
+}
+
+// --- closing --------------------------------------------------------------------------------------------------
+
+// sendfile waits for the queue of a connection that is gone.
+void StreamTransport::after_connection_lost(Gil) noexcept {
+  if (!empty_waiter) return;
+  const Ref lost = Ref::steal(PyObject_CallFunction(PyExc_ConnectionError, "s", "Connection is closed by peer"));
+  const Ref set = Ref::steal(PyObject_CallMethodOneArg(empty_waiter.get(), state_.names.set_exception, lost.get()));
+  if (!set) PyErr_WriteUnraisable(self_object());
+}
+
+void StreamTransport::after_socket_closed(Gil) noexcept {
+  tls_protocol_ = nullptr;
+  const Ref old_server = server.take();
+  if (!old_server) return;
+  // Runs Python: Server._detach().
+#if PY_VERSION_HEX >= 0x030D0000
+  const Ref detached = Ref::steal(PyObject_CallMethodOneArg(old_server.get(), state_.names._detach, self_object()));
+#else
+  const Ref detached = Ref::steal(PyObject_CallMethodNoArgs(old_server.get(), state_.names._detach));
+#endif
+  if (!detached) PyErr_WriteUnraisable(self_object());
+}
+
+}  // namespace cxxloop::python

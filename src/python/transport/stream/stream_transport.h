@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+//
+// python/transport/stream/stream_transport.h: an asyncio.Transport over net::Stream, with the behaviour of asyncio's socket transport.
+//
+// Thread: loop thread.  Owns: the stream, and what SocketTransport owns.  Dies: as that says.
+#pragma once
+
+#include "net/stream.h"
+#include "python/transport/socket_transport.h"
+
+namespace cxxloop::python {
+
+// What create_connection() and accept know of a new transport. All borrowed; null or None: not given.
+struct TransportArgs {
+  PyObject* sock;
+  PyObject* protocol;
+  PyObject* waiter;
+  PyObject* extra;
+  PyObject* server;
+  PyObject* context;  // 3.15: every callback runs in it; before: each in a copy of the current one
+};
+
+class TlsProtocol;
+
+class StreamTransport final : public SocketTransport, public net::StreamHandler {
+ public:
+  StreamTransport(TransportObject& self, LoopCore& core, int fd, const int* fd_witness) noexcept;
+
+  // asyncio's constructor: attaches to the server, schedules connection_made(), reading, and the waiter.
+  [[nodiscard]] bool open(Gil gil, const TransportArgs& args) noexcept;
+
+  // --- what the methods of the Python type do; false or null: the indicator is set ---------------------------
+  [[nodiscard]] bool write(Gil gil, PyObject* data) noexcept;
+  [[nodiscard]] bool write_lines(Gil gil, PyObject* list_of_data) noexcept;
+  [[nodiscard]] bool write_eof(Gil gil) noexcept;
+  [[nodiscard]] bool set_protocol(Gil gil, PyObject* new_protocol) noexcept override;
+  PyObject* make_empty_waiter(Gil gil) noexcept;
+  void send_held_back() noexcept override;
+  [[nodiscard]] size_t write_buffer_size() noexcept override;
+  // Those bytes, copied: what a program that looks at asyncio's _buffer sees.
+  [[nodiscard]] PyObject* copy_write_buffer(Gil gil) noexcept;
+  [[nodiscard]] RefList refs() noexcept override {
+    return {&loop, &sock, &protocol, &server, &call_context, &read_context_, &write_context_, &read_buffer_, &empty_waiter};
+  }
+
+  // --- net::StreamHandler ------------------------------------------------------------------------------------
+  std::optional<std::span<std::byte>> on_read_target() noexcept override;
+  void on_data(std::span<const std::byte> data) noexcept override;
+  void on_eof() noexcept override;
+  void on_read_error(Errno error) noexcept override;
+  void on_send_waiting() noexcept override;
+  void on_sent() noexcept override;
+  void on_write_error(Errno error) noexcept override;
+  void on_released() noexcept override { on_channel_released(); }
+
+  Ref server;
+  Ref call_context;  // 3.15: given by the server
+  Ref empty_waiter;  // sendfile waits for the queue to drain
+  bool eof_written = false;
+
+ private:
+  // Bytes written in one callback that may wait for its end; more are sent at once.
+  static constexpr size_t corked_bytes_max = 64 * 1024;
+  // Other buffers than bytes are offered to the kernel before they are copied, from this size on.
+  static constexpr size_t send_before_copy_bytes = 4096;
+
+  [[nodiscard]] bool fill_extra(Gil gil, const TransportArgs& args) noexcept;
+  [[nodiscard]] bool check_writable(Gil gil, const char* method, bool* drop) noexcept;
+  [[nodiscard]] bool append_owned(Gil gil, Ref bytes) noexcept;
+  [[nodiscard]] bool write_buffer(Gil gil, PyObject* data) noexcept;
+  [[nodiscard]] bool after_append(Gil gil) noexcept;
+  [[nodiscard]] bool may_cork() const noexcept;
+  [[nodiscard]] bool send_after_loop_closed(Gil gil, PyObject* data) noexcept;
+  [[nodiscard]] bool shutdown_after_loop_closed(Gil gil) noexcept;
+  void flush_corked() noexcept;
+  [[nodiscard]] PyObject* callback_context() const noexcept override { return call_context.get(); }
+  void after_connection_lost(Gil gil) noexcept override;
+  void after_socket_closed(Gil gil) noexcept override;
+  [[nodiscard]] bool on_drained(Gil gil) noexcept;
+  void deliver_to_tls(Gil gil, std::span<const std::byte> data) noexcept;
+  void deliver(Gil gil, PyObject* method, PyObject* argument, const char* failure) noexcept;
+
+  net::Stream stream_;
+  Ref read_buffer_;                      // BufferedProtocol: the buffer the next bytes go to
+  bool buffered_protocol_ = false;
+  TlsProtocol* tls_protocol_ = nullptr;  // the native side of `protocol`, if it is TLS
+};
+
+struct StreamTransportObject {
+  TransportObject front;
+  alignas(StreamTransport) unsigned char storage[sizeof(StreamTransport)];
+
+  StreamTransport& native() noexcept { return *static_cast<StreamTransport*>(front.native); }
+};
+
+// New reference, or null with the indicator set.
+PyObject* make_stream_transport(Gil gil, LoopCore& core, const TransportArgs& args) noexcept;
+[[nodiscard]] bool add_stream_transport_type(Gil gil, PyObject* module, ModuleState& state) noexcept;
+
+}  // namespace cxxloop::python

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: MIT
+//
+// python/transport/stream/write.cc: write(), flow control, half-close.
+#include <algorithm>
+
+#include "python/interp/error.h"
+#include "python/transport/stream/stream_transport.h"
+
+namespace cxxloop::python {
+namespace {
+
+constexpr const char* write_failure = "Fatal write error on socket transport";
+
+bool is_bytes_like(PyObject* data) noexcept {
+  return PyBytes_Check(data) || PyByteArray_Check(data) || PyMemoryView_Check(data);
+}
+
+bool raise_not_bytes_like(PyObject* data) noexcept {
+  const Ref name = Ref::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(data)), "__name__"));
+  if (!name) return false;
+#if PY_VERSION_HEX >= 0x030E0000
+  PyErr_Format(PyExc_TypeError, "data argument must be a bytes, bytearray, or memoryview object, not %R", name.get());
+#else
+  PyErr_Format(PyExc_TypeError, "data argument must be a bytes-like object, not %R", name.get());
+#endif
+  return false;
+}
+
+}  // namespace
+
+// asyncio's checks before anything is queued. *drop: the connection is lost, the data goes nowhere.
+bool StreamTransport::check_writable(Gil gil, const char* method, bool* drop) noexcept {
+  *drop = false;
+  if (eof_written) {
+    PyErr_Format(PyExc_RuntimeError, "Cannot call %s() after write_eof()", method);
+    return false;
+  }
+  if (empty_waiter) {
+    PyErr_Format(PyExc_RuntimeError, "unable to %s; sendfile is in progress", method);
+    return false;
+  }
+  if (conn_lost == 0) return true;
+  *drop = true;
+  return note_lost_write(gil);
+}
+
+bool StreamTransport::write(Gil gil, PyObject* data) noexcept {
+  if (!is_bytes_like(data)) return raise_not_bytes_like(data);
+  const Py_ssize_t length = PyBytes_CheckExact(data) ? PyBytes_GET_SIZE(data) : PyObject_Size(data);
+  if (length < 0) return false;
+  if (length == 0 && !eof_written && !empty_waiter) return true;
+  bool drop = false;
+  if (!check_writable(gil, "write", &drop)) return false;
+  if (drop || length == 0) return true;
+  if (!is_open()) return send_after_loop_closed(gil, data);
+  return PyBytes_CheckExact(data) ? append_owned(gil, Ref::borrow(data)) && after_append(gil) : write_buffer(gil, data);
+}
+
+// The loop is closed: asyncio sends all the same, and fails only when it has to wait.
+bool StreamTransport::send_after_loop_closed(Gil gil, PyObject* data) noexcept {
+  if (queue_lost_) return true;
+  const Ref sent = Ref::steal(PyObject_CallMethodOneArg(sock.get(), state_.names.send, data));
+  if (sent) {
+    const Ref length = Ref::steal(PyLong_FromSsize_t(PyObject_Length(data)));
+    const int all = length ? PyObject_RichCompareBool(sent.get(), length.get(), Py_GE) : -1;
+    return all == 1 || (all == 0 && check_closed(gil, core_of(loop.get())));
+  }
+  Ref exception = take_exception(gil);
+  if (PyErr_GivenExceptionMatches(exception.get(), PyExc_BlockingIOError) != 0) {
+    return check_closed(gil, core_of(loop.get()));
+  }
+  const Ref message = Ref::steal(PyUnicode_FromString(write_failure));
+  return message && fatal_error(gil, exception.get(), message.get());
+}
+
+// Queues exact bytes by reference. Empty ones could never be sent.
+bool StreamTransport::append_owned(Gil, Ref bytes) noexcept {
+  const size_t size = static_cast<size_t>(PyBytes_GET_SIZE(bytes.get()));
+  if (size == 0) return true;
+  const std::byte* const data = reinterpret_cast<const std::byte*>(PyBytes_AS_STRING(bytes.get()));
+  if (!stream_.append({data, size, bytes.get()})) {
+    PyErr_NoMemory();
+    return false;
+  }
+  (void)bytes.release();
+  return true;
+}
+
+// Anything but bytes may change after write(): what the kernel does not take at once is copied.
+bool StreamTransport::write_buffer(Gil gil, PyObject* data) noexcept {
+  Py_buffer view;
+  if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
+    fail(gil, write_failure);  // asyncio's send() meets the same error
+    return true;
+  }
+  const std::span<const std::byte> bytes(static_cast<const std::byte*>(view.buf), static_cast<size_t>(view.len));
+  const size_t left = bytes.size() >= send_before_copy_bytes ? stream_.flush_with(bytes) : bytes.size();
+  Ref copy;
+  if (left > 0) {
+    const char* const rest = reinterpret_cast<const char*>(bytes.data() + bytes.size() - left);
+    copy = Ref::steal(PyBytes_FromStringAndSize(rest, static_cast<Py_ssize_t>(left)));
+  }
+  PyBuffer_Release(&view);
+  if (left > 0 && (!copy || !append_owned(gil, std::move(copy)))) return false;
+  return after_append(gil);
+}
+
+#if PY_VERSION_HEX < 0x030C0000
+// asyncio's writelines() of 3.11: joined, with the errors of join() and write().
+bool StreamTransport::write_lines(Gil gil, PyObject* list_of_data) noexcept {
+  const Ref separator = Ref::steal(PyBytes_FromStringAndSize(nullptr, 0));
+  if (!separator) return false;
+  const Ref joined = Ref::steal(PyObject_CallMethod(separator.get(), "join", "(O)", list_of_data));
+  return joined && write(gil, joined.get());
+}
+#else
+bool StreamTransport::write_lines(Gil gil, PyObject* list_of_data) noexcept {
+  bool drop = false;
+  if (eof_written || empty_waiter) return check_writable(gil, "writelines", &drop);
+  const Ref lines = Ref::steal(PySequence_List(list_of_data));
+  if (!lines) return false;
+  const Py_ssize_t count = PyList_GET_SIZE(lines.get());
+  for (Py_ssize_t i = 0; i < count; ++i) {  // all of them are taken, or none
+    PyObject* const line = PyList_GET_ITEM(lines.get(), i);
+    if (PyBytes_CheckExact(line)) continue;
+    PyObject* const copy = PyObject_CheckBuffer(line) ? PyBytes_FromObject(line) : PyMemoryView_FromObject(line);
+    if (copy == nullptr || PyList_SetItem(lines.get(), i, copy) < 0) return false;
+  }
+  if (count == 0) return true;
+  if (!check_writable(gil, "writelines", &drop)) return false;
+  if (drop) return true;
+  if (!is_open()) {
+    for (Py_ssize_t i = 0; i < count; ++i) {
+      if (!send_after_loop_closed(gil, PyList_GET_ITEM(lines.get(), i))) return false;
+    }
+    return true;
+  }
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    if (!append_owned(gil, Ref::borrow(PyList_GET_ITEM(lines.get(), i)))) return false;
+  }
+  return after_append(gil);
+}
+
+#endif
+
+bool StreamTransport::may_cork() const noexcept {
+  return core_ != nullptr && core_->in_turn && core_->thread_id == PyThread_get_thread_ident();
+}
+
+// What was queued is sent when the callback ends, or now if that would keep much or the protocol must be paused.
+bool StreamTransport::after_append(Gil gil) noexcept {
+  const size_t queued = stream_.queued_bytes();
+  if (queued == 0) return true;
+  if (!stream_.is_send_waiting()) {
+    if (may_cork() && queued <= std::min(flow_.high_water(), corked_bytes_max)) {
+      core_->cork.add(stream_);
+      return true;
+    }
+    stream_.flush();
+    update_pin();
+    LoopCore& core = core_of(loop.get());
+    if (core.exit_exception) return true;
+  }
+  return flow_.maybe_pause(gil, parties(), stream_.queued_bytes());
+}
+
+void StreamTransport::flush_corked() noexcept {
+  if (!stream_.is_linked()) return;
+  stream_.unlink();
+  stream_.flush();
+}
+
+void StreamTransport::send_held_back() noexcept {
+  if (!stream_.is_linked() || !is_open()) return;
+  flush_corked();
+  update_pin();
+}
+
+size_t StreamTransport::write_buffer_size() noexcept {
+  send_held_back();
+  update_pin();
+  return stream_.queued_bytes();
+}
+
+PyObject* StreamTransport::copy_write_buffer(Gil) noexcept {
+  const size_t queued = write_buffer_size();
+  size_t dropped = stream_.queue().bytes() - queued;
+  const Ref chunks = Ref::steal(PyList_New(0));
+  for (size_t i = 0; chunks && i < stream_.queue().chunks(); ++i) {
+    std::span<const std::byte> bytes = stream_.queue().chunk(i);
+    const size_t skip = std::min(dropped, bytes.size());
+    dropped -= skip;
+    bytes = bytes.subspan(skip);
+    if (bytes.empty()) continue;
+    const Ref chunk = Ref::steal(PyBytes_FromStringAndSize(reinterpret_cast<const char*>(bytes.data()),
+                                                           static_cast<Py_ssize_t>(bytes.size())));
+    if (!chunk || PyList_Append(chunks.get(), chunk.get()) < 0) return nullptr;
+  }
+  if (!chunks) return nullptr;
+#if PY_VERSION_HEX >= 0x030C0000
+  const Ref collections = Ref::steal(PyImport_ImportModule("collections"));
+  return collections ? PyObject_CallMethod(collections.get(), "deque", "O", chunks.get()) : nullptr;
+#else
+  const Ref nothing = Ref::steal(PyByteArray_FromStringAndSize("", 0));
+  return nothing ? PyObject_CallMethod(nothing.get(), "join", "O", chunks.get()) : nullptr;
+#endif
+}
+
+// The context of resume_writing(), as asyncio's writer handle captures it; writes held back for the end of a callback
+// have lost theirs and use the connection's.
+void StreamTransport::on_send_waiting() noexcept {
+  if (call_context) {
+    write_context_ = Ref::borrow(call_context.get());
+  } else if (core_->cork_is_pulled && read_context_) {
+    write_context_ = Ref::borrow(read_context_.get());
+  } else {
+    write_context_ = Ref::steal(PyContext_CopyCurrent());
+    if (!write_context_) PyErr_WriteUnraisable(self_object());
+  }
+  update_pin();
+}
+
+// A send that had to wait went through: asyncio's _write_ready().
+void StreamTransport::on_sent() noexcept {
+  const Gil gil = Gil::in_slot();
+  const Ref pin = Ref::borrow(self_object());
+  LoopCore& core = core_of(loop.get());
+  if (conn_lost == 0) {
+    const ContextScope scope(gil, write_context_.get());
+    const bool resumed = scope.entered() && flow_.maybe_resume(gil, parties(), stream_.queued_bytes());
+    // KeyboardInterrupt, say. Nobody comes back for what a drained queue must be followed by, so that goes on.
+    if (!resumed) report_or_leave(gil, core, "Exception in callback StreamTransport.on_sent()");
+    // What resume_writing() wrote: nothing else would tell a closing transport that its last byte is gone.
+    if (closing_ && is_open()) flush_corked();
+    if (conn_lost == 0 && is_open() && stream_.queued_bytes() == 0 && !on_drained(gil)) {
+      report_or_leave(gil, core, "Exception in callback StreamTransport.on_sent()");
+    }
+  }
+  update_pin();
+}
+
+bool StreamTransport::on_drained(Gil gil) noexcept {
+  if (empty_waiter) {
+    const Ref set = Ref::steal(PyObject_CallMethodOneArg(empty_waiter.get(), state_.names.set_result, Py_None));
+    if (!set) return false;
+  }
+  if (closing_) {
+    ++conn_lost;
+    if (call_connection_lost(gil, Py_None)) return true;
+    Ref exception = take_exception(gil);
+    if (is_exit(exception.get())) {
+      set_exception(gil, std::move(exception));
+      return false;
+    }
+    const Ref message = Ref::steal(PyUnicode_FromString("Exception in callback StreamTransport._call_connection_lost()"));
+    if (!message) return false;
+    const ReportField fields[] = {{state_.names.transport, self_object()}};
+    return report_to_loop(gil, state_, loop.get(), message.get(), exception.get(), fields, 1);
+  }
+  if (!eof_written) return true;
+  const Errno error = stream_.shutdown_write();
+  if (error != Errno::ok) raise_errno(gil, error);
+  return error == Errno::ok;
+}
+
+void StreamTransport::on_write_error(Errno error) noexcept {
+  const Gil gil = Gil::in_slot();
+  const Ref pin = Ref::borrow(self_object());
+  if (conn_lost > 0) return update_pin();
+  Ref exception = make_os_error(gil, error);
+  const Ref waiter = Ref::borrow(empty_waiter.get());
+  set_exception(gil, Ref::borrow(exception.get()));
+  fail(gil, write_failure);
+  if (waiter) {
+    empty_waiter.reset();
+    const Ref set = Ref::steal(PyObject_CallMethodOneArg(waiter.get(), state_.names.set_exception, exception.get()));
+    if (!set) PyErr_WriteUnraisable(self_object());
+  }
+  update_pin();
+}
+
+bool StreamTransport::write_eof(Gil gil) noexcept {
+  if (closing_ || eof_written) return true;
+  eof_written = true;
+  if (!is_open()) return queue_lost_ || shutdown_after_loop_closed(gil);
+  flush_corked();
+  update_pin();
+  if (conn_lost > 0 || stream_.queued_bytes() > 0) return true;
+  const Errno error = stream_.shutdown_write();
+  if (error != Errno::ok) raise_errno(gil, error);
+  return error == Errno::ok;
+}
+
+bool StreamTransport::shutdown_after_loop_closed(Gil) noexcept {
+  return static_cast<bool>(Ref::steal(PyObject_CallMethod(sock.get(), "shutdown", "i", SHUT_WR)));
+}
+
+PyObject* StreamTransport::make_empty_waiter(Gil gil) noexcept {
+  if (empty_waiter) {
+    PyErr_SetString(PyExc_RuntimeError, "Empty waiter is already set");
+    return nullptr;
+  }
+  const size_t queued = write_buffer_size();
+  empty_waiter = create_future(gil, core_of(loop.get()));
+  if (!empty_waiter) return nullptr;
+  if (queued == 0) {
+    const Ref set = Ref::steal(PyObject_CallMethodOneArg(empty_waiter.get(), state_.names.set_result, Py_None));
+    if (!set) return nullptr;
+  }
+  return Py_NewRef(empty_waiter.get());
+}
+
+}  // namespace cxxloop::python
