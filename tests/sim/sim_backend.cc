@@ -393,12 +393,14 @@ void SimBackend::complete_last(Op& op, int32_t result) noexcept {
   op.on_complete(op, result);
 }
 
-// The kernel was faster than the cancel, or was not. A recv that was taken back takes nothing: see io/backend.h.
+// The descriptor is no longer its owner's: io/op.h promises one last completion with these results.
 void SimBackend::complete_lost(Op& op) noexcept {
   const bool polls = op.kind == OpKind::poll_read || op.kind == OpKind::poll_write;
   complete_last(op, polls ? 0 : -EBADF);
 }
 
+// A kernel may finish an op before the cancel reaches it: then the real result counts. A cancelled recv never takes
+// bytes; they belong to the next recv op of the descriptor (io/backend.h).
 void SimBackend::complete_cancelled(Op& op) noexcept {
   Socket& socket = *find(op.fd);
   Result<size_t> result = Errno::canceled;
