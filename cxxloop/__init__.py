@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ._core import build_info
+from ._fork import send_before_forks
 from ._install import install, uninstall
 from ._loop import Loop
 from ._runner import new_event_loop, run
@@ -28,6 +29,8 @@ __all__ = (
 )
 
 __version__: str = build_info().version
+
+send_before_forks()
 
 EventLoop = Loop
 

@@ -2,9 +2,12 @@
 //
 // net/cork.h: the streams written to during one callback, sent when it ends: one vectored send each.
 //
+// In a forked child the streams that the parent has written to are still linked. The parent sends those bytes; the child
+// drops its copy of them.
 // Thread: loop thread.  Python: none.  Owns: nothing; a stream unlinks itself when it dies.
 #pragma once
 
+#include "base/fork_generation.h"
 #include "base/intrusive_list.h"
 #include "net/stream.h"
 
@@ -18,15 +21,30 @@ class Cork {
     if (!stream.is_linked()) dirty_.push_back(stream);
   }
 
+  // True exactly in a process forked from the one that made the cork.
+  [[nodiscard]] bool is_inherited() const noexcept { return generation_ != fork_generation(); }
+
   // Flushes in the order of the first write. A handler that writes again during the flush is flushed too.
   void pull() noexcept {
-    while (!dirty_.empty()) {
-      dirty_.pop_front()->flush();
-    }
+    while (Stream* const stream = dirty_.pop_front()) send_or_drop(*stream);
+  }
+
+  // Flushes one stream before the callback ends. No effect on a stream that was not added.
+  void pull(Stream& stream) noexcept {
+    if (!stream.is_linked()) return;
+    stream.unlink();
+    send_or_drop(stream);
   }
 
  private:
+  void send_or_drop(Stream& stream) noexcept {
+    if (!is_inherited()) return stream.flush();
+    // What waits for room in the kernel stays: later writes of the child queue up behind it and are not sent either.
+    if (!stream.is_send_waiting()) stream.drop_writes();
+  }
+
   IntrusiveList<Stream> dirty_;
+  const uint64_t generation_ = fork_generation();
 };
 
 }  // namespace cxxloop::net

@@ -251,6 +251,13 @@ PyObject* loop_remember_transport(PyObject* self, PyObject* transport) {
   Py_RETURN_NONE;
 }
 
+// What the callback that runs now has written so far. asyncio has sent it by now.
+PyObject* loop_send_held_back(PyObject* self, PyObject*) {
+  // Runs Python: a send that fails is reported, and may be what pauses a protocol.
+  core_of(self).cork.pull();
+  Py_RETURN_NONE;
+}
+
 int listener_traverse(PyObject* self, visitproc visit, void* arg) {
   Py_VISIT(Py_TYPE(self));
   return reinterpret_cast<ListenerObject*>(self)->native().each_ref([visit, arg](Ref& ref) -> int {
@@ -299,6 +306,7 @@ PyMethodDef net_methods[] = {
     {"_make_native_datagram_transport", CXL_FASTCALL(loop_make_datagram_transport), METH_FASTCALL, nullptr},
     {"_forget_transport", loop_forget_transport, METH_O, nullptr},
     {"_remember_transport", loop_remember_transport, METH_O, nullptr},
+    {"_send_held_back", loop_send_held_back, METH_NOARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -2,6 +2,8 @@
 #include "net/cork.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "cpp/net/stream_probe.h"
 
@@ -37,6 +39,43 @@ TEST_F(CorkTest, HoldsWritesBackUntilItIsPulled) {
   EXPECT_TRUE(cork.empty());
   EXPECT_EQ(world.read(fds.far), "head body");
   EXPECT_EQ(world.read(other_fds.far), "other");
+}
+
+TEST_F(CorkTest, PullsOneStreamAlone) {
+  probe.append("now");
+  cork.add(*probe.stream);
+  other.append("later");
+  cork.add(*other.stream);
+  cork.pull(*probe.stream);
+  cork.pull(*probe.stream);
+  EXPECT_EQ(world.read(fds.far), "now");
+  EXPECT_EQ(world.read(other_fds.far), "");
+  cork.pull();
+  EXPECT_EQ(world.read(other_fds.far), "later");
+}
+
+// Each process has a world of its own: what the child would send, it finds in its copy.
+TEST_F(CorkTest, AForkedChildDropsWhatItsParentWillSend) {
+  probe.append("parent");
+  cork.add(*probe.stream);
+  other.append("parent");
+  cork.add(*other.stream);
+  EXPECT_FALSE(cork.is_inherited());
+  const pid_t child = ::fork();
+  if (child == 0) {
+    cork.pull(*probe.stream);
+    cork.pull();
+    const bool dropped = world.read(fds.far).empty() && world.read(other_fds.far).empty();
+    probe.append("child");
+    probe.stream->flush();
+    ::_exit(dropped && cork.empty() && cork.is_inherited() && world.read(fds.far) == "child" ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  cork.pull();
+  EXPECT_EQ(world.read(fds.far), "parent");
+  EXPECT_EQ(world.read(other_fds.far), "parent");
 }
 
 TEST_F(CorkTest, AStreamThatDiesOrDropsItsWritesIsForgotten) {

@@ -72,7 +72,6 @@ class StreamTransport final : public SocketTransport, public net::StreamHandler 
   [[nodiscard]] bool may_cork() const noexcept;
   [[nodiscard]] bool send_after_loop_closed(Gil gil, PyObject* data) noexcept;
   [[nodiscard]] bool shutdown_after_loop_closed(Gil gil) noexcept;
-  void flush_corked() noexcept;
   [[nodiscard]] PyObject* callback_context() const noexcept override { return call_context.get(); }
   void after_connection_lost(Gil gil) noexcept override;
   void after_socket_closed(Gil gil) noexcept override;

@@ -39,9 +39,13 @@ bool StreamTransport::check_writable(Gil gil, const char* method, bool* drop) no
     PyErr_Format(PyExc_RuntimeError, "unable to %s; sendfile is in progress", method);
     return false;
   }
-  if (conn_lost == 0) return true;
-  *drop = true;
-  return note_lost_write(gil);
+  if (conn_lost > 0) {
+    *drop = true;
+    return note_lost_write(gil);
+  }
+  // In a forked child the new bytes must not go out behind a copy of the parent's.
+  if (stream_.is_linked() && core_->cork.is_inherited()) core_->cork.pull(stream_);
+  return true;
 }
 
 bool StreamTransport::write(Gil gil, PyObject* data) noexcept {
@@ -144,7 +148,8 @@ bool StreamTransport::write_lines(Gil gil, PyObject* list_of_data) noexcept {
 #endif
 
 bool StreamTransport::may_cork() const noexcept {
-  return core_ != nullptr && core_->in_turn && core_->thread_id == PyThread_get_thread_ident();
+  return core_ != nullptr && core_->in_turn && core_->thread_id == PyThread_get_thread_ident() &&
+         !core_->cork.is_inherited();
 }
 
 // What was queued is sent when the callback ends, or now if that would keep much or the protocol must be paused.
@@ -164,15 +169,9 @@ bool StreamTransport::after_append(Gil gil) noexcept {
   return flow_.maybe_pause(gil, parties(), stream_.queued_bytes());
 }
 
-void StreamTransport::flush_corked() noexcept {
-  if (!stream_.is_linked()) return;
-  stream_.unlink();
-  stream_.flush();
-}
-
 void StreamTransport::send_held_back() noexcept {
   if (!stream_.is_linked() || !is_open()) return;
-  flush_corked();
+  core_->cork.pull(stream_);
   update_pin();
 }
 
@@ -231,7 +230,7 @@ void StreamTransport::on_sent() noexcept {
     // KeyboardInterrupt, say. Nobody comes back for what a drained queue must be followed by, so that goes on.
     if (!resumed) report_or_leave(gil, core, "Exception in callback StreamTransport.on_sent()");
     // What resume_writing() wrote: nothing else would tell a closing transport that its last byte is gone.
-    if (closing_ && is_open()) flush_corked();
+    if (closing_ && is_open()) core_->cork.pull(stream_);
     if (conn_lost == 0 && is_open() && stream_.queued_bytes() == 0 && !on_drained(gil)) {
       report_or_leave(gil, core, "Exception in callback StreamTransport.on_sent()");
     }
@@ -283,8 +282,7 @@ bool StreamTransport::write_eof(Gil gil) noexcept {
   if (closing_ || eof_written) return true;
   eof_written = true;
   if (!is_open()) return queue_lost_ || shutdown_after_loop_closed(gil);
-  flush_corked();
-  update_pin();
+  send_held_back();
   if (conn_lost > 0 || stream_.queued_bytes() > 0) return true;
   const Errno error = stream_.shutdown_write();
   if (error != Errno::ok) raise_errno(gil, error);
