@@ -18,6 +18,7 @@
 #include <utility>
 
 #include "base/fork_generation.h"
+#include "base/page_buffer.h"
 #include "io/ev_sleep_timer.h"
 #include "io/fd_table.h"
 #include "io/op_batch.h"
@@ -125,7 +126,7 @@ class EvBackend final : public Backend {
   size_t most_ops_ = 0;  // since loop_ was made
   FdEntry* first_changed_ = nullptr;
   Op* dispatching_ = nullptr;  // the op that may complete several times in this dispatch; detach() clears it
-  std::byte* shared_buffer_ = nullptr;
+  PageBuffer shared_buffer_;
   Wakeup wakeup_;
   bool may_sleep_ = false;  // True exactly when the ev_run() under way may sleep.
   bool woken_ = false;  // True exactly when wake() ended the current wait.
@@ -140,7 +141,6 @@ EvBackend::~EvBackend() {
   // In a forked child this only closes the child's copies: ev_loop_destroy() makes no epoll_ctl(), which would edit the
   // set that the parent goes on using.
   if (loop_ != nullptr) ev_loop_destroy(loop_);
-  std::free(shared_buffer_);
 }
 
 Errno EvBackend::open() noexcept {
@@ -453,9 +453,8 @@ bool EvBackend::resolve_target(std::optional<std::span<std::byte>>& target) noex
   if (!target->empty()) return true;
   // One buffer for the whole loop: its pages stay mapped and warm, where a fresh one of this size would cost
   // mmap, page faults and munmap for every read.
-  if (shared_buffer_ == nullptr) shared_buffer_ = static_cast<std::byte*>(std::malloc(shared_buffer_size));
-  target = std::span(shared_buffer_, shared_buffer_size);
-  return shared_buffer_ != nullptr;
+  target = shared_buffer_.get(shared_buffer_size);
+  return !target->empty();
 }
 
 void EvBackend::dispatch_recv(RecvOp& op) noexcept {

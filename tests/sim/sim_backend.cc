@@ -421,7 +421,7 @@ void SimBackend::dispatch_recv(io::RecvOp& op) noexcept {
   std::optional<std::span<std::byte>> target = op.read_target(op);
   if (!target.has_value()) return;
   if (!op.still_owned()) return complete_last(op, -EBADF);
-  if (target->empty()) target = shared_buffer_;
+  if (target->empty()) target = shared_buffer_.get(shared_buffer_size);
   if (random_.chance(faults_.resets)) reset(op.fd);
   Result<size_t> received = receive_bytes(*find(op.fd), *target, true);
   if (!received.ok()) {
@@ -443,7 +443,7 @@ void SimBackend::dispatch_recv_from(io::RecvFromOp& op) noexcept {
       complete_last(op, -EBADF);
       break;
     }
-    if (target->empty()) target = shared_buffer_;
+    if (target->empty()) target = shared_buffer_.get(shared_buffer_size);
     Socket& socket = *find(op.fd);
     if (random_.chance(faults_.refusals)) socket.broken = true;
     Result<size_t> received = receive_datagram(socket, *target, &op.peer);

@@ -18,6 +18,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/page_buffer.h"
 #include "io/backend.h"
 #include "sim/random.h"
 
@@ -49,6 +50,7 @@ struct Faults {
 class SimBackend final : public io::Backend {
  public:
   static constexpr int first_fd = 1 << 14;
+  static constexpr size_t shared_buffer_size = 64 * 1024;
 
   explicit SimBackend(uint64_t seed, Faults faults = Faults::none());
   ~SimBackend() override;
@@ -179,7 +181,7 @@ class SimBackend final : public io::Backend {
   std::atomic<bool> woken_{false};
   bool stalled_ = false;
   io::Op* dispatching_ = nullptr;  // the op whose callback runs; release() clears it
-  std::array<std::byte, 64 * 1024> shared_buffer_{};
+  PageBuffer shared_buffer_;
   io::BackendCounters counters_;
 };
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/page_buffer.h"
 #include "base/ring_queue.h"
 #include "base/timer_queue.h"
 #include "io/backend.h"
@@ -71,7 +72,7 @@ struct LoopCore {
   AddressCache addresses;                          // of datagrams
   std::vector<ListenerObject*> listeners;          // owned references
   static constexpr size_t read_buffer_size = 256 * 1024;  // what asyncio reads at once
-  std::unique_ptr<std::byte[]> read_buffer;        // of sock_recv and pipes: bytes are copied out at their exact size
+  PageBuffer read_buffer;                      // of sock_recv and pipes: bytes are copied out at their exact size
   Ref tls_scratch;                             // a bytearray that plaintext is copied out of likewise; null: not used yet
   Ref spare_context;                           // empty, for handles without a context of their own
   Ref task_factory;                            // null: asyncio.Task

@@ -242,12 +242,9 @@ PyGetSetDef op_getset[] = {
 }  // namespace
 
 std::span<std::byte> read_buffer(Gil, LoopCore& core) noexcept {
-  if (core.read_buffer == nullptr) core.read_buffer.reset(new (std::nothrow) std::byte[LoopCore::read_buffer_size]);
-  if (core.read_buffer == nullptr) {
-    PyErr_NoMemory();
-    return {};
-  }
-  return {core.read_buffer.get(), LoopCore::read_buffer_size};
+  const std::span<std::byte> buffer = core.read_buffer.get(LoopCore::read_buffer_size);
+  if (buffer.empty()) PyErr_NoMemory();
+  return buffer;
 }
 
 // The descriptor is ready: try again.

@@ -228,6 +228,22 @@ TYPED_TEST(BackendContract, RecvFillsTheOwnersBuffer) {
   EXPECT_EQ(probe.bytes, "abcdefgh");
 }
 
+// The kernel copies bulk twice as fast to there, on some processors.
+TYPED_TEST(BackendContract, TheBackendsOwnBufferBeginsAtAPage) {
+  const FdPair fds = this->pair();
+  RecvProbe stream(this->world, fds.near);
+  stream.then = [&] { EXPECT_EQ(reinterpret_cast<uintptr_t>(stream.op.data) % 4096, 0U); };
+  ASSERT_EQ(stream.submit(), Errno::ok);
+  this->world.write(fds.far, "x");
+  EXPECT_TRUE(this->world.run_until([&] { return stream.bytes == "x"; }));
+  const FdPair datagram_fds = this->datagram_pair();
+  RecvFromProbe datagram(this->world, datagram_fds.near);
+  datagram.then = [&] { EXPECT_EQ(reinterpret_cast<uintptr_t>(datagram.op.data) % 4096, 0U); };
+  ASSERT_EQ(datagram.submit(), Errno::ok);
+  this->world.write(datagram_fds.far, "x");
+  EXPECT_TRUE(this->world.run_until([&] { return datagram.datagrams.size() == 1; }));
+}
+
 TYPED_TEST(BackendContract, RecvReadsNothingWithoutATarget) {
   const FdPair fds = this->pair();
   RecvProbe probe(this->world, fds.near);
