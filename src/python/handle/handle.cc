@@ -7,15 +7,11 @@
 namespace cxxloop::python {
 namespace {
 
-HandleFreelist& freelist_of(ModuleState& state, PyTypeObject* type) noexcept {
-  return type == state.timer_handle_type ? state.timer_freelist : state.handle_freelist;
-}
-
 // A blank handle: every field but the head is null. New reference.
 HandleObject* allocate_handle(Gil, ModuleState& state, PyTypeObject* type) noexcept {
-  HandleFreelist& freelist = freelist_of(state, type);
-  if (freelist.count > 0 && type != state.threadsafe_handle_type) {
-    HandleObject* const handle = freelist.handles[--freelist.count];
+  HandleFreelist* const freelist = freelist_for(state, type);
+  if (freelist != nullptr && freelist->count > 0) {
+    HandleObject* const handle = freelist->handles[--freelist->count];
     PyObject_Init(as_object(handle), type);
     return handle;
   }
@@ -184,6 +180,11 @@ void end_running(HandleObject& handle) noexcept {
 }
 
 }  // namespace
+
+HandleFreelist* freelist_for(ModuleState& state, const PyTypeObject* type) noexcept {
+  if (type == state.handle_type) return &state.handle_freelist;
+  return type == state.timer_handle_type ? &state.timer_freelist : nullptr;
+}
 
 TimerHandleObject* TimerHandleObject::of_node(TimerNode* node) noexcept {
   return reinterpret_cast<TimerHandleObject*>(reinterpret_cast<char*>(node) - offsetof(TimerHandleObject, node));

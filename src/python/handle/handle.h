@@ -84,6 +84,8 @@ bool cancel_handle(Gil gil, HandleObject& handle) noexcept;
 // The loop drops its reference: from now on the collector may have to find cycles through the handle.
 void drop_loops_reference(PyObject* handle) noexcept;
 int visit_handle(HandleObject& handle, visitproc visit, void* arg) noexcept;
+// Where dead handles of the type wait for the next one; null: handles of the type are not kept (3.14's thread-safe one).
+[[nodiscard]] HandleFreelist* freelist_for(ModuleState& state, const PyTypeObject* type) noexcept;
 void free_handles(HandleFreelist& freelist) noexcept;
 
 [[nodiscard]] bool add_handle_types(Gil gil, PyObject* module, ModuleState& state) noexcept;

@@ -114,13 +114,14 @@ int handle_clear(PyObject* self) {
 }
 
 // Keeps the memory for the next handle of the type, or frees it.
-void recycle(HandleObject& handle, HandleFreelist& freelist, PyTypeObject* const& recyclable) noexcept {
+void recycle(HandleObject& handle, ModuleState& state) noexcept {
   PyTypeObject* const type = Py_TYPE(&handle);
-  // When the interpreter ends the collector takes the module away from its types, and frees what it kept (the last two
-  // parameters) before the handles that are left.
+  // When the interpreter ends, the collector takes the module away from its types and frees `state` before the handles
+  // that are left.
   const bool has_module = reinterpret_cast<PyHeapTypeObject*>(type)->ht_module != nullptr;
-  if (has_module && type == recyclable && freelist.count < HandleFreelist::handles_max) {
-    freelist.handles[freelist.count++] = &handle;
+  HandleFreelist* const freelist = has_module ? freelist_for(state, type) : nullptr;
+  if (freelist != nullptr && freelist->count < HandleFreelist::handles_max) {
+    freelist->handles[freelist->count++] = &handle;
   } else {
     PyObject_GC_Del(&handle);
   }
@@ -135,7 +136,7 @@ void handle_dealloc(PyObject* self) {
   PyObject_ClearWeakRefs(self);
   handle_clear(self);
   handle.cancelled = false;
-  recycle(handle, state.handle_freelist, state.handle_type);
+  recycle(handle, state);
   Py_TRASHCAN_END
 }
 
@@ -148,7 +149,7 @@ void timer_dealloc(PyObject* self) {
   Py_CLEAR(as_timer(self).when);
   handle_clear(self);
   handle.cancelled = false;
-  recycle(handle, state.timer_freelist, state.timer_handle_type);
+  recycle(handle, state);
   Py_TRASHCAN_END
 }
 

@@ -177,6 +177,25 @@ def test_a_long_chain_of_handles_dies_without_deep_recursion(loop_factory, leadi
     del head
 
 
+@pytest.mark.cxxloop_only("asyncio allocates a handle for each call")
+@pytest.mark.skipif(sys.getallocatedblocks() == 0, reason="Python allocates by malloc(), which does not count")
+@pytest.mark.parametrize(("method", "arguments"), [("call_soon", ()), ("call_later", (0,))])
+def test_callbacks_take_the_memory_of_dead_handles(loop, turn, method, arguments):
+    schedule = getattr(loop, method)
+    per_turn, turns = 100, 100
+    allocated = 0
+    for i in range(1 + turns):
+        before = sys.getallocatedblocks()
+        for _ in range(per_turn):
+            schedule(*arguments, int)
+        if i > 0:  # The first turn fills the freelist.
+            allocated += sys.getallocatedblocks() - before
+        turn()
+    per_call = allocated / (per_turn * turns)
+    # A timer's deadline is a float, which lives as long as the timer.
+    assert per_call < (0.1 if method == "call_soon" else 1.1)
+
+
 def test_a_callback_that_cancels_itself_and_raises(loop, turn, reported):
     def callback():
         handle.cancel()
