@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "python/handle/handle.h"
 
-#include "python/interp/error.h"
+#include "python/interp/report.h"
 #include "python/loop/loop.h"
 
 namespace cxxloop::python {
@@ -120,18 +120,14 @@ Ref format_callback(Gil gil, HandleObject& handle) noexcept {
 
 // The callback raised: tell the loop as asyncio.Handle._run() does.
 bool report_handle(Gil gil, HandleObject& handle) noexcept {
-  Ref exception = take_exception(gil);
-  if (is_exit(exception.get())) {
-    set_exception(gil, std::move(exception));
-    return false;
-  }
-  const Ref source = format_callback(gil, handle);
+  const Ref exception = take_reportable(gil);
+  const Ref source = exception ? format_callback(gil, handle) : Ref();
   if (!source) return false;
   const Ref message = Ref::steal(PyUnicode_FromFormat("Exception in callback %U", source.get()));
-  if (!message) return false;
   const Names& names = handle.state->names;
-  const ReportField fields[] = {{names.handle, as_object(&handle)}, {names.source_traceback, handle.source_traceback}};
-  return report_to_loop(gil, *handle.state, as_object(*handle.loop), message.get(), exception.get(), fields, 2);
+  return report_exception(
+      gil, *handle.state, as_object(*handle.loop), message, exception.get(),
+      {{names.handle, as_object(&handle)}, {names.source_traceback, handle.source_traceback}});
 }
 
 // The loop keeps one empty context for handles that have none: it is theirs while they run, and taken back unless the

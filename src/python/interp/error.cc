@@ -51,16 +51,4 @@ ContextScope::~ContextScope() {
   if (exception) set_exception(gil_, std::move(exception));
 }
 
-bool report_to_loop(Gil, const ModuleState& state, PyObject* loop, PyObject* message, PyObject* exception,
-                    const ReportField* fields, size_t fields_count) noexcept {
-  const Ref context = Ref::steal(PyDict_New());
-  if (!context || PyDict_SetItem(context.get(), state.names.message, message) < 0) return false;
-  if (exception != nullptr && PyDict_SetItem(context.get(), state.names.exception, exception) < 0) return false;
-  for (size_t i = 0; i < fields_count; ++i) {
-    if (fields[i].value != nullptr && PyDict_SetItem(context.get(), fields[i].name, fields[i].value) < 0) return false;
-  }
-  return static_cast<bool>(
-      Ref::steal(PyObject_CallMethodOneArg(loop, state.names.call_exception_handler, context.get())));
-}
-
 }  // namespace cxxloop::python

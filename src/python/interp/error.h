@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// python/interp/error.h: the one place where an Errno becomes a Python exception and where failures of callbacks are reported.
+// python/interp/error.h: the one place where an Errno becomes a Python exception; the indicator as a value.
 #pragma once
 
 #include "base/errno.h"
@@ -37,14 +37,5 @@ class ContextScope {
   Ref context_;
   bool entered_;
 };
-
-struct ReportField {
-  PyObject* name;   // borrowed
-  PyObject* value;  // borrowed; null: the field is left out
-};
-// loop.call_exception_handler({"message": message, "exception": exception, **fields}).
-// False: the indicator is set. Runs Python: the user's handler.
-[[nodiscard]] bool report_to_loop(Gil gil, const ModuleState& state, PyObject* loop, PyObject* message,
-                                  PyObject* exception, const ReportField* fields, size_t fields_count) noexcept;
 
 }  // namespace cxxloop::python

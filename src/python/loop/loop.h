@@ -23,6 +23,7 @@
 #include "net/watch_table.h"
 #include "python/loop/address_cache.h"
 #include "python/interp/module_state.h"
+#include "python/interp/report.h"
 #include "python/loop/replacements.h"
 #include "python/loop/threadsafe_inbox.h"
 
@@ -134,8 +135,8 @@ inline void expect_io(LoopCore& core) noexcept { core.pacing.empty_polls = 0; }
 void leave_run_forever(Gil gil, LoopCore& core) noexcept;
 // False: leave_run_forever() was called; the indicator is set to its exception.
 [[nodiscard]] bool take_exit(Gil gil, LoopCore& core) noexcept;
-// As leave_run_forever() for SystemExit and KeyboardInterrupt; anything else goes to the exception handler.
-void report_or_leave(Gil gil, LoopCore& core, const char* message) noexcept;
+// For a callback of the backend: report(), or leave_run_forever() if that answers false.
+void report_or_leave(Gil gil, LoopCore& core, const char* message, ReportFields fields = {}) noexcept;
 
 // --- readiness (watches.cc) --------------------------------------------------------------------------------
 void on_watch_ready(void* core, void* token, int fd, net::Direction direction) noexcept;

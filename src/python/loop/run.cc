@@ -164,12 +164,8 @@ void leave_run_forever(Gil gil, LoopCore& core) noexcept {
   if (!core.exit_exception) core.exit_exception = std::move(exception);
 }
 
-void report_or_leave(Gil gil, LoopCore& core, const char* message) noexcept {
-  Ref exception = take_exception(gil);
-  const Ref text = is_exit(exception.get()) ? Ref() : Ref::steal(PyUnicode_FromString(message));
-  if (text && report_to_loop(gil, core.state, as_object(core.self), text.get(), exception.get(), nullptr, 0)) return;
-  if (!text) set_exception(gil, std::move(exception));
-  leave_run_forever(gil, core);
+void report_or_leave(Gil gil, LoopCore& core, const char* message, ReportFields fields) noexcept {
+  if (!report(gil, core.state, as_object(core.self), message, fields)) leave_run_forever(gil, core);
 }
 
 namespace {

@@ -4,6 +4,7 @@
 #include "python/tls/tls_protocol.h"
 
 #include "python/interp/error.h"
+#include "python/interp/report.h"
 
 namespace cxxloop::python {
 namespace {
@@ -122,16 +123,9 @@ bool TlsProtocol::tell_app(Gil gil, PyObject* method, const char* failure) noexc
   const Ref reporter = Ref::borrow(loop.get());
   // Runs Python: the program may write, close, abort, replace its protocol.
   if (Ref::steal(PyObject_CallMethodNoArgs(receiver.get(), method))) return true;
-  Ref exception = take_exception(gil);
-  if (is_exit(exception.get())) {
-    set_exception(gil, std::move(exception));
-    return false;
-  }
-  const Ref message = Ref::steal(PyUnicode_FromString(failure));
-  if (!message) return false;
-  const ReportField fields[] = {{state_.names.transport, app_transport ? app_transport.get() : Py_None},
-                                {state_.names.protocol, self_object()}};
-  return report_to_loop(gil, state_, reporter.get(), message.get(), exception.get(), fields, 2);
+  return report(gil, state_, reporter.get(), failure,
+                {{state_.names.transport, app_transport ? app_transport.get() : Py_None},
+                 {state_.names.protocol, self_object()}});
 }
 
 // asyncio has OpenSSL swallow the beginning of a record, where it does not count.

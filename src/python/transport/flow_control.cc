@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "python/interp/error.h"
+#include "python/interp/report.h"
 
 namespace cxxloop::python {
 
@@ -13,15 +13,8 @@ bool FlowControl::tell(Gil gil, const Parties& parties, PyObject* method, const 
   const Ref transport = Ref::borrow(parties.transport);
   // Runs Python: the protocol may write, close or abort.
   if (Ref::steal(PyObject_CallMethodNoArgs(protocol.get(), method))) return true;
-  Ref exception = take_exception(gil);
-  if (is_exit(exception.get())) {
-    set_exception(gil, std::move(exception));
-    return false;
-  }
-  const Ref message = Ref::steal(PyUnicode_FromString(failure));
-  if (!message) return false;
-  const ReportField fields[] = {{state_.names.transport, transport.get()}, {state_.names.protocol, protocol.get()}};
-  return report_to_loop(gil, state_, loop.get(), message.get(), exception.get(), fields, 2);
+  return report(gil, state_, loop.get(), failure,
+                {{state_.names.transport, transport.get()}, {state_.names.protocol, protocol.get()}});
 }
 
 bool FlowControl::pause(Gil gil, const Parties& parties) noexcept {

@@ -124,21 +124,15 @@ void ListenerObject::Native::on_accept(UniqueFd accepted, const sockaddr_storage
 
 // The connection dies; asyncio tells about it only in debug mode.
 void ListenerObject::Native::report_failure(Gil gil, PyObject* conn, PyObject* protocol) noexcept {
-  const Ref exception = take_exception(gil);
+  Ref exception = take_exception(gil);
   if (conn != nullptr) {
     const Ref closed = Ref::steal(PyObject_CallMethodNoArgs(conn, core_.state.names.close));
     if (!closed) PyErr_WriteUnraisable(conn);
   }
-  if (is_exit(exception.get())) {
-    set_exception(gil, Ref::borrow(exception.get()));
-    return leave_run_forever(gil, core_);
-  }
-  if (!core_.debug) return;
-  const Ref message = Ref::steal(PyUnicode_FromString("Error on transport creation for incoming connection"));
-  const ReportField fields[] = {{core_.state.names.protocol, protocol}};
-  if (!message || !report_to_loop(gil, core_.state, as_object(core_.self), message.get(), exception.get(), fields, 1)) {
-    leave_run_forever(gil, core_);
-  }
+  if (!core_.debug && !is_exit(exception.get())) return;
+  set_exception(gil, std::move(exception));
+  report_or_leave(gil, core_, "Error on transport creation for incoming connection",
+                  {{core_.state.names.protocol, protocol}});
 }
 
 // Out of descriptors or memory: asyncio's rules for that are in _loop.py.

@@ -186,8 +186,10 @@ bool SocketTransport::fatal_error(Gil gil, PyObject* exception, PyObject* messag
   }
   const bool os_error = PyErr_GivenExceptionMatches(exception, PyExc_OSError) != 0;
   if (!os_error) {
-    const ReportField fields[] = {{state_.names.transport, self_object()}, {state_.names.protocol, protocol.get()}};
-    if (!report_to_loop(gil, state_, loop.get(), message, exception, fields, 2)) return false;
+    if (!report_exception(gil, state_, loop.get(), Ref::borrow(message), exception,
+                          {{state_.names.transport, self_object()}, {state_.names.protocol, protocol.get()}})) {
+      return false;
+    }
   } else if (core_of(loop.get()).debug) {
     const Ref format = Ref::steal(PyUnicode_FromString("%r: %s"));
     const Ref keywords = Ref::steal(PyTuple_Pack(1, state_.names.exc_info));

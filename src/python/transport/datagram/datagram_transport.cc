@@ -82,13 +82,8 @@ bool DatagramTransport::tell_error(Gil, Ref exception) noexcept {
 
 // The indicator is set by a callback of the protocol: report it as asyncio's handle does and go on.
 void DatagramTransport::report(Gil gil, const char* message) noexcept {
-  LoopCore& core = core_of(loop.get());
-  Ref exception = take_exception(gil);
-  const Ref text = is_exit(exception.get()) ? Ref() : Ref::steal(PyUnicode_FromString(message));
-  const ReportField fields[] = {{state_.names.transport, self_object()}, {state_.names.protocol, protocol.get()}};
-  if (text && report_to_loop(gil, state_, as_object(core.self), text.get(), exception.get(), fields, 2)) return;
-  if (!text) set_exception(gil, std::move(exception));
-  leave_run_forever(gil, core);
+  report_or_leave(gil, core_of(loop.get()), message,
+                  {{state_.names.transport, self_object()}, {state_.names.protocol, protocol.get()}});
 }
 
 }  // namespace cxxloop::python

@@ -246,15 +246,8 @@ bool StreamTransport::on_drained(Gil gil) noexcept {
   if (closing_) {
     ++conn_lost;
     if (call_connection_lost(gil, Py_None)) return true;
-    Ref exception = take_exception(gil);
-    if (is_exit(exception.get())) {
-      set_exception(gil, std::move(exception));
-      return false;
-    }
-    const Ref message = Ref::steal(PyUnicode_FromString("Exception in callback StreamTransport._call_connection_lost()"));
-    if (!message) return false;
-    const ReportField fields[] = {{state_.names.transport, self_object()}};
-    return report_to_loop(gil, state_, loop.get(), message.get(), exception.get(), fields, 1);
+    return report(gil, state_, loop.get(), "Exception in callback StreamTransport._call_connection_lost()",
+                  {{state_.names.transport, self_object()}});
   }
   if (!eof_written) return true;
   const Errno error = stream_.shutdown_write();
