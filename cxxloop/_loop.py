@@ -14,6 +14,7 @@ from typing import Any, TypeVarTuple, cast
 
 from . import _core
 from ._accept import accept_tls
+from ._debug import step_of
 from ._sendfile import FlowControlled
 from ._dns import answers_getaddrinfo_at_once, answers_getnameinfo_at_once
 from ._memory import tidy_up_after_flood
@@ -361,6 +362,9 @@ class Loop(_core.Loop, _SelectorEventLoop):
         # We run in the connection's own copy of create_server()'s context.
         context = {"context": contextvars.copy_context()} if has_context else {}
         self.create_task(connect(conn, extra={"peername": address}, **context), **context)
+
+    def _step_of(self, transport: Any, sends: bool) -> Callable[[], None]:
+        return step_of(transport, sends)
 
     def _after_flood(self, servers: list[Any], connections: int) -> bool:
         return tidy_up_after_flood(servers, connections)

@@ -85,6 +85,8 @@ class Backend {
   [[nodiscard]] virtual Errno wait(Deadline deadline) noexcept = 0;
   // Number of collected completions that were not dispatched yet (cancelled ones may count).
   [[nodiscard]] virtual size_t collected() const noexcept = 0;
+  // The op that dispatch_one() will call back next; null: the batch is used up.
+  [[nodiscard]] virtual const Op* next_collected() noexcept = 0;
   // Call back the oldest collected completion. False: the batch is used up.
   // Runs the owner: it may do anything, destroying the op included, and call any method here but wait() and
   // dispatch_one().

@@ -78,6 +78,7 @@ class EvBackend final : public Backend {
   void release_memory() noexcept override;
   [[nodiscard]] Errno wait(Deadline deadline) noexcept override;
   [[nodiscard]] size_t collected() const noexcept override { return batch_.size(); }
+  [[nodiscard]] const Op* next_collected() noexcept override { return batch_.front(); }
   bool dispatch_one() noexcept override;
   void wake() noexcept override { wakeup_.notify(); }
   [[nodiscard]] size_t ops_count() const noexcept override { return ops_count_; }

@@ -38,6 +38,12 @@ class OpBatch {
   }
 
   // The first op that was not removed, or nullptr when the batch is used up.
+  [[nodiscard]] Op* front() noexcept {
+    while (begin_ < capacity_ && slots_[begin_] == nullptr) ++begin_;
+    return begin_ < capacity_ ? slots_[begin_] : nullptr;
+  }
+
+  // Takes it out.
   [[nodiscard]] Op* pop_front() noexcept {
     while (begin_ < capacity_) {
       if (Op* const op = slots_[begin_++]; op != nullptr) {

@@ -36,6 +36,7 @@ class Listener {
   [[nodiscard]] Errno start(uint32_t accepts_max) noexcept;
   // True: idle now. False: on_stopped() will tell; connections accepted meanwhile are closed.
   [[nodiscard]] bool stop() noexcept;
+  [[nodiscard]] uint32_t accepts_max() const noexcept { return accept_.accepts_max; }
 
  private:
   static void on_complete(io::Op& op, int32_t result) noexcept;

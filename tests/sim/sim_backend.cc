@@ -350,6 +350,12 @@ void SimBackend::shuffle_batch() {
   for (size_t i = 0; i < batch_.size(); ++i) batch_[i]->batch_index = static_cast<int32_t>(i);
 }
 
+const Op* SimBackend::next_collected() noexcept {
+  if (!displaced_.empty()) return displaced_.front();
+  while (next_in_batch_ < batch_.size() && batch_[next_in_batch_] == nullptr) ++next_in_batch_;
+  return next_in_batch_ < batch_.size() ? batch_[next_in_batch_] : nullptr;
+}
+
 bool SimBackend::dispatch_one() noexcept {
   if (!displaced_.empty()) {
     complete_lost(*displaced_.front());

@@ -68,6 +68,7 @@ class SimBackend final : public io::Backend {
   [[nodiscard]] size_t collected() const noexcept override {
     return batch_.size() - next_in_batch_ + displaced_.size();
   }
+  [[nodiscard]] const io::Op* next_collected() noexcept override;
   bool dispatch_one() noexcept override;
   void wake() noexcept override { woken_.store(true); }
   [[nodiscard]] size_t ops_count() const noexcept override { return ops_count_; }

@@ -11,11 +11,11 @@
 
 // Attribute and method names used by native code, interned once per interpreter.
 #define CXL_NAMES(X)                                                                                          \
-  X(Future) X(Task) X(_accept_failed) X(_add_writer) X(_after_flood) X(_attach) X(_buffer) X(_call_connection_lost)           \
+  X(Future) X(Task) X(_accept_connection) X(_accept_failed) X(_add_writer) X(_after_flood) X(_attach) X(_buffer) X(_call_connection_lost)           \
   X(_cancelled)                                                                                               \
   X(_check_callback) X(_check_thread) X(_closing) X(_conn_lost) X(_current_handle) X(_detach) X(_drained)     \
   X(_end_of_file) X(_loop) X(_maybe_pause_protocol) X(_pipe) X(_protocol) X(_read_failed) X(_run)             \
-  X(_start_reading) X(_write_failed) X(_write_lost) X(_write_ready) X(buffer_updated)                         \
+  X(_start_reading) X(_step_of) X(_write_failed) X(_write_lost) X(_write_ready) X(buffer_updated)                         \
   X(call_exception_handler) X(close) X(connection_lost) X(connection_made) X(data_received) X(debug) X(done)  \
   X(eof_received) X(exc_info) X(exception) X(fileno) X(get_buffer) X(getpeername) X(getsockname) X(handle)    \
   X(loop) X(message) X(name) X(pause_writing) X(peername) X(protocol) X(resume_writing) X(set_exception)      \

@@ -119,6 +119,8 @@ inline LoopCore& core_of(PyObject* loop) noexcept { return reinterpret_cast<Loop
 // Run a handle from the poller; in debug mode with asyncio's warning if it is slow. False: the indicator is set.
 [[nodiscard]] bool run_any_handle(Gil gil, LoopCore& core, PyObject* handle) noexcept;
 [[nodiscard]] bool run_timed(Gil gil, LoopCore& core, PyObject* handle) noexcept;
+// Debug mode: call back the oldest collected completion, as run_timed() would run asyncio's handle for it.
+[[nodiscard]] bool dispatch_timed(Gil gil, LoopCore& core) noexcept;
 // loop.time() in nanoseconds, the replacement's if there is one. False: the indicator is set.
 [[nodiscard]] bool loop_time_ns(Gil gil, LoopCore& core, int64_t* now_ns) noexcept;
 void clear_queues(Gil gil, LoopCore& core) noexcept;
@@ -154,6 +156,9 @@ void release_watches(Gil gil, LoopCore& core) noexcept;
 void register_transport(LoopCore& core, int fd, TransportObject* transport) noexcept;
 void unregister_transport(LoopCore& core, int fd, TransportObject* transport) noexcept;
 TransportObject* transport_of_fd(LoopCore& core, int fd) noexcept;
+// (protocol_factory, sock, sslcontext, server, backlog), as asyncio's handles for listening sockets have them; backlog is
+// how many connections are accepted at once. Null: nobody listens, or the indicator is set.
+Ref accept_args_of(Gil gil, LoopCore& core, int fd) noexcept;
 // Gives back the memory behind the highest descriptor that has a transport.
 void shrink_transport_table(LoopCore& core) noexcept;
 // A list of the servers that listen, one for each of their sockets.

@@ -109,10 +109,12 @@ void pull_cork(LoopCore& core) noexcept {
 // One callback, then what it wrote.
 bool run_step(Gil gil, LoopCore& core, bool is_io) noexcept {
   bool go_on = true;
-  if (is_io) {
-    core.backend->dispatch_one();
-  } else {
+  if (!is_io) {
     go_on = run_next_ready(gil, core);
+  } else if (core.debug) {
+    go_on = dispatch_timed(gil, core);
+  } else {
+    core.backend->dispatch_one();
   }
   Ref exception = go_on ? Ref() : take_exception(gil);
   if (!core.cork.empty()) pull_cork(core);

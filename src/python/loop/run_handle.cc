@@ -3,6 +3,7 @@
 // python/loop/run_handle.cc: running one handle: native, asyncio's own, or timed in debug mode.
 #include "python/interp/error.h"
 #include "python/loop/loop.h"
+#include "python/transport/socket_transport.h"
 
 namespace cxxloop::python {
 namespace {
@@ -26,6 +27,51 @@ bool warn_if_slow(LoopCore& core, PyObject* handle, int64_t took_ns) noexcept {
   return static_cast<bool>(Ref::steal(PyObject_VectorcallMethod(core.state.names.warning, args, 4, nullptr)));
 }
 
+// Debug mode: `step` runs as asyncio runs `handle`. The loop's clock measures, and the loop knows the handle meanwhile.
+template <class Step>
+bool time_step(Gil gil, LoopCore& core, PyObject* handle, Step&& step) noexcept {
+  PyObject* const loop = as_object(core.self);
+  int64_t start_ns = 0;
+  int64_t end_ns = 0;
+  if (PyObject_SetAttr(loop, core.state.names._current_handle, handle) < 0) return false;
+  bool go_on = loop_time_ns(gil, core, &start_ns) && step();
+  if (go_on) go_on = loop_time_ns(gil, core, &end_ns) && warn_if_slow(core, handle, end_ns - start_ns);
+  Ref exception = go_on ? Ref() : take_exception(gil);
+  const bool reset = PyObject_SetAttr(loop, core.state.names._current_handle, Py_None) == 0;
+  if (exception) set_exception(gil, std::move(exception));
+  return go_on && reset;
+}
+
+// One step of a transport or a listening socket, as the reader or writer of asyncio's that it stands for.
+struct IoStep {
+  int fd;
+  bool sends;
+  Ref transport;  // null: a listening socket
+};
+
+// A handle that is looked at and never run. Null: nobody known is served, or the indicator is set.
+Ref make_handle_of_step(Gil gil, LoopCore& core, const IoStep& step) noexcept {
+  PyObject* const loop = as_object(core.self);
+  if (step.transport) {
+    PyObject* const args[] = {loop, step.transport.get(), step.sends ? Py_True : Py_False};
+    const Ref callback = Ref::steal(PyObject_VectorcallMethod(core.state.names._step_of, args, 3, nullptr));
+    if (!callback) return {};
+    return Ref::steal(as_object(make_handle(gil, core.self, {callback.get(), nullptr, 0, nullptr})));
+  }
+  const Ref args = accept_args_of(gil, core, step.fd);
+  const Ref callback = args ? Ref::steal(PyObject_GetAttr(loop, core.state.names._accept_connection)) : Ref();
+  if (!callback) return {};
+  PyObject* const* const values = reinterpret_cast<PyTupleObject*>(args.get())->ob_item;
+  return Ref::steal(as_object(make_handle(gil, core.self, {callback.get(), values, PyTuple_GET_SIZE(args.get()), nullptr})));
+}
+
+// asyncio cancels the handle of a reader or writer that is removed, by whoever that was.
+bool cancel_if_over(Gil gil, const IoStep& step, PyObject* handle) noexcept {
+  if (!step.transport) return true;
+  const SocketTransport& native = *reinterpret_cast<TransportObject*>(step.transport.get())->native;
+  return native.is_polled(step.sends) || cancel_handle(gil, *reinterpret_cast<HandleObject*>(handle));
+}
+
 }  // namespace
 
 bool run_any_handle(Gil gil, LoopCore& core, PyObject* handle) noexcept {
@@ -42,15 +88,25 @@ bool run_any_handle(Gil gil, LoopCore& core, PyObject* handle) noexcept {
 }
 
 bool run_timed(Gil gil, LoopCore& core, PyObject* handle) noexcept {
-  PyObject* const loop = as_object(core.self);
-  if (PyObject_SetAttr(loop, core.state.names._current_handle, handle) < 0) return false;
-  const int64_t start_ns = monotonic_ns();
-  bool go_on = run_any_handle(gil, core, handle);
-  if (go_on) go_on = warn_if_slow(core, handle, monotonic_ns() - start_ns);
-  Ref exception = go_on ? Ref() : take_exception(gil);
-  const bool reset = PyObject_SetAttr(loop, core.state.names._current_handle, Py_None) == 0;
-  if (exception) set_exception(gil, std::move(exception));
-  return go_on && reset;
+  return time_step(gil, core, handle, [&]() noexcept { return run_any_handle(gil, core, handle); });
+}
+
+bool dispatch_timed(Gil gil, LoopCore& core) noexcept {
+  const io::Op* const op = core.backend->next_collected();
+  const bool is_watch = op == nullptr || op->kind == io::OpKind::poll_read || op->kind == io::OpKind::poll_write;
+  Ref handle;
+  IoStep step{.fd = -1, .sends = false, .transport = {}};
+  if (!is_watch) {  // those are timed as the handles that they are
+    TransportObject* const transport = transport_of_fd(core, op->fd);
+    step = {op->fd, !op->reads(), Ref::borrow(reinterpret_cast<PyObject*>(transport))};
+    handle = make_handle_of_step(gil, core, step);
+    if (!handle && PyErr_Occurred() != nullptr) return false;
+  }
+  if (!handle) return core.backend->dispatch_one(), true;
+  return time_step(gil, core, handle.get(), [&]() noexcept {
+    core.backend->dispatch_one();
+    return take_exit(gil, core) && cancel_if_over(gil, step, handle.get());
+  });
 }
 
 }  // namespace cxxloop::python

@@ -286,6 +286,16 @@ void release_net(Gil gil, LoopCore& core) noexcept {
   }
 }
 
+Ref accept_args_of(Gil, LoopCore& core, int fd) noexcept {
+  const size_t index = static_cast<size_t>(fd);
+  if (index >= core.listeners.size() || core.listeners[index] == nullptr) return {};
+  const ListenerObject::Native& native = core.listeners[index]->native();
+  PyObject* const server = native.server ? native.server.get() : Py_None;
+  PyObject* const on_accepted = native.on_accepted ? native.on_accepted.get() : Py_None;
+  return Ref::steal(Py_BuildValue("OOOOI", native.protocol_factory.get(), native.sock.get(), on_accepted, server,
+                                  native.listener.accepts_max()));
+}
+
 int visit_listener(ListenerObject* listener, visitproc visit, void* arg) noexcept {
   Py_VISIT(as_object(listener));
   return 0;

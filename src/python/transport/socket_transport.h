@@ -55,6 +55,10 @@ class SocketTransport {
   [[nodiscard]] bool is_paused() const noexcept { return paused_; }
   [[nodiscard]] bool is_reading() const noexcept { return !closing_ && !paused_; }
   [[nodiscard]] bool is_pinned() const noexcept { return pinned_; }
+  // True exactly when the poller has the op that reads, or the one that sends.
+  [[nodiscard]] bool is_polled(bool sends) const noexcept {
+    return is_open() && (sends ? channel_->is_send_waiting() : channel_->is_reading());
+  }
   [[nodiscard]] const FlowControl& flow() const noexcept { return flow_; }
 
   // Every reference, for the garbage collector; null at the end.
