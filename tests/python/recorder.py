@@ -112,26 +112,36 @@ async def turns(count=5):
         await asyncio.sleep(0)
 
 
+def tcp_sockets():
+    """Two connected non-blocking TCP sockets, not yet anybody's to close."""
+    with socket.create_server((LOOPBACK, 0)) as listener:
+        left = socket.create_connection(listener.getsockname())
+        right = listener.accept()[0]
+    left.setblocking(False)
+    right.setblocking(False)
+    right.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return left, right
+
+
 @contextlib.contextmanager
 def tcp_pair():
-    """Two connected non-blocking TCP sockets."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.create_server((LOOPBACK, 0)))
-        left = stack.enter_context(socket.create_connection(listener.getsockname()))
-        right = stack.enter_context(listener.accept()[0])
-        listener.close()
-        left.setblocking(False)
-        right.setblocking(False)
-        right.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    """Two connected non-blocking TCP sockets, which the program keeps: a transport on one shares it."""
+    left, right = tcp_sockets()
+    with left, right:
         yield left, right
 
 
 @contextlib.asynccontextmanager
 async def attached(protocol=None):
-    """(transport, protocol, peer): a protocol on one end of a TCP connection, a plain socket on the other."""
+    """(transport, protocol, peer): a protocol on one end of a TCP connection, a plain socket on the other.
+
+    The transport has its socket to itself, as one of create_server() or create_connection(host, port) has.
+    """
     protocol = Recorder() if protocol is None else protocol
-    with tcp_pair() as (left, right):
+    left, right = tcp_sockets()
+    with right:
         transport, _ = await asyncio.get_running_loop().create_connection(lambda: protocol, sock=left)
+        del left
         try:
             yield transport, protocol, right
         finally:
@@ -139,6 +149,14 @@ async def attached(protocol=None):
             if "connection_lost" not in protocol.events:
                 transport.abort()
                 await protocol.until_event("connection_lost")
+
+
+async def accept_one(loop, server_protocol, client_protocol):
+    """A client and a server transport joined through create_server and create_connection."""
+    server = await loop.create_server(lambda: server_protocol, LOOPBACK, 0)
+    await loop.create_connection(lambda: client_protocol, *server.sockets[0].getsockname())
+    await server_protocol.until_event("connection_made")
+    return server
 
 
 async def receive(peer, count):

@@ -41,7 +41,7 @@ bool run_imports(Imports& imports) noexcept {
       {&imports.format_handle, "asyncio.base_events", "_format_handle"},
       {&imports.set_nodelay, "asyncio.base_events", "_set_nodelay"},
       {&imports.logger, "asyncio.log", "logger"},
-      {&imports.transport_socket, "asyncio.trsock", "TransportSocket"},
+      {&imports.transport_socket, "cxxloop._trsock", "TransportSocket"},
       {&imports.constants_module, "asyncio.constants", nullptr},
       {&imports.socket_module, "socket", nullptr},
       {&imports.socket_type, "socket", "socket"},

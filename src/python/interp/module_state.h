@@ -49,7 +49,7 @@ struct Imports {
   PyObject* format_handle;                  // asyncio.base_events._format_handle
   PyObject* set_nodelay;                    // asyncio.base_events._set_nodelay
   PyObject* logger;                         // asyncio.log.logger
-  PyObject* transport_socket;               // asyncio.trsock.TransportSocket
+  PyObject* transport_socket;               // cxxloop._trsock.TransportSocket
   PyObject* constants_module;               // asyncio.constants
   PyObject* sendfile_mode_try_native;       // asyncio.constants._SendfileMode.TRY_NATIVE
   PyObject* socket_module;                  // socket: getaddrinfo is looked up at each use, programs replace it

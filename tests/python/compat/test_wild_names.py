@@ -214,7 +214,7 @@ def test_a_transport_has_asyncios_private_names(loop, stream):
     assert transport._protocol is protocol
     assert transport._extra["socket"] is transport.get_extra_info("socket")
     assert transport._sock.fileno() == transport._sock_fd
-    assert type(transport.get_extra_info("socket")) is trsock.TransportSocket
+    assert isinstance(transport.get_extra_info("socket"), trsock.TransportSocket)
     assert transport._start_tls_compatible is True
     assert transport._sendfile_compatible is constants._SendfileMode.TRY_NATIVE
     assert transport.max_size == 256 * 1024

@@ -92,7 +92,7 @@ def test_extra_info(run, server_context, client_context):
             assert writer.get_extra_info("cipher")[1].startswith("TLS")
             assert writer.get_extra_info("peercert")["version"] == 3
             assert writer.get_extra_info("peername") == address
-            assert type(writer.get_extra_info("socket")) is asyncio.trsock.TransportSocket
+            assert isinstance(writer.get_extra_info("socket"), asyncio.trsock.TransportSocket)
             assert isinstance(writer.transport, asyncio.Transport)
             await finish(writer)
 

@@ -10,15 +10,7 @@ import warnings
 import weakref
 
 import pytest
-from recorder import LOOPBACK, Recorder, attached, receive, receive_all, tcp_pair
-
-
-async def accept_one(loop, server_protocol, client_protocol):
-    """A client and a server transport joined through create_server and create_connection."""
-    server = await loop.create_server(lambda: server_protocol, LOOPBACK, 0)
-    await loop.create_connection(lambda: client_protocol, *server.sockets[0].getsockname())
-    await server_protocol.until_event("connection_made")
-    return server
+from recorder import LOOPBACK, Recorder, accept_one, attached, receive, receive_all, tcp_pair
 
 
 def test_callbacks_come_in_order_and_once(loop, run):
@@ -281,7 +273,7 @@ def test_extra_info(loop, run):
         assert here.get_extra_info("peername") == there.get_extra_info("sockname")
         assert here.get_extra_info("sockname") == there.get_extra_info("peername")
         sock = here.get_extra_info("socket")
-        assert type(sock) is asyncio.trsock.TransportSocket
+        assert isinstance(sock, asyncio.trsock.TransportSocket)
         assert here.get_extra_info("socket") is sock
         assert sock.getsockname() == here.get_extra_info("sockname")
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1

@@ -6,7 +6,7 @@ import random
 import socket
 
 import pytest
-from recorder import BufferedRecorder, Recorder, reset, tcp_pair
+from recorder import BufferedRecorder, Recorder, reset, tcp_sockets
 
 PROGRAMS_PER_SEED = 20
 EVENTS = ("connection_made", "data_received", "buffer_updated", "get_buffer", "eof_received", "connection_lost")
@@ -96,8 +96,10 @@ def play(loop_factory, program):
             await asyncio.sleep(0.0001)
 
     async def main():
-        with tcp_pair() as (left, right):
+        left, right = tcp_sockets()
+        with right:
             transport, _ = await loop.create_connection(lambda: protocol, sock=left)
+            del left
             for step in ("start", *steps):
                 result = result_of(step, protocol, right) if step != "start" else None
                 await settle()

@@ -74,7 +74,8 @@ bool StreamTransport::fill_extra(Gil gil, const TransportArgs& args) noexcept {
   Ref extra = is_given(args.extra) ? Ref::borrow(args.extra) : Ref::steal(PyDict_New());
   if (!extra) return false;
   sa_family_t family = AF_UNSPEC;
-  const Ref wrapped = Ref::steal(PyObject_CallOneArg(state_.imports.transport_socket, args.sock));
+  PyObject* const wrapped_args[] = {args.sock, self_object()};
+  const Ref wrapped = Ref::steal(PyObject_Vectorcall(state_.imports.transport_socket, wrapped_args, 2, nullptr));
   const Ref sockname = socket_name(gil, state_, args.sock, fd, false, &family);
   if (!wrapped || !sockname || PyDict_SetItem(extra.get(), names.socket, wrapped.get()) < 0 ||
       PyDict_SetItem(extra.get(), names.sockname, sockname.get()) < 0) {

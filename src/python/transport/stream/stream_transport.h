@@ -36,6 +36,8 @@ class StreamTransport final : public SocketTransport, public net::StreamHandler 
   [[nodiscard]] bool set_protocol(Gil gil, PyObject* new_protocol) noexcept override;
   PyObject* make_empty_waiter(Gil gil) noexcept;
   void send_held_back() noexcept override;
+  // The program has the descriptor and may use it at any time: nothing is held back from now on.
+  void share_descriptor() noexcept;
   [[nodiscard]] size_t write_buffer_size() noexcept override;
   // Those bytes, copied: what a program that looks at asyncio's _buffer sees.
   [[nodiscard]] PyObject* copy_write_buffer(Gil gil) noexcept;
@@ -70,6 +72,7 @@ class StreamTransport final : public SocketTransport, public net::StreamHandler 
   [[nodiscard]] bool write_buffer(Gil gil, PyObject* data) noexcept;
   [[nodiscard]] bool after_append(Gil gil) noexcept;
   [[nodiscard]] bool may_cork() const noexcept;
+  [[nodiscard]] bool is_shared() const noexcept;
   [[nodiscard]] bool send_after_loop_closed(Gil gil, PyObject* data) noexcept;
   [[nodiscard]] bool shutdown_after_loop_closed(Gil gil) noexcept;
   [[nodiscard]] PyObject* callback_context() const noexcept override { return call_context.get(); }
@@ -82,6 +85,7 @@ class StreamTransport final : public SocketTransport, public net::StreamHandler 
   net::Stream stream_;
   Ref read_buffer_;                      // BufferedProtocol: the buffer the next bytes go to
   bool buffered_protocol_ = false;
+  bool descriptor_given_out_ = false;    // True exactly when the program has asked our TransportSocket for it
   TlsProtocol* tls_protocol_ = nullptr;  // the native side of `protocol`, if it is TLS
 };
 

@@ -29,6 +29,16 @@ PyObject* transport_reset_empty_waiter(PyObject* self, PyObject*) {
   Py_RETURN_NONE;
 }
 
+PyObject* transport_send_held_back(PyObject* self, PyObject*) {
+  native_of(self).send_held_back();
+  Py_RETURN_NONE;
+}
+
+PyObject* transport_share_descriptor(PyObject* self, PyObject*) {
+  native_of(self).share_descriptor();
+  Py_RETURN_NONE;
+}
+
 PyObject* get_server(PyObject* self, void*) { return native_of(self).server.new_ref_or_none(); }
 PyObject* get_eof(PyObject* self, void*) { return PyBool_FromLong(native_of(self).eof_written); }
 PyObject* get_buffer(PyObject* self, void*) { return native_of(self).copy_write_buffer(Gil::in_slot()); }
@@ -54,6 +64,8 @@ PyMethodDef transport_methods[] = {
     {"can_write_eof", transport_can_write_eof, METH_NOARGS, "can_write_eof($self, /)\n--\n\nReturn True."},
     {"_make_empty_waiter", transport_make_empty_waiter, METH_NOARGS, nullptr},
     {"_reset_empty_waiter", transport_reset_empty_waiter, METH_NOARGS, nullptr},
+    {"_send_held_back", transport_send_held_back, METH_NOARGS, nullptr},
+    {"_share_descriptor", transport_share_descriptor, METH_NOARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -147,8 +147,14 @@ bool StreamTransport::write_lines(Gil gil, PyObject* list_of_data) noexcept {
 
 #endif
 
+// What the program does with the descriptor itself must come behind what it wrote to us before, as with asyncio.
+bool StreamTransport::is_shared() const noexcept {
+  constexpr Py_ssize_t own_references = 2;  // ours and our TransportSocket's
+  return descriptor_given_out_ || Py_REFCNT(sock.get()) > own_references;
+}
+
 bool StreamTransport::may_cork() const noexcept {
-  return core_ != nullptr && core_->in_turn && core_->thread_id == PyThread_get_thread_ident() &&
+  return core_ != nullptr && core_->in_turn && core_->thread_id == PyThread_get_thread_ident() && !is_shared() &&
          !core_->cork.is_inherited();
 }
 
@@ -161,9 +167,10 @@ bool StreamTransport::after_append(Gil gil) noexcept {
       core_->cork.add(stream_);
       return true;
     }
+    LoopCore& core = core_of(loop.get());
+    expect_io(core);
     stream_.flush();
     update_pin();
-    LoopCore& core = core_of(loop.get());
     if (core.exit_exception) return true;
   }
   return flow_.maybe_pause(gil, parties(), stream_.queued_bytes());
@@ -173,6 +180,11 @@ void StreamTransport::send_held_back() noexcept {
   if (!stream_.is_linked() || !is_open()) return;
   core_->cork.pull(stream_);
   update_pin();
+}
+
+void StreamTransport::share_descriptor() noexcept {
+  descriptor_given_out_ = true;
+  send_held_back();
 }
 
 size_t StreamTransport::write_buffer_size() noexcept {
