@@ -89,6 +89,7 @@ def steps() -> dict[str, list[Command]]:
         "conformance": [conformance()],
         "frameworks": [pytest("frameworks", "tests/frameworks")],
         "asan": [Command("asan", ["ci/sanitize", "python", "tests/python", *ASAN_IGNORES, "-q", f"--junitxml={asan_report}"], asan_report)],
+        "instructions": [Command("instructions", [sys.executable, "ci/instructions"], may_be_left_out=True)],
         "tidy": [Command("tidy", ["ci/tidy"]), pytest("ci", "tests/ci"), pytest("benchmarks", "tests/benchmarks")],
         "types": [
             Command("mypy", [str(BIN / "mypy"), "--strict", "cxxloop"]),
