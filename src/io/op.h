@@ -64,8 +64,8 @@ struct Op {
 };
 
 struct RecvOp : Op {
-  // Where the next bytes go. An empty span: the backend's own buffer. Nothing at all: do not read this time, the op
-  // may be gone. A target function that cancels its op and returns a span all the same gets this one read.
+  // Where the next bytes go. An empty span: the backend's own buffer. nullopt: skip this read; the op may have
+  // been destroyed. A target function that cancels its op and returns a span still gets this one read.
   using TargetFn = std::optional<std::span<std::byte>> (*)(RecvOp&) noexcept;
 
   RecvOp(void* owner_of_op, CompleteFn callback, TargetFn target) noexcept

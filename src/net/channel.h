@@ -23,7 +23,7 @@ class Channel {
   // True exactly when the kernel is full and tells when it has room for the oldest of what is queued.
   [[nodiscard]] virtual bool is_send_waiting() const noexcept = 0;
   [[nodiscard]] virtual bool is_drained() const noexcept = 0;  // True exactly when nothing is queued
-  // Forget what is queued now; what the release of an owner appends meanwhile is queued anew.
+  // Drop the queue. Writes made while the owners of its chunks are released go into a new, empty queue.
   virtual void drop_writes() noexcept = 0;
 
   // Take every op back; no handler method but on_released() is called from now on.

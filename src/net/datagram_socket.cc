@@ -9,7 +9,7 @@
 namespace cxxloop::net {
 
 bool BurstPacing::may_look(uint32_t received) noexcept {
-  if (received == 0) {
+  if (received == 0) {  // A new readiness. If the last one looked and found nothing, skip twice as many looks as before.
     if (looking_) skips_left_ = skips_ = std::min(skips_ * 2 + 1, skips_max);
     looking_ = false;
     return true;
@@ -56,7 +56,7 @@ Errno DatagramSocket::submit(io::Op& op) noexcept { return op.still_owned() ? ba
 Errno DatagramSocket::start_reading() noexcept {
   CXL_ASSERT(state_ == State::open);
   wants_read_ = true;
-  if (receive_.in_kernel()) return Errno::ok;  // still on its way out: finish_receive() submits it again
+  if (receive_.in_kernel()) return Errno::ok;  // A cancelled op whose last completion is due: finish_receive() submits it again.
   const Errno error = submit(receive_);
   wants_read_ = error == Errno::ok;
   return error;
@@ -64,7 +64,7 @@ Errno DatagramSocket::start_reading() noexcept {
 
 void DatagramSocket::stop_reading() noexcept {
   wants_read_ = false;
-  if (receive_.state == io::OpState::armed) (void)backend_.cancel(receive_);  // false: finish_receive() will see
+  if (receive_.state == io::OpState::armed) (void)backend_.cancel(receive_);  // false: finish_receive() ignores the last one
 }
 
 std::optional<std::span<std::byte>> DatagramSocket::on_target(io::RecvFromOp& op) noexcept {
@@ -87,7 +87,7 @@ void DatagramSocket::finish_receive(int32_t result) noexcept {
   }
   if (result == -ECANCELED) {
     if (!wants_read_) return;
-    const Errno error = submit(receive_);  // stopped and started again while the kernel had the op
+    const Errno error = submit(receive_);  // reading was stopped and started again before the last completion
     if (error == Errno::ok) return;
     result = -static_cast<int32_t>(error);
   }
@@ -120,7 +120,7 @@ Errno DatagramSocket::append(const Datagram& datagram) noexcept {
 
 Errno DatagramSocket::wait_writable() noexcept {
   wants_send_ = true;
-  if (writable_.in_kernel()) return Errno::ok;  // still on its way out: on_writable_complete() submits it again
+  if (writable_.in_kernel()) return Errno::ok;  // A cancelled op whose last completion is due: flush() submits it again.
   const Errno error = submit(writable_);
   wants_send_ = error == Errno::ok;
   return error;
@@ -137,7 +137,7 @@ void DatagramSocket::pop_first() noexcept {
   release_owner_(datagram.owner);
 }
 
-// The queue is taken first: what those who are given their datagrams back append is not meant.
+// Move the queue out before any owner is released: releasing may run code that appends datagrams, and those must stay.
 void DatagramSocket::drop_writes() noexcept {
   stop_waiting();
   RingQueue<Datagram> dropped(std::move(queue_));
@@ -158,7 +158,7 @@ Errno DatagramSocket::send_first() noexcept {
 }
 
 void DatagramSocket::flush() noexcept {
-  if (!queue_.empty() && !writable_.in_kernel()) {  // it was cancelled and is wanted again, or its descriptor was closed
+  if (!queue_.empty() && !writable_.in_kernel()) {  // The poll was cancelled and is wanted again, or the descriptor was closed.
     if (const Errno error = submit(writable_); error != Errno::ok) {
       drop_writes();
       if (state_ == State::open) handler_.on_send_error(error);
@@ -168,7 +168,8 @@ void DatagramSocket::flush() noexcept {
   while (!queue_.empty()) {
     const void* const owner = queue_.front().owner;
     const Errno error = send_first();
-    // Code that sends a foreign datagram, or that runs when one is given back, may have dropped the queue or released us.
+    // on_send_foreign() and the release of an owner may run code that drops the queue or releases the socket: pop only
+    // the datagram that was sent.
     const bool goes = error != Errno::again && !queue_.empty() && queue_.front().owner == owner;
     if (goes) pop_first();
     if (state_ != State::open) return;

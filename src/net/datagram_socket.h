@@ -55,8 +55,8 @@ class DatagramHandler {
   ~DatagramHandler() = default;
 };
 
-// When to look for another datagram of the same readiness, which is a system call in vain if there is none: always, as
-// long as that has found some, else ever more rarely.
+// Whether to look for another datagram of the same readiness. Looking again costs a recvfrom(). Do it while it pays; after
+// a miss, skip exponentially more readiness events.
 class BurstPacing {
  public:
   static constexpr uint32_t datagrams_max = 32;

@@ -22,7 +22,7 @@ bool Listener::stop() noexcept {
 void Listener::on_complete(io::Op& op, int32_t result) noexcept {
   Listener& self = *static_cast<Listener*>(op.owner);
   UniqueFd accepted(result >= 0 ? result : -1);
-  if (self.stopping_) {  // whatever came, nobody wants it any more
+  if (self.stopping_) {  // Close what was accepted after stop(): the handler expects no connection any more.
     if (accepted.valid()) self.backend_.forget(accepted.get());
     CXL_ASSERT(!op.in_kernel());
     self.stopping_ = false;

@@ -23,7 +23,7 @@ Stream::~Stream() {
 Errno Stream::start_reading() noexcept {
   CXL_ASSERT(state_ == State::open);
   wants_read_ = true;
-  if (recv_.in_kernel()) return Errno::ok;  // still on its way out: finish_recv() submits it again
+  if (recv_.in_kernel()) return Errno::ok;  // A cancelled op whose last completion is due: finish_recv() submits it again.
   const Errno error = backend_.submit(recv_);
   wants_read_ = error == Errno::ok;
   return error;
@@ -31,7 +31,7 @@ Errno Stream::start_reading() noexcept {
 
 void Stream::stop_reading() noexcept {
   wants_read_ = false;
-  if (recv_.state == io::OpState::armed) (void)backend_.cancel(recv_);  // false: finish_recv() sees that nobody reads
+  if (recv_.state == io::OpState::armed) (void)backend_.cancel(recv_);  // false: finish_recv() ignores the last completion
 }
 
 void Stream::flush() noexcept {
@@ -110,7 +110,7 @@ void Stream::finish_recv(int32_t result) noexcept {
   if (state_ != State::open) return released_if_idle();
   if (result == -ECANCELED) {
     if (!wants_read_) return;
-    const Errno error = backend_.submit(recv_);  // stopped and started again while the kernel had the op
+    const Errno error = backend_.submit(recv_);  // reading was stopped and started again before the last completion
     if (error == Errno::ok) return;
     result = -static_cast<int32_t>(error);
   }

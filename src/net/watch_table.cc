@@ -57,7 +57,8 @@ void WatchTable::on_complete(io::Op& op, int32_t) noexcept {
   void* const token = entry.tokens[side];
   if (token == nullptr) return;
   if (entry.resubmit[side]) {
-    // What it found was found before the watch. A watcher that cannot be served is told to look for itself.
+    // This completion is from before the new watch: arm the op again. If that fails, report the descriptor as ready; the
+    // watcher's own system call then meets the error, and a watch that never fires would hang it.
     entry.resubmit[side] = false;
     if (table.backend_.submit(op) == Errno::ok) return;
   }

@@ -58,7 +58,7 @@ bool notice_replaced_handle_run(Gil, LoopCore& core) noexcept {
   const Ref run = Ref::steal(PyObject_GetAttr(imports.handle_type, core.state.names._run));
   if (!run) return false;
   core.replaced.handle_run = run.get() != imports.handle_run;
-  core.replaced.handle_version = version_of(imports.handle_type);  // the look has given it one, if any was left
+  core.replaced.handle_version = version_of(imports.handle_type);  // The lookup assigned a tag, unless CPython has run out.
   return true;
 }
 

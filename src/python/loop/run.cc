@@ -23,7 +23,7 @@ bool drain_inbox(Gil gil, LoopCore& core) noexcept {
   return core.inbox.empty() || take_from_threads(gil, core, ThreadsafeInbox::batch_max);
 }
 
-// There is work: is it time to look at the kernel all the same?
+// Callbacks are ready. Poll anyway?
 bool poll_is_due(PollPacing& pacing) noexcept {
   if (pacing.empty_polls < PollPacing::empty_polls_before_skipping) return true;
   if (++pacing.turns_skipped >= PollPacing::turns_skipped_max) return true;

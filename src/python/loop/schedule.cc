@@ -177,7 +177,7 @@ PyObject* loop_time(PyObject*, PyObject*) { return PyFloat_FromDouble(seconds_of
 
 PyObject* loop_get_debug(PyObject* self, PyObject*) { return PyBool_FromLong(core_of(self).debug); }
 
-// One that could not be opened is closed, so that asyncio's __del__ has nothing to say about it.
+// A loop whose open() failed counts as closed; otherwise asyncio's __del__ would warn about it.
 PyObject* loop_is_closed(PyObject* self, PyObject*) {
   const LoopCore& core = core_of(self);
   return PyBool_FromLong(core.closed || core.backend == nullptr);

@@ -56,7 +56,7 @@ bool TlsProtocol::call_base(Gil, PyObject* method, PyObject* argument) noexcept 
          Ref::steal(PyObject_Vectorcall(function.get(), args, argument != nullptr ? 2 : 1, nullptr));
 }
 
-// asyncio's `except Exception`: the connection dies, what else was raised goes on.
+// asyncio's `except Exception`: exceptions close the connection, other BaseExceptions propagate.
 bool TlsProtocol::contain_failure(Gil gil) noexcept {
   Ref exception = take_exception(gil);
   if (PyErr_GivenExceptionMatches(exception.get(), PyExc_Exception) == 0) {

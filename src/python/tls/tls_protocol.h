@@ -64,7 +64,7 @@ class TlsProtocol : public TlsFields {
   [[nodiscard]] bool send_outgoing(Gil gil) noexcept;
   // Bytes that wait to be read; -1 with the indicator set.
   Py_ssize_t read_buffer_size(Gil gil) noexcept;
-  // Somebody else has filled `_incoming`, which may end in the middle of a record, for all we know.
+  // Another transport wrote to the incoming BIO: we no longer know where records end.
   void stop_counting_records() noexcept { counts_records_ = awaits_hello_ = false; }
   [[nodiscard]] bool set_sslobj(Gil gil, PyObject* object) noexcept;
 

@@ -170,7 +170,7 @@ void SocketTransport::let_go(Gil gil) noexcept {
   close_socket(gil, sock.take());
 }
 
-// The socket object owns the descriptor: closing through it keeps both of one mind.
+// Close through the socket object, so that it never refers to a descriptor that is already closed.
 void SocketTransport::close_socket(Gil gil, const Ref& owner) noexcept {
   if (core_ != nullptr) unregister_transport(*core_, fd, &self_);
   // Runs Python: socket.close().

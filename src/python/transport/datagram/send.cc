@@ -194,7 +194,8 @@ void DatagramTransport::on_sent() noexcept {
     const ContextScope scope(gil, write_context_.get());
     // Runs Python: resume_writing() may send more, close or abort.
     const bool resumed = scope.entered() && flow_.maybe_resume(gil, parties(), write_buffer_size());
-    // KeyboardInterrupt, say. Nobody comes back for what a drained queue must be followed by, so that goes on.
+    // Even if resume_writing() raised KeyboardInterrupt, finish what follows a drained queue (shutdown or connection_lost):
+    // no later event would trigger it.
     if (!resumed) report(gil, send_failure);
     if (!lose_connection_if_drained(gil)) report(gil, send_failure);
   }

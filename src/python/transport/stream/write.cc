@@ -239,7 +239,8 @@ void StreamTransport::on_sent() noexcept {
   if (conn_lost == 0) {
     const ContextScope scope(gil, write_context_.get());
     const bool resumed = scope.entered() && flow_.maybe_resume(gil, parties(), stream_.queued_bytes());
-    // KeyboardInterrupt, say. Nobody comes back for what a drained queue must be followed by, so that goes on.
+    // Even if resume_writing() raised KeyboardInterrupt, finish what follows a drained queue (shutdown or connection_lost):
+    // no later event would trigger it.
     if (!resumed) report_or_leave(gil, core, "Exception in callback StreamTransport.on_sent()");
     // What resume_writing() wrote: nothing else would tell a closing transport that its last byte is gone.
     if (closing_ && is_open()) core_->cork.pull(stream_);
