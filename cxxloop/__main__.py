@@ -9,7 +9,7 @@ import zipfile
 from types import ModuleType
 
 from . import __version__
-from ._adopt import adopt_process
+from .launch._adopt import adopt_process
 
 USAGE = """\
 usage: python -m cxxloop [-m module | -c command | script] [argument ...]

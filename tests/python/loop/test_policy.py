@@ -281,5 +281,5 @@ def test_importing_loads_only_what_it_needs(run_script):
     result = run_script("import sys\nprint(*sys.modules)")
     modules = set(result.stdout.split())
     ours = {name for name in modules if name.partition(".")[0] == "cxxloop"}
-    assert not ours & {"cxxloop._policy", "cxxloop.gunicorn", "cxxloop._adopt", "cxxloop.__main__"}
+    assert not ours & {"cxxloop._policy", "cxxloop.gunicorn", "cxxloop.launch", "cxxloop.__main__"}
     assert not modules & {"uvicorn", "gunicorn", "aiohttp", "pybind11", "typing_extensions"}
