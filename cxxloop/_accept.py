@@ -3,25 +3,10 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Generator
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
-
-class _HandshakeEnd:
-    """Awaits a future as asyncio does, but without its iterator.
-
-    Up to CPython 3.13 asyncio keeps 255 of those when they are dead, for ever, and after a flood of connections each may
-    hold a piece of Python's memory of 1 MiB.
-    """
-
-    __slots__ = ("waiter",)
-
-    def __init__(self, waiter: asyncio.Future[None]) -> None:
-        self.waiter = waiter
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        self.waiter._asyncio_future_blocking = True
-        return cast(Generator[Any, Any, None], iter((self.waiter,)))
+from ._memory import without_iterator
 
 
 async def accept_tls(
@@ -48,7 +33,7 @@ async def accept_tls(
             conn, protocol, sslcontext, waiter=waiter, server_side=True, **options
         )
         try:
-            await _HandshakeEnd(waiter)
+            await without_iterator(waiter)
         except BaseException:
             transport.close()
             del waiter  # A failed handshake's exception is in it, and with that a cycle.

@@ -42,11 +42,10 @@ bool return_memory(Gil gil, LoopCore& core) noexcept {
   core.backend->release_memory();
   shrink_transport_table(core);
   if (core.ready.empty()) core.ready.shrink();
-  gil.released([is_flood_over] {
-    if (is_flood_over) empty_thread_cache();
-    trim_heap();
-  });
+  gil.released([] { trim_heap(); });
   return true;
 }
+
+void make_frame_object_early(Gil) noexcept { Py_XDECREF(PyThreadState_GetFrame(PyThreadState_Get())); }
 
 }  // namespace cxxloop::python

@@ -17,4 +17,9 @@ struct LoopCore;
 // Loop._after_flood(). False: the indicator is set.
 [[nodiscard]] bool return_memory(Gil gil, LoopCore& core) noexcept;
 
+// Make the frame object of run_forever(), whose callee this is. Otherwise Python makes the object when a traceback first
+// outlives its callback, keeps it as long as the frame, and after a flood of connections it may be all that holds an arena.
+// 1 MB of 25 after 15,000 connections.
+void make_frame_object_early(Gil gil) noexcept;
+
 }  // namespace cxxloop::python

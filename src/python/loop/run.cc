@@ -170,20 +170,12 @@ void report_or_leave(Gil gil, LoopCore& core, const char* message, ReportFields 
   if (!report(gil, core.state, as_object(core.self), message, fields)) leave_run_forever(gil, core);
 }
 
-namespace {
-
-// Python makes it when a traceback first outlives its callback, and keeps it with the frame. Made now it lies beside what
-// lives as long; made in a flood of connections it may be all that holds one of Python's arenas (1 MiB).
-void make_object_of_callers_frame(Gil) noexcept { Py_XDECREF(PyThreadState_GetFrame(PyThreadState_Get())); }
-
-}  // namespace
-
 PyObject* run_turns(Gil gil, LoopCore& core) noexcept {
   if (!check_closed(gil, core) || !check_forked(gil, core) || !notice_replacements(gil, core)) return nullptr;
   const Ref pin = Ref::borrow(as_object(core.self));
   // Asked for by somebody else than run_forever(), or by a program's own _run_once(): one turn, as asyncio's runs.
   const bool only_one = core.thread_id == 0 || core.replaced.run_once;
-  if (!only_one) make_object_of_callers_frame(gil);
+  if (!only_one) make_frame_object_early(gil);
   core.in_turn = true;
   bool go_on = true;
   while (go_on) {

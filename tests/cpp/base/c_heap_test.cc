@@ -2,7 +2,6 @@
 #include "base/c_heap.h"
 
 #include <gtest/gtest.h>
-#include <signal.h>
 
 #include <cstdlib>
 #include <thread>
@@ -26,7 +25,6 @@ TEST(CHeap, WhatIsInUseStays) {
   std::vector<int> kept(10'000, 7);
   for (int i = 0; i < 3; ++i) {
     free_all(pieces_of_all_sizes());
-    empty_thread_cache();
     trim_heap();
   }
   EXPECT_EQ(kept, std::vector<int>(10'000, 7));
@@ -38,23 +36,11 @@ TEST(CHeap, OtherThreadsGoOnMeanwhile) {
     threads.emplace_back([] {
       for (int k = 0; k < 20; ++k) {
         free_all(pieces_of_all_sizes());
-        empty_thread_cache();
+        trim_heap();
       }
     });
   }
-  for (int k = 0; k < 20; ++k) trim_heap();
   for (std::thread& thread : threads) thread.join();
-}
-
-TEST(CHeap, SignalsAreBlockedAsBefore) {
-  sigset_t before;
-  sigset_t after;
-  ASSERT_EQ(::pthread_sigmask(SIG_SETMASK, nullptr, &before), 0);
-  empty_thread_cache();
-  ASSERT_EQ(::pthread_sigmask(SIG_SETMASK, nullptr, &after), 0);
-  for (int signal = 1; signal < 32; ++signal) {
-    EXPECT_EQ(::sigismember(&before, signal), ::sigismember(&after, signal)) << signal;
-  }
 }
 
 }  // namespace

@@ -103,10 +103,10 @@ def test_a_flood_of_half_open_handshakes_leaves_no_memory_behind(script, many_de
     server.serve(clients=50)
     start = server.resident_kib()
     flooded = server.flood(first_words)
-    after = server.settled_kib(1.1 * start)
+    after = server.settled_kib(1.15 * start)
     server.flood(first_words)
     after_again = server.settled_kib(1.15 * start)
     print(f"{kind} x {CONNECTIONS}, KiB: {start=}, {flooded=}, {after=}, {after_again=}")
     assert (flooded - start) / CONNECTIONS < kib_each_max
-    assert after <= 1.1 * start
+    assert after <= 1.15 * start
     assert after_again <= 1.15 * start
