@@ -32,8 +32,8 @@ namespace cxxloop::python {
 struct TransportObject;
 struct ListenerObject;
 
-// When to look at the kernel although there is work: at every turn, as asyncio does, until a run of polls has found
-// nothing; then only now and then, because an empty poll costs more than a callback.
+// When to poll while callbacks are ready: at every turn, as asyncio does, until a run of polls has found nothing; then
+// rarely, because an empty poll costs more than a callback.
 struct PollPacing {
   static constexpr uint32_t empty_polls_before_skipping = 32;
   static constexpr uint32_t turns_skipped_max = 32;

@@ -12,7 +12,7 @@ namespace cxxloop::python {
 
 namespace {
 
-// What asyncio keeps is for _memory.py. True: it finds a collection cheap enough.
+// Calls Loop._after_flood(), which shrinks what asyncio keeps (_memory.py). True: a full collection is cheap enough.
 bool tidy_up_after_flood(Gil gil, LoopCore& core) noexcept {
   const Ref connections = Ref::steal(PyLong_FromSize_t(core.state.tls_gauge.flood()));
   const Ref servers = connections ? servers_of(gil, core) : Ref();
@@ -32,11 +32,11 @@ bool return_memory(Gil gil, LoopCore& core) noexcept {
     core.state.tls_gauge.mark_trimmed();
     if (PyErr_Occurred() != nullptr) report_or_leave(gil, core, "Exception in Loop._after_flood()");
     if (!take_exit(gil, core)) return false;
-    // From here, with nothing of ours alive that would be put on Python's freelists afterwards.
+    // Collect here, where no object of ours is alive that would go to one of Python's freelists afterwards.
     if (collect) PyGC_Collect();
-    if (!check_closed(gil, core)) return false;  // a finalizer may do that where _run_once() was called by the program
+    if (!check_closed(gil, core)) return false;  // a finalizer may close a loop whose _run_once() the program calls itself
   }
-  // Each of them may be the only object that keeps one of Python's arenas (1 MiB) from being freed.
+  // Each dead handle may be the only object that keeps one of Python's arenas (1 MiB) from being freed.
   free_handles(core.state.handle_freelist);
   free_handles(core.state.timer_freelist);
   core.backend->release_memory();

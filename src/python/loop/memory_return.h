@@ -2,7 +2,7 @@
 //
 // python/loop/memory_return.h: the memory of ended TLS connections, given back to the kernel.
 //
-// OpenSSL takes some 50 KiB for a handshake, in small pieces. glibc keeps what lies below a piece that lives on, so
+// OpenSSL takes some 50 KiB for a handshake, in small pieces. glibc keeps every page below a piece that is in use, so
 // after a flood of handshakes hundreds of megabytes would stay with the process.
 // Thread: any, with the GIL.
 #pragma once

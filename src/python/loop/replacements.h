@@ -3,8 +3,8 @@
 // python/loop/replacements.h: which of the methods that asyncio's code calls through the loop a program has replaced.
 //
 // asyncio obeys a call_at() overridden in a subclass or assigned to one loop, a fake clock, a traced Handle._run().
-// Native code takes its short cut only while none of that is there; a flag per method tells, kept up to date where
-// something can change: the loop's creation, the start of a run, an assignment, and for handles each turn.
+// Native code takes its short cut only while the program has replaced nothing. A flag per method records a replacement;
+// the flags are set when a loop is made, a run starts or an attribute is assigned, and for handles in each turn.
 // Thread: loop thread.
 #pragma once
 
@@ -21,7 +21,7 @@ struct Replacements {
   bool create_future = false;
   bool run_once = false;
   bool handle_run = false;
-  unsigned handle_version = 0;  // of asyncio.Handle when handle_run was found out; 0: not yet
+  unsigned handle_version = 0;  // of asyncio.Handle when handle_run was set; 0: never set
 };
 
 // True if the native code takes a short cut past the method of this (interned) name.

@@ -49,8 +49,8 @@ bool next_deadline(Gil gil, LoopCore& core, Deadline* deadline) noexcept {
   return true;
 }
 
-// A wait that can sleep, and so the only place of a turn that gives the GIL away (through the sleep hooks): with a GIL
-// given away at every poll, a thread that computes would keep it for its whole switch interval each time.
+// The wait that can sleep, the only place of a turn that gives the GIL away (through the sleep hooks). If every poll gave
+// the GIL away, a thread that computes would keep it for its whole switch interval each time.
 Errno sleep_in_kernel(LoopCore& core, Deadline deadline) noexcept {
   if (!core.inbox.try_park()) return core.backend->wait(Deadline::immediate());
   const Errno error = core.backend->wait(deadline);
@@ -106,7 +106,7 @@ void pull_cork(LoopCore& core) noexcept {
   core.cork_is_pulled = false;
 }
 
-// One callback, then what it wrote.
+// Runs one callback, then sends what the callback wrote.
 bool run_step(Gil gil, LoopCore& core, bool is_io) noexcept {
   bool go_on = true;
   if (!is_io) {
@@ -173,7 +173,8 @@ void report_or_leave(Gil gil, LoopCore& core, const char* message, ReportFields 
 PyObject* run_turns(Gil gil, LoopCore& core) noexcept {
   if (!check_closed(gil, core) || !check_forked(gil, core) || !notice_replacements(gil, core)) return nullptr;
   const Ref pin = Ref::borrow(as_object(core.self));
-  // Asked for by somebody else than run_forever(), or by a program's own _run_once(): one turn, as asyncio's runs.
+  // Run a single turn, as asyncio's _run_once() does, when the caller is not run_forever() or the program overrides
+  // _run_once().
   const bool only_one = core.thread_id == 0 || core.replaced.run_once;
   if (!only_one) make_frame_object_early(gil);
   core.in_turn = true;

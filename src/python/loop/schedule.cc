@@ -14,7 +14,7 @@ namespace {
 
 double seconds_of(int64_t ns) noexcept { return static_cast<double>(ns) / 1e9; }
 
-// The first nanosecond at which `seconds` has come: rounding down would fire early.
+// Rounds up to whole nanoseconds: rounding down would fire a timer early.
 int64_t deadline_of(double seconds) noexcept {
   const double ns = std::ceil(seconds * 1e9);
   if (std::isnan(ns)) return std::numeric_limits<int64_t>::min();  // asyncio runs those at once
@@ -55,7 +55,7 @@ PyObject* schedule_soon(Gil gil, LoopCore& core, const HandleArgs& args) noexcep
   return enqueue(gil, core, handle) ? result.release() : nullptr;
 }
 
-// is_due: the time has come already, so that the timer need not be sorted in among others.
+// is_due: the deadline has passed, so the timer goes to the lane for due timers and not into the heap.
 PyObject* schedule_timer(Gil gil, LoopCore& core, const HandleArgs& args, PyObject* when, bool is_due) noexcept {
   const double seconds = PyFloat_AsDouble(when);
   if (seconds == -1.0 && PyErr_Occurred() != nullptr) return nullptr;
@@ -65,7 +65,7 @@ PyObject* schedule_timer(Gil gil, LoopCore& core, const HandleArgs& args, PyObje
   timer->node.deadline_ns = deadline_of(seconds);
   if (!(is_due ? core.timers.push_due(&timer->node) : core.timers.push(&timer->node))) return PyErr_NoMemory();
   Py_INCREF(timer);  // the heap's
-  // Its caller keeps a timer to cancel it: a sleeping task of a loop that nobody closed must not keep that loop alive.
+  // Track the timer: its caller usually keeps it, and a sleeping task must not keep a loop alive that nobody closed.
   PyObject_GC_Track(result.get());
   return result.release();
 }
@@ -199,7 +199,7 @@ PyObject* loop_create_future(PyObject* self, PyObject*) {
   return PyObject_Vectorcall(future_type.get(), &self, 0, core.state.kwnames_loop);
 }
 
-// asyncio's own create_task(): it knows what the running Python gives a task factory, and every odd way to be called.
+// Falls back to asyncio's create_task(), which passes a task factory what the running Python's version passes.
 PyObject* create_task_by_asyncio(LoopCore& core, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) noexcept {
   constexpr Py_ssize_t values_max = 16;
   const Py_ssize_t count = nargs + (kwnames != nullptr ? PyTuple_GET_SIZE(kwnames) : 0);
@@ -212,7 +212,7 @@ PyObject* create_task_by_asyncio(LoopCore& core, PyObject* const* args, Py_ssize
   return PyObject_Vectorcall(core.state.imports.base_create_task, values, static_cast<size_t>(nargs) + 1, kwnames);
 }
 
-// CPython 3.13 calls set_name(None) on what a task factory has made; not in every release.
+// Some releases of CPython 3.13 call set_name(None) on the task that a task factory returned.
 bool names_every_task() noexcept { return Py_Version >= 0x030D0000 && Py_Version < 0x030E0000; }
 
 // Task(coro, loop=self, **keywords): the running Python's own keywords, checked by its own Task.

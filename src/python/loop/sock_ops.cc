@@ -48,7 +48,7 @@ std::span<std::byte> buffer_span(const SockOpObject& op) noexcept {
 Ref receive_bytes(Gil gil, LoopCore& core, int fd, size_t size, Errno* error) noexcept {
   Ref bytes;
   std::span<std::byte> target;
-  if (size == 0) return Ref::steal(PyBytes_FromStringAndSize(nullptr, 0));  // as socket.recv(), which asks nobody
+  if (size == 0) return Ref::steal(PyBytes_FromStringAndSize(nullptr, 0));  // as socket.recv(), which makes no system call then
   if (size > LoopCore::read_buffer_size) {
     bytes = Ref::steal(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(size)));
     if (!bytes) return {};
@@ -81,7 +81,7 @@ Ref attempt(Gil gil, LoopCore& core, SockOpObject& op, Errno* error) noexcept {
   }
   if (op.kind == SockOpKind::recv) return receive_bytes(gil, core, op.fd, op.size, error);
   if (op.kind == SockOpKind::recv_into) {
-    if (op.buffer.len == 0) return Ref::steal(PyLong_FromLong(0));  // as socket.recv_into(), which asks nobody
+    if (op.buffer.len == 0) return Ref::steal(PyLong_FromLong(0));  // as socket.recv_into(), which makes no system call then
     Result<size_t> received = io::receive(op.fd, buffer_span(op));
     if (received.ok()) return Ref::steal(PyLong_FromSize_t(received.value()));
     *error = received.error();

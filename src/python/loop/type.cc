@@ -16,7 +16,7 @@ LoopCore::LoopCore(LoopObject& self_object, ModuleState& module_state) noexcept
 
 namespace {
 
-// Lets go of everything the loop serves and of its descriptors. Handles that others still hold stay theirs.
+// Releases everything that the loop serves, and its descriptors. Handles that the program holds stay valid.
 void close_core(Gil gil, LoopCore& core) noexcept {
   if (core.backend == nullptr) return;
   core.closed = true;
@@ -147,7 +147,7 @@ int set_task_factory(PyObject* self, PyObject* value, void*) {
 PyObject* get_ready(PyObject* self, void*) {
   LoopCore& core = core_of(self);
   if (!take_from_threads(Gil::in_slot(), core, SIZE_MAX)) return nullptr;
-  // Empty at first: making a list may run the collector, and that destructors which change the queue.
+  // The list starts empty: making it may run the collector, and a destructor may then change the queue.
   Ref list = Ref::steal(PyList_New(0));
   for (size_t i = 0; list && i < core.ready.size(); ++i) {
     if (PyList_Append(list.get(), core.ready[i]) < 0) return nullptr;
@@ -199,8 +199,8 @@ PyObject* loop_new(PyTypeObject* type, PyObject*, PyObject*) {
   return self;
 }
 
-// A handle nobody else holds is not tracked: what it refers to is the loop's. One that somebody has kept may be part of
-// a cycle: from now on the collector is told of it, and finds the cycle the next time.
+// A handle that only the loop holds is untracked, and the loop's traverse visits what it refers to. A handle that the
+// program holds, too, may be part of a cycle: track it now, and the next collection finds the cycle.
 int visit_owned_handle(PyObject* handle, const ModuleState& state, visitproc visit, void* arg) noexcept {
   if (PyObject_GC_IsTracked(handle) == 0 && is_native_handle(state, handle)) {
     if (Py_REFCNT(handle) == 1) return visit_handle(*reinterpret_cast<HandleObject*>(handle), visit, arg);
@@ -253,7 +253,7 @@ int loop_clear(PyObject* self) {
   core.exit_exception.reset();
   core.spare_context.reset();
   close_core(Gil::in_slot(), core);
-  clear_queues(Gil::in_slot(), core);  // what asyncio's own code has queued after the end
+  clear_queues(Gil::in_slot(), core);  // asyncio's own code may have queued handles after close_core()
   return 0;
 }
 

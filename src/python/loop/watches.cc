@@ -27,7 +27,7 @@ int find_watched_file(LoopCore& core, PyObject* fileobj) noexcept {
   return -1;
 }
 
-// The token loses its watch: a handle is cancelled, as asyncio does with a reader that is removed or replaced.
+// Called when a token loses its watch. Cancels a handle, as asyncio cancels a reader that is removed or replaced.
 void release_token(Gil gil, LoopCore& core, PyObject* token) noexcept {
   if (token == nullptr) return;
   if (Py_TYPE(token) == core.state.sock_op_type) {
@@ -162,7 +162,7 @@ int parse_fileobj(Gil, LoopCore& core, PyObject* fileobj) noexcept {
 bool ensure_fd_no_transport(Gil gil, LoopCore& core, PyObject* fileobj) noexcept {
   const int fd = parse_fileobj(gil, core, fileobj);
   if (fd < 0) {
-    // As asyncio: a closed file is the poller's error, what is no file at all is refused here.
+    // As in asyncio, a closed file is an error of the poller; an object that is no file is refused here.
     if (PyErr_ExceptionMatches(PyExc_ValueError) == 0) return false;
     Ref exception = take_exception(gil);
     const Ref method = Ref::steal(PyObject_GetAttr(fileobj, core.state.names.fileno));

@@ -8,8 +8,8 @@
 namespace cxxloop::python {
 namespace {
 
-// Does a header, as far as it is there, begin a record of application data? OpenSSL looks no further than the header
-// of most other records before it gives up, so for them it is asked at once.
+// True if a header, as far as it has arrived, begins a record of application data. For most other records OpenSSL fails on
+// the header alone, so those are passed to OpenSSL at once.
 bool is_data_header(std::span<const uint8_t> header) noexcept {
   constexpr uint8_t type_application_data = 23, version_major = 3, version_minor = 3;
   constexpr size_t body_bytes_max = 16 * 1024 + 256;
@@ -18,7 +18,7 @@ bool is_data_header(std::span<const uint8_t> header) noexcept {
   return header.size() < 5 || static_cast<size_t>(header[3] << 8 | header[4]) <= body_bytes_max;
 }
 
-// Does a header begin a record of which OpenSSL wants to see the whole, as the first from a client?
+// True if a header begins a client's first record, which OpenSSL handles only when it is complete.
 bool is_hello_header(std::span<const uint8_t> header) noexcept {
   constexpr uint8_t type_handshake = 22, version_major = 3;
   constexpr size_t body_bytes_max = 16 * 1024;
@@ -47,7 +47,7 @@ bool TlsProtocol::feed(Gil, std::span<const std::byte> data) noexcept {
   if (!bio) return false;
   char* const bytes = const_cast<char*>(reinterpret_cast<const char*>(data.data()));
   const Py_ssize_t size = static_cast<Py_ssize_t>(data.size());
-  // A MemoryBIO copies the bytes and forgets the view; what else stands there might keep it.
+  // A MemoryBIO copies the bytes and drops the view; an object of another type might keep the view.
   const bool copies = Py_TYPE(bio.get()) == state_.imports.ssl_memory_bio;
   const Ref chunk = Ref::steal(copies ? PyMemoryView_FromMemory(bytes, size, PyBUF_READ)
                                       : PyBytes_FromStringAndSize(bytes, size));
@@ -85,9 +85,9 @@ void TlsProtocol::count_records(std::span<const std::byte> data) noexcept {
 
 // --- the handshake --------------------------------------------------------------------------------------------
 
-// OpenSSL takes 40 KiB for a handshake when it is first asked, and an exception each time it has too little of the
-// client's first record. A server can say nothing before that is there, so it is not asked: a connection that sends
-// nothing, or half a hello, costs little.
+// The first call of do_handshake() allocates 40 KiB in OpenSSL, and each call without the client's whole first record
+// raises an exception. A server has nothing to send before that record, so wait for it: a client that sends nothing, or
+// half a hello, then costs little.
 bool TlsProtocol::do_handshake(Gil gil) noexcept {
   const Ref pin = Ref::borrow(self_object());
   if (awaits_hello_) {
@@ -172,7 +172,7 @@ Py_ssize_t TlsProtocol::read_record(Gil gil, PyObject* target, Py_ssize_t room) 
   }
   const int more = may_read(gil);
   if (more < 0) return failed;
-  if (more == 0) {  // OpenSSL reads no further than a record's end: here the next one begins
+  if (more == 0) {  // OpenSSL stops reading at the end of a record: the next record begins here
     header_seen_ = 0;
     body_missing_ = 0;
     records_ready_ = 0;
@@ -278,7 +278,7 @@ bool TlsProtocol::read_to_buffer(Gil gil, std::span<const std::byte> input) noex
   return !at_eof || end_reading(gil);
 }
 
-// The peer has said close_notify.
+// The peer has sent close_notify.
 bool TlsProtocol::end_reading(Gil gil) noexcept {
   return call_own(gil, state_.names._call_eof_received) && call_own(gil, state_.names._start_shutdown);
 }

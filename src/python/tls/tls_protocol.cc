@@ -26,7 +26,7 @@ bool is_at_most(Py_ssize_t size, PyObject* number) noexcept {
 
 PyObject* TlsProtocol::self_object() const noexcept { return reinterpret_cast<PyObject*>(&self_); }
 
-// Everything is in place, and of the types whose insides we know.
+// True if every part is assigned and of a type whose layout this file relies on.
 bool TlsProtocol::parts_are_known() const noexcept {
   return raw_sslobj && loop && PyObject_TypeCheck(loop.get(), state_.loop_type) != 0 && incoming &&
          Py_TYPE(incoming.get()) == state_.imports.ssl_memory_bio && outgoing &&
@@ -73,7 +73,7 @@ bool TlsProtocol::contain_failure(Gil gil) noexcept {
   return static_cast<bool>(done);
 }
 
-// Callbacks may have taken away what parts_are_known() has seen. False: the indicator is set.
+// Callbacks may have reset parts since parts_are_known() was true. False: the indicator is set.
 bool TlsProtocol::check_there(Gil, const Ref& part) noexcept {
   if (!part) PyErr_SetString(PyExc_AttributeError, "a part of the SSLProtocol was deleted");
   return static_cast<bool>(part);

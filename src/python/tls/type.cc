@@ -38,7 +38,7 @@ PyObject* tls_get_read_buffer_size(PyObject* self, PyObject*) {
   return size < 0 ? nullptr : PyLong_FromSsize_t(size);
 }
 
-// Another transport than ours fills asyncio's buffer, and asyncio writes it into the BIO.
+// Called if the transport below is not ours: it fills asyncio's buffer, and asyncio's code writes that into the BIO.
 PyObject* tls_buffer_updated(PyObject* self, PyObject* count) {
   const ModuleState& state = *state_of_type(Py_TYPE(self));
   native_of(self).stop_counting_records();

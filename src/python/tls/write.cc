@@ -27,7 +27,7 @@ bool TlsProtocol::write_lines(Gil gil, PyObject* list_of_data) noexcept {
     if (!append_to_backlog(gil, data.get())) return false;
   }
   if (PyErr_Occurred() != nullptr) return false;
-  // The iterator may be a program's, which closes the connection or replaces its parts.
+  // The iterator may be the program's own, and may close the connection or replace its parts.
   return !is_in(state_.imports.ssl_states.wrapped) || write_backlog(gil) || contain_failure(gil);
 }
 
@@ -55,7 +55,7 @@ bool TlsProtocol::append_to_backlog(Gil gil, PyObject* data) noexcept {
   return true;
 }
 
-// Without the way through the backlog when there is nothing in it.
+// Skips the backlog when it is empty.
 bool TlsProtocol::write_now(Gil gil, PyObject* data) noexcept {
   const Py_ssize_t waiting = PyObject_Size(backlog.get());
   if (waiting < 0) return false;

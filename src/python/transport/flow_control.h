@@ -9,7 +9,7 @@ namespace cxxloop::python {
 
 class FlowControl {
  public:
-  // Who is told, and who tells the exception handler if that fails. All borrowed.
+  // The protocol that is paused, and what the exception handler is given if pause_writing() raises. All borrowed.
   struct Parties {
     PyObject* loop;
     PyObject* transport;

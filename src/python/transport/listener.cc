@@ -69,7 +69,7 @@ Ref ListenerObject::Native::make_socket(Gil, UniqueFd accepted) noexcept {
 #endif
   const Ref arguments = Ref::steal(Py_BuildValue("iiii", family, type | flags, proto, accepted.get()));
   if (!arguments) return {};
-  // Its own constructor is Python code: a KeyboardInterrupt in it would leave open who closes the descriptor.
+  // Skip socket.__init__(), which is Python code: a KeyboardInterrupt inside it would leave the descriptor without an owner.
   PyTypeObject* const socket_type = reinterpret_cast<PyTypeObject*>(core_.state.imports.socket_type);
   Ref conn = Ref::steal(socket_type->tp_new(socket_type, arguments.get(), nullptr));
   if (!conn || socket_type->tp_base->tp_init(conn.get(), arguments.get(), nullptr) < 0) return {};
@@ -122,7 +122,7 @@ void ListenerObject::Native::on_accept(UniqueFd accepted, const sockaddr_storage
   if (!transport) report_failure(gil, conn.get(), protocol.get());
 }
 
-// The connection dies; asyncio tells about it only in debug mode.
+// Closes the connection. asyncio reports the failure in debug mode only.
 void ListenerObject::Native::report_failure(Gil gil, PyObject* conn, PyObject* protocol) noexcept {
   Ref exception = take_exception(gil);
   if (conn != nullptr) {
@@ -201,7 +201,7 @@ PyObject* loop_start_listening(PyObject* self, PyObject* const* args, Py_ssize_t
   Py_RETURN_NONE;
 }
 
-// By identity: a socket that was closed meanwhile does not know its descriptor any more.
+// Find the listener by the identity of its socket: a socket that was closed has lost its descriptor.
 PyObject* loop_stop_listening(PyObject* self, PyObject* sock) {
   LoopCore& core = core_of(self);
   for (size_t fd = 0; fd < core.listeners.size(); ++fd) {

@@ -103,14 +103,14 @@ bool SocketTransport::close(Gil gil) noexcept {
   }
   bool scheduled = true;
   if (conn_lost == 0 && channel_->is_drained() && !queue_lost_) {
-    if (is_open()) channel_->drop_writes();  // a writer whose queue has just drained is not called back any more
+    if (is_open()) channel_->drop_writes();  // otherwise a queue that has just drained would still call back
     scheduled = schedule_connection_lost(gil, Py_None);
   }
   update_pin();
   return scheduled;
 }
 
-// asyncio has sent at once what we still hold back for the end of the callback.
+// Sends what the cork holds back: asyncio would have sent those bytes inside write().
 bool SocketTransport::abort(Gil gil) noexcept {
   send_held_back();
   return force_close(gil, Py_None);
@@ -222,7 +222,7 @@ void SocketTransport::finalize(Gil gil) noexcept {
   }
   send_held_back();
   if (is_open()) (void)channel_->release();
-  // Socket and protocol stay: a destructor that is called after this one may write, which fails, or close us.
+  // Keep the socket and the protocol: a destructor that runs later may still write to this transport, or close it.
   close_socket(gil, Ref::borrow(sock.get()));
   update_pin();  // the garbage collector finalizes pinned transports too, with a loop that nobody closed
 }

@@ -16,7 +16,7 @@ namespace {
 
 PyObject* transport_close(PyObject* self, PyObject*) { return none_if(transport_of(self).close(Gil::in_slot())); }
 PyObject* transport_abort(PyObject* self, PyObject*) { return none_if(transport_of(self).abort(Gil::in_slot())); }
-// StreamWriter.drain() asks this, and who drains may block afterwards: what is held back leaves now.
+// Send what the cork holds back: StreamWriter.drain() calls is_closing(), and the code behind drain() may block.
 PyObject* transport_is_closing(PyObject* self, PyObject*) {
   transport_of(self).send_held_back();
   return PyBool_FromLong(transport_of(self).is_closing());

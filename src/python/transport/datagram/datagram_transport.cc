@@ -37,8 +37,8 @@ bool DatagramTransport::open(Gil gil, const DatagramArgs& args) noexcept {
 
 // --- receiving ------------------------------------------------------------------------------------------------
 
-// asyncio receives one datagram a turn. The next one may come now exactly when a turn would begin with it: nothing that
-// the last one caused, nothing that is due, and nothing that has arrived waits to be run.
+// asyncio receives one datagram a turn. Receive another one in this turn only if a new turn would begin with it: no ready
+// callback, no due timer and no other completion would run before it.
 bool DatagramTransport::on_may_receive_more() noexcept {
   return core_ != nullptr && core_->ready.empty() && core_->backend->collected() == 0 && core_->inbox.empty() &&
          core_->cork.empty() && !core_->stopping && !core_->exit_exception;

@@ -10,11 +10,11 @@
 
 namespace cxxloop::python {
 
-// What create_datagram_endpoint() knows of a new transport. All borrowed.
+// The arguments of create_datagram_endpoint(). All borrowed.
 struct DatagramArgs {
   PyObject* sock;
   PyObject* protocol;
-  PyObject* address;  // where everything is sent; None: sendto() says
+  PyObject* address;  // where every datagram goes; None: sendto() names the address
   PyObject* waiter;   // None: nobody waits
   PyObject* extra;    // a dict of its own, with socket, sockname and peername
 };

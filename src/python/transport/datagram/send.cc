@@ -2,7 +2,7 @@
 //
 // python/transport/datagram/send.cc: sendto(), the queue behind it, flow control.
 //
-// An address that needs a look-up, or that is none, is "foreign": the socket object sends to it or says what is wrong.
+// An address is "foreign" if it needs a look-up or is invalid: the socket object sends to it or raises the exact error.
 #include "python/transport/datagram/datagram_transport.h"
 #include "python/interp/error.h"
 #include "python/interp/sockaddr.h"
@@ -64,7 +64,7 @@ bool DatagramTransport::send_to(Gil gil, PyObject* data, PyObject* target) noexc
   return queue(gil, data, target) && flow_.maybe_pause(gil, parties(), write_buffer_size());
 }
 
-// The loop is closed: asyncio sends all the same, and fails only when it has to wait.
+// After loop.close() asyncio still sends, and raises only if the send would have to wait.
 bool DatagramTransport::send_after_loop_closed(Gil gil, PyObject* data, PyObject* target) noexcept {
   if (queue_lost_) return true;
   const Errno error = send_foreign(gil, data, target);
@@ -113,7 +113,7 @@ Errno DatagramTransport::send_bytes(Gil gil, std::span<const std::byte> bytes, P
   return datagram_.send(bytes, resolved);
 }
 
-// socket.sendto(): it looks up names, which blocks, and knows what is wrong with anything else.
+// Calls socket.sendto(), which looks up host names (and blocks) and raises the exact error for an invalid address.
 Errno DatagramTransport::send_foreign(Gil gil, PyObject* data, PyObject* target) noexcept {
   const Ref pin = Ref::borrow(sock.get());
   PyObject* const args[] = {pin.get(), data, target};
@@ -128,7 +128,7 @@ Errno DatagramTransport::send_foreign(Gil gil, PyObject* data, PyObject* target)
   return indicator_set;
 }
 
-// What is queued must not change: anything but bytes is copied.
+// Copy anything but bytes: a queued datagram must not change.
 bool DatagramTransport::queue(Gil gil, PyObject* data, PyObject* target) noexcept {
   // Runs Python: as in send_now().
   const Ref bytes = PyBytes_CheckExact(data) ? Ref::borrow(data) : Ref::steal(PyBytes_FromObject(data));
@@ -154,7 +154,7 @@ bool DatagramTransport::queue(Gil gil, PyObject* data, PyObject* target) noexcep
   return true;
 }
 
-// OSErrors are the protocol's, everything else is fatal.
+// An OSError goes to error_received(); any other exception closes the transport.
 bool DatagramTransport::tell_send_error(Gil gil, Errno error) noexcept {
   Ref exception = foreign_error_.take();
   if (!exception) exception = make_os_error(gil, error);
@@ -182,7 +182,7 @@ void DatagramTransport::on_send_error(Errno error) noexcept {
     const ContextScope scope(gil, write_context_.get());
     const bool told = scope.entered() && tell_send_error(gil, error);
     if (!told) report(gil, send_failure);
-    // Without a descriptor that could be waited for nobody comes back to end a closing transport.
+    // If the socket cannot be polled, no later event would end a closing transport: end it now.
     if (!datagram_.is_send_waiting() && !lose_connection_if_drained(gil)) report(gil, send_failure);
   }
   update_pin();

@@ -33,8 +33,8 @@ bool call_with_error(Gil gil, PyObject* self, PyObject* name, Errno error) noexc
 
 constexpr int pipe_closed = -2;
 
-// The descriptor of the transport's pipe, asked of the pipe: transport._fileno may be another file's if somebody has
-// closed the pipe. pipe_closed: somebody has. -1: the indicator is set.
+// The descriptor as the pipe object reports it: if the program has closed the pipe, transport._fileno may be the number of
+// another file by now. pipe_closed: the program has closed the pipe. -1: the indicator is set.
 int fd_of(const ModuleState& state, PyObject* self) noexcept {
   const Ref pipe = Ref::steal(PyObject_GetAttr(self, state.names._pipe));
   if (!pipe) return -1;
@@ -44,11 +44,11 @@ int fd_of(const ModuleState& state, PyObject* self) noexcept {
   const long fd = number ? PyLong_AsLong(number.get()) : -1;
   if (fd >= 0) return static_cast<int>(fd);
   if (PyErr_Occurred() != nullptr && PyErr_ExceptionMatches(PyExc_Exception) == 0) return -1;
-  PyErr_Clear();  // a closed file has no number to tell
+  PyErr_Clear();  // fileno() of a closed file raises
   return pipe_closed;
 }
 
-// A closed transport has no loop any more; its methods can be called all the same.
+// Null for a closed transport, which has dropped its loop; the program may still call its methods.
 LoopCore* core_of_transport(const ModuleState& state, PyObject* self, Ref* loop) noexcept {
   *loop = Ref::steal(PyObject_GetAttr(self, state.names._loop));
   if (!*loop) return nullptr;
@@ -108,7 +108,7 @@ bool check_bytes_like(PyObject* data) noexcept {
   return false;
 }
 
-// The pipe takes no more: the rest waits in the buffer until it does, and the protocol hears of it if that is much.
+// The pipe is full: queue the rest, watch the pipe, and pause the protocol above the high mark.
 bool wait_writable(const ModuleState& state, PyObject* self, PyObject* loop, int fd) noexcept {
   const Ref callback = Ref::steal(PyObject_GetAttr(self, state.names._write_ready));
   const Ref number = Ref::steal(PyLong_FromLong(fd));
@@ -117,7 +117,7 @@ bool wait_writable(const ModuleState& state, PyObject* self, PyObject* loop, int
   return static_cast<bool>(Ref::steal(PyObject_VectorcallMethod(state.names._add_writer, args, 3, nullptr)));
 }
 
-// Everything but exact bytes may change after write(): its rest is copied.
+// Objects other than exact bytes may change after write(), so copy their rest.
 Ref owned_rest(PyObject* data, std::span<const std::byte> bytes, size_t* written) noexcept {
   if (PyBytes_CheckExact(data)) return Ref::borrow(data);
   const std::span<const std::byte> rest = bytes.subspan(std::exchange(*written, 0));

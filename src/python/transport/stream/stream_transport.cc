@@ -82,7 +82,7 @@ bool StreamTransport::fill_extra(Gil gil, const TransportArgs& args) noexcept {
     return false;
   }
   if (family == AF_INET || family == AF_INET6) {
-    const int on = 1;  // a socket that is no TCP socket refuses, which is fine
+    const int on = 1;  // fails for other sockets than TCP: ignore that
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
   }
   if (PyDict_Contains(extra.get(), names.peername) == 0) {
@@ -108,7 +108,7 @@ std::optional<std::span<std::byte>> StreamTransport::on_read_target() noexcept {
   if (!buffered_protocol_ && !read_buffer_) return std::span<std::byte>();
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
-  read_buffer_.reset();  // left by a read that found nothing; the protocol may be another one now
+  read_buffer_.reset();  // Drop a buffer left by a read that found nothing: the protocol may have been replaced since.
   if (!buffered_protocol_) return std::span<std::byte>();
   const ContextScope scope(gil, read_context_.get());
   const Ref hint = Ref::steal(PyLong_FromLong(-1));
@@ -134,7 +134,7 @@ std::optional<std::span<std::byte>> StreamTransport::on_read_target() noexcept {
     return std::nullopt;
   }
   const std::span<std::byte> target(static_cast<std::byte*>(view.buf), static_cast<size_t>(view.len));
-  // This export ends here so that no error path can forget it; no Python code runs before the bytes are in it.
+  // Release the export here so that no error path can forget it. No Python code runs before the bytes are received.
   PyBuffer_Release(&view);
   read_buffer_ = std::move(memory);
   // asyncio goes on with the read whatever get_buffer() did to the transport; so do we while somebody holds us.
@@ -196,7 +196,7 @@ void StreamTransport::on_eof() noexcept {
   const int keep = keep_open ? PyObject_IsTrue(keep_open.get()) : -1;
   if (keep < 0) {
     fail(gil, "Fatal error: protocol.eof_received() call failed.");
-    // KeyboardInterrupt has left us open: asyncio's reader would meet the end of the stream again in the next run.
+    // A KeyboardInterrupt left the transport open. asyncio's reader would meet the end of the stream again in the next run.
     if (is_reading() && is_open()) (void)stream_.start_reading();
   } else if (keep == 0 && !close(gil)) {
     leave_run_forever(gil, *core_);

@@ -60,7 +60,7 @@ bool StreamTransport::write(Gil gil, PyObject* data) noexcept {
   return PyBytes_CheckExact(data) ? append_owned(gil, Ref::borrow(data)) && after_append(gil) : write_buffer(gil, data);
 }
 
-// The loop is closed: asyncio sends all the same, and fails only when it has to wait.
+// After loop.close() asyncio still sends, and raises only if the send would have to wait.
 bool StreamTransport::send_after_loop_closed(Gil gil, PyObject* data) noexcept {
   if (queue_lost_) return true;
   const Ref sent = Ref::steal(PyObject_CallMethodOneArg(sock.get(), state_.names.send, data));
@@ -158,7 +158,7 @@ bool StreamTransport::may_cork() const noexcept {
          !core_->cork.is_inherited();
 }
 
-// What was queued is sent when the callback ends, or now if that would keep much or the protocol must be paused.
+// Sends when the callback ends, or now if the queue is over the cork's limit or the high mark.
 bool StreamTransport::after_append(Gil gil) noexcept {
   const size_t queued = stream_.queued_bytes();
   if (queued == 0) return true;
@@ -217,8 +217,8 @@ PyObject* StreamTransport::copy_write_buffer(Gil) noexcept {
 #endif
 }
 
-// The context of resume_writing(), as asyncio's writer handle captures it; writes held back for the end of a callback
-// have lost theirs and use the connection's.
+// Captures the context for resume_writing(), as asyncio's writer handle does. When the cork is pulled, the context of the
+// write() is gone; resume_writing() then runs in the connection's.
 void StreamTransport::on_send_waiting() noexcept {
   if (call_context) {
     write_context_ = Ref::borrow(call_context.get());
@@ -242,7 +242,7 @@ void StreamTransport::on_sent() noexcept {
     // Even if resume_writing() raised KeyboardInterrupt, finish what follows a drained queue (shutdown or connection_lost):
     // no later event would trigger it.
     if (!resumed) report_or_leave(gil, core, "Exception in callback StreamTransport.on_sent()");
-    // What resume_writing() wrote: nothing else would tell a closing transport that its last byte is gone.
+    // Send what resume_writing() wrote now: a closing transport ends when its queue is empty, and no later event follows.
     if (closing_ && is_open()) core_->cork.pull(stream_);
     if (conn_lost == 0 && is_open() && stream_.queued_bytes() == 0 && !on_drained(gil)) {
       report_or_leave(gil, core, "Exception in callback StreamTransport.on_sent()");
