@@ -6,7 +6,8 @@
 // around the first and hold it around the second, and because a callback may cancel, close or destroy anything.
 // A backend that learns of readiness (epoll, kqueue) makes the recv/accept/send system call inside dispatch(), so that
 // bytes go straight to where the protocol wants them; one that learns of completions (io_uring) made it long before.
-// Thread: loop thread, except wake().  Python: none.
+// Thread: loop thread, except wake(). While wait() sleeps, another thread that holds what the sleep hooks have given away
+// (the GIL) may call all but wait() and dispatch_one(): what it submits takes effect at once.  Python: none.
 #pragma once
 
 #include <sys/uio.h>

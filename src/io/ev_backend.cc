@@ -130,6 +130,7 @@ class EvBackend final : public Backend {
   PageBuffer shared_buffer_;
   Wakeup wakeup_;
   bool may_sleep_ = false;  // True exactly when the ev_run() under way may sleep.
+  bool asleep_ = false;  // True exactly between the sleep hooks: whoever calls now is another thread.
   bool woken_ = false;  // True exactly when wake() ended the current wait.
   ev_io wakeup_watcher_{};
   ev_fork reregister_watcher_{};
@@ -309,6 +310,7 @@ bool EvBackend::displace_former_owners(int fd, FdEntry& entry) noexcept {
 // One fcntl() (0.1 us) for each registration with the kernel: closing a descriptor that is still watched is a mistake
 // user code makes, and it must not abort the process.
 void EvBackend::mark_changed(FdEntry& entry) noexcept {
+  if (asleep_) wakeup_.notify();  // Another thread's change: libev tells the kernel of it in the next ev_run() only.
   if (std::exchange(entry.is_changed, true)) return;
   entry.next_changed = std::exchange(first_changed_, &entry);
 }
@@ -361,12 +363,16 @@ void EvBackend::on_reregister(struct ev_loop* loop, ev_fork*, int) noexcept {
 void EvBackend::on_before_sleep(struct ev_loop* loop) noexcept {
   EvBackend& self = of(loop);
   if (!self.batch_.empty() || ev_pending_count(loop) != 0) self.wakeup_.notify();
-  if (self.may_sleep_ && self.sleep_hooks_ != nullptr) self.sleep_hooks_->before_sleep();
+  if (!self.may_sleep_ || self.sleep_hooks_ == nullptr) return;
+  self.asleep_ = true;
+  self.sleep_hooks_->before_sleep();
 }
 
 void EvBackend::on_after_sleep(struct ev_loop* loop) noexcept {
   EvBackend& self = of(loop);
-  if (self.may_sleep_ && self.sleep_hooks_ != nullptr) self.sleep_hooks_->after_sleep();
+  if (!self.may_sleep_ || self.sleep_hooks_ == nullptr) return;
+  self.sleep_hooks_->after_sleep();
+  self.asleep_ = false;
 }
 
 // True: sleeping is allowed, and the timer will end it in time.

@@ -173,6 +173,31 @@ TEST_F(EvBackendTest, WakesBetweenTwoWaitsCostOneWrite) {
 
 std::atomic<int> signals_seen{0};
 
+// A thread that holds the GIL which a sleeping wait() has given away, without the thread.
+struct SubmitDuringSleep final : SleepHooks {
+  explicit SubmitDuringSleep(PollProbe& probe_to_submit) noexcept : probe(probe_to_submit) {}
+  void before_sleep() noexcept override { error = probe.submit(); }
+  void after_sleep() noexcept override {}
+  PollProbe& probe;
+  Errno error = Errno::invalid;
+};
+
+TEST_F(EvBackendTest, WhatIsSubmittedDuringASleepTakesEffectAtOnce) {
+  const FdPair fds = pair();
+  world.write(fds.far, "x");
+  PollProbe reader(world, OpKind::poll_read, fds.near);
+  SubmitDuringSleep hooks(reader);
+  backend.set_sleep_hooks(&hooks);
+  const int64_t start_ns = monotonic_ns();
+  world.turn(Deadline{start_ns + 30'000'000'000});
+  backend.set_sleep_hooks(nullptr);
+  EXPECT_EQ(hooks.error, Errno::ok);
+  EXPECT_LT(monotonic_ns() - start_ns, 10'000'000'000);
+  world.turn(Deadline::immediate());
+  EXPECT_EQ(reader.completions, 1);
+  EXPECT_TRUE(backend.cancel(reader.op));
+}
+
 TEST_F(EvBackendTest, ASignalEndsTheSleepWithoutAnError) {
   struct sigaction action {};
   struct sigaction old_action {};
