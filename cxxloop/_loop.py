@@ -34,11 +34,6 @@ _KNOWN_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-def _is_plain_socket(sock: Any) -> bool:
-    # A subclass may have replaced recv(), send() or accept(): asyncio's own code calls those.
-    return type(sock) is socket.socket
-
-
 def _name_of(getter: Callable[[], Any]) -> Any:
     """What getsockname() or getpeername() say; None if the kernel has no answer."""
     try:
@@ -193,7 +188,7 @@ class Loop(_core.Loop, _SelectorEventLoop):
     # --- sockets ----------------------------------------------------------------------------------------------
 
     def _native_socket(self, sock: Any) -> bool:
-        if not _is_plain_socket(sock):
+        if not self._is_plain_socket(sock):
             return False
         if self.get_debug() and sock.gettimeout() != 0:
             raise ValueError("the socket must be non-blocking")
@@ -249,7 +244,7 @@ class Loop(_core.Loop, _SelectorEventLoop):
         server: Any = None,
         context: contextvars.Context | None = None,
     ) -> asyncio.Transport:
-        if not _is_plain_socket(sock):
+        if not self._is_plain_socket(sock):
             asyncio_loop: Any = super()
             given = {} if context is None else {"context": context}  # a parameter of newer versions
             transport = asyncio_loop._make_socket_transport(sock, protocol, waiter, extra=extra, server=server, **given)
@@ -277,7 +272,7 @@ class Loop(_core.Loop, _SelectorEventLoop):
     def _make_datagram_transport(
         self, sock: socket.socket, protocol: Any, address: Any = None, waiter: Any = None, extra: Any = None
     ) -> asyncio.DatagramTransport:
-        if not _is_plain_socket(sock) or sock.family not in _KNOWN_FAMILIES:
+        if not self._is_plain_socket(sock) or sock.family not in _KNOWN_FAMILIES:
             asyncio_loop: Any = super()  # typeshed does not know the method
             transport = asyncio_loop._make_datagram_transport(sock, protocol, address, waiter, extra)
             return cast(asyncio.DatagramTransport, transport)
@@ -342,7 +337,7 @@ class Loop(_core.Loop, _SelectorEventLoop):
         *timeouts_and_context: Any,
         **keywords: Any,
     ) -> None:
-        if not _is_plain_socket(sock):
+        if not self._is_plain_socket(sock):
             asyncio_loop: Any = super()
             asyncio_loop._start_serving(
                 protocol_factory, sock, sslcontext, server, backlog, *timeouts_and_context, **keywords

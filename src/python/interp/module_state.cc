@@ -44,7 +44,7 @@ bool run_imports(Imports& imports) noexcept {
       {&imports.transport_socket, "cxxloop._trsock", "TransportSocket"},
       {&imports.constants_module, "asyncio.constants", nullptr},
       {&imports.socket_module, "socket", nullptr},
-      {&imports.socket_type, "socket", "socket"},
+      {&imports.socket_type, "cxxloop._sockets", "plain_socket"},
       {&imports.file_io, "io", "FileIO"},
       {&imports.sys_getframe, "sys", "_getframe"},
       {&imports.handle_type, "asyncio.events", "Handle"},

@@ -52,8 +52,8 @@ struct Imports {
   PyObject* transport_socket;               // cxxloop._trsock.TransportSocket
   PyObject* constants_module;               // asyncio.constants
   PyObject* sendfile_mode_try_native;       // asyncio.constants._SendfileMode.TRY_NATIVE
-  PyObject* socket_module;                  // socket: getaddrinfo is looked up at each use, programs replace it
-  PyObject* socket_type;                    // socket.socket
+  PyObject* socket_module;                  // socket: getaddrinfo and socket are looked up at each use, programs replace them
+  PyObject* socket_type;                    // the class that Python itself calls socket.socket
   PyObject* file_io;                        // io.FileIO
   PyObject* sys_getframe;                   // sys._getframe
   PyObject* base_create_task;               // asyncio.base_events.BaseEventLoop.create_task

@@ -29,7 +29,39 @@ bool is_replaced(LoopCore& core, PyObject* name, bool* replaced) noexcept {
   return true;
 }
 
+// What native code does to a socket's descriptor without asking the socket. accept() is the only one written in Python.
+constexpr const char* socket_methods[] = {"recv", "recv_into", "recvfrom", "recvfrom_into",
+                                          "send", "sendmsg",   "sendto",   "shutdown"};
+
+bool is_method_of_base(PyTypeObject* type, const char* name, bool* inherited) noexcept {
+  const Ref own = Ref::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(type), name));
+  const Ref base = Ref::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(type->tp_base), name));
+  *inherited = own.get() == base.get();
+  return own && base;
+}
+
+bool is_accept_of_module(const Imports& imports, bool* is_own) noexcept {
+  const Ref accept = Ref::steal(PyObject_GetAttrString(imports.socket_type, "accept"));
+  *is_own = accept && PyFunction_Check(accept.get()) &&
+            PyFunction_GetGlobals(accept.get()) == PyModule_GetDict(imports.socket_module);
+  return static_cast<bool>(accept);
+}
+
 unsigned version_of(const PyObject* type) noexcept { return reinterpret_cast<const PyTypeObject*>(type)->tp_version_tag; }
+
+bool notice_replaced_socket_methods(LoopCore& core) noexcept {
+  const Imports& imports = core.state.imports;
+  bool as_made = false;
+  if (!is_accept_of_module(imports, &as_made)) return false;
+  for (const char* const name : socket_methods) {
+    bool inherited = false;
+    if (!is_method_of_base(reinterpret_cast<PyTypeObject*>(imports.socket_type), name, &inherited)) return false;
+    as_made = as_made && inherited;
+  }
+  core.replaced.socket_methods = !as_made;
+  core.replaced.socket_version = version_of(imports.socket_type);
+  return true;
+}
 
 }  // namespace
 
@@ -59,6 +91,16 @@ bool notice_replaced_handle_run(Gil, LoopCore& core) noexcept {
   if (!run) return false;
   core.replaced.handle_run = run.get() != imports.handle_run;
   core.replaced.handle_version = version_of(imports.handle_type);  // The lookup assigned a tag, unless CPython has run out.
+  return true;
+}
+
+bool is_plain_socket(Gil, LoopCore& core, PyObject* sock, bool* plain) noexcept {
+  PyObject* const plain_type = core.state.imports.socket_type;
+  *plain = false;
+  if (Py_TYPE(sock) != reinterpret_cast<PyTypeObject*>(plain_type)) return true;
+  const unsigned version = core.replaced.socket_version;
+  if ((version == 0 || version != version_of(plain_type)) && !notice_replaced_socket_methods(core)) return false;
+  *plain = !core.replaced.socket_methods;
   return true;
 }
 

@@ -154,7 +154,13 @@ PyObject* start_op(Gil gil, LoopCore& core, Ref owner) noexcept {
 }
 
 bool hold_buffer(SockOpObject& op, PyObject* object, int flags) noexcept {
-  if (PyObject_GetBuffer(object, &op.buffer, flags) < 0) return false;
+  if (PyObject_GetBuffer(object, &op.buffer, flags) < 0) {
+    if ((flags & PyBUF_WRITABLE) == 0) return false;
+    // The TypeError of socket.recv_into(), which is what asyncio meets.
+    PyErr_Clear();
+    const Ref args = Ref::steal(PyTuple_Pack(1, object));
+    if (!args || PyArg_ParseTuple(args.get(), "w*:recv_into", &op.buffer) == 0) return false;
+  }
   op.has_buffer = true;
   return true;
 }
@@ -164,7 +170,8 @@ PyObject* loop_sock_recv(PyObject* self, PyObject* const* args, Py_ssize_t nargs
   LoopCore& core = core_of(self);
   CXL_ASSERT(nargs == 2);
   (void)nargs;
-  const Py_ssize_t size = PyNumber_AsSsize_t(args[1], PyExc_OverflowError);
+  const Ref number = Ref::steal(PyNumber_Index(args[1]));
+  const Py_ssize_t size = number ? PyLong_AsSsize_t(number.get()) : -1;
   if (size == -1 && PyErr_Occurred() != nullptr) return nullptr;
   if (size < 0) {
     PyErr_SetString(PyExc_ValueError, "negative buffersize in recv");
@@ -194,6 +201,11 @@ PyObject* loop_sock_recv_into(PyObject* self, PyObject* const* args, Py_ssize_t)
 
 PyObject* loop_sock_sendall(PyObject* self, PyObject* const* args, Py_ssize_t) {
   return start_buffer_op(self, args, SockOpKind::sendall, PyBUF_SIMPLE);
+}
+
+PyObject* loop_is_plain_socket(PyObject* self, PyObject* sock) {
+  bool plain = false;
+  return is_plain_socket(Gil::in_slot(), core_of(self), sock, &plain) ? PyBool_FromLong(plain) : nullptr;
 }
 
 // --- the type -------------------------------------------------------------------------------------------------
@@ -261,6 +273,7 @@ void run_sock_op(Gil gil, LoopCore& core, PyObject* object) noexcept {
 void abandon_sock_op(Gil, PyObject* op) noexcept { as_op(op).waiting = false; }
 
 PyMethodDef sock_methods[] = {
+    {"_is_plain_socket", loop_is_plain_socket, METH_O, nullptr},
     {"_native_sock_recv", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(loop_sock_recv)), METH_FASTCALL, nullptr},
     {"_native_sock_recv_into", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(loop_sock_recv_into)), METH_FASTCALL,
      nullptr},

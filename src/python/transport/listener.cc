@@ -36,6 +36,8 @@ struct ListenerObject {
 
    private:
     Ref make_socket(Gil gil, UniqueFd accepted) noexcept;
+    Ref make_socket_of_program(Gil gil, PyObject* socket_class, UniqueFd accepted) noexcept;
+    Ref make_transport_by_loop(Gil gil, PyObject* conn, PyObject* made, PyObject* extra, PyObject* conn_context) noexcept;
     Ref make_transport(Gil gil, PyObject* conn, PyObject* address, PyObject* conn_context, Ref* protocol) noexcept;
     bool log_accepted(Gil gil, PyObject* conn, PyObject* address) noexcept;
     void report_failure(Gil gil, PyObject* conn, PyObject* protocol) noexcept;
@@ -61,7 +63,24 @@ struct ListenerObject {
   Native& native() noexcept { return *reinterpret_cast<Native*>(native_storage); }
 };
 
-Ref ListenerObject::Native::make_socket(Gil, UniqueFd accepted) noexcept {
+// socket.accept() makes what the module calls `socket` by then: the class of a proxy, a tracer or a mock, say.
+Ref ListenerObject::Native::make_socket_of_program(Gil, PyObject* socket_class, UniqueFd accepted) noexcept {
+  const Ref arguments = Ref::steal(Py_BuildValue("(iii)", family, type, proto));
+  const Ref keywords = arguments ? Ref::steal(Py_BuildValue("{s:i}", "fileno", accepted.get())) : Ref();
+  if (!keywords) return {};
+  (void)accepted.take();  // as in socket.accept(), one that the constructor refuses stays open
+  // Runs Python: the constructor may close the server or the loop.
+  Ref conn = Ref::steal(PyObject_Call(socket_class, arguments.get(), keywords.get()));
+  const Ref set = conn ? Ref::steal(PyObject_CallMethod(conn.get(), "setblocking", "O", Py_False)) : Ref();
+  return set ? std::move(conn) : Ref();
+}
+
+Ref ListenerObject::Native::make_socket(Gil gil, UniqueFd accepted) noexcept {
+  const Ref socket_class = Ref::borrow(
+      PyDict_GetItemWithError(PyModule_GetDict(core_.state.imports.socket_module), core_.state.names.socket));
+  if (socket_class && socket_class.get() != core_.state.imports.socket_type) {
+    return make_socket_of_program(gil, socket_class.get(), std::move(accepted));
+  }
 #ifdef SOCK_NONBLOCK
   const int flags = SOCK_NONBLOCK;  // tells the socket object that its timeout is 0, without a system call
 #else
@@ -80,6 +99,19 @@ Ref ListenerObject::Native::make_socket(Gil, UniqueFd accepted) noexcept {
   return PyObject_SetAttr(conn.get(), names._closed, Py_False) == 0 ? std::move(conn) : Ref();
 }
 
+// A socket that is not plain is served by asyncio's transport.
+Ref ListenerObject::Native::make_transport_by_loop(Gil, PyObject* conn, PyObject* made, PyObject* extra,
+                                                   PyObject* conn_context) noexcept {
+  const Ref method = Ref::steal(PyObject_GetAttrString(as_object(core_.self), "_make_socket_transport"));
+  const Ref arguments = method ? Ref::steal(PyTuple_Pack(2, conn, made)) : Ref();
+  PyObject* const context_or_none = server_context ? conn_context : Py_None;
+  PyObject* const server_or_none = server ? server.get() : Py_None;
+  const Ref keywords = arguments ? Ref::steal(Py_BuildValue("{s:O,s:O,s:O}", "extra", extra, "server", server_or_none,
+                                                            "context", context_or_none))
+                                 : Ref();
+  return keywords ? Ref::steal(PyObject_Call(method.get(), arguments.get(), keywords.get())) : Ref();
+}
+
 Ref ListenerObject::Native::make_transport(Gil gil, PyObject* conn, PyObject* address, PyObject* conn_context,
                                            Ref* protocol) noexcept {
   if (on_accepted) {
@@ -91,7 +123,9 @@ Ref ListenerObject::Native::make_transport(Gil gil, PyObject* conn, PyObject* ad
   if (!*protocol) return {};
   const Ref extra = Ref::steal(PyDict_New());
   if (!extra || PyDict_SetItem(extra.get(), core_.state.names.peername, address) < 0) return {};
-  if (!check_closed(gil, core_)) return {};
+  bool plain = false;
+  if (!check_closed(gil, core_) || !is_plain_socket(gil, core_, conn, &plain)) return {};
+  if (!plain) return make_transport_by_loop(gil, conn, protocol->get(), extra.get(), conn_context);
   return Ref::steal(make_stream_transport(
       gil, core_, {conn, protocol->get(), nullptr, extra.get(), server.get(), server_context ? conn_context : nullptr}));
 }

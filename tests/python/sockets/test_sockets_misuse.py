@@ -283,3 +283,29 @@ def test_the_socket_of_a_transport_is_refused(loop, run):
 
     run(main())
     right.close()
+
+
+# What is no buffer and no size
+
+
+@pytest.mark.parametrize("buffer", [b"read-only", memoryview(bytearray(10))[::2], "text", None])
+def test_a_buffer_that_cannot_be_received_into(loop, run, socket_pair, buffer):
+    left, right = socket_pair()
+    right.send(b"abc")
+    with pytest.raises(TypeError) as of_socket:
+        left.recv_into(buffer)
+    with pytest.raises(TypeError) as of_loop:
+        run(loop.sock_recv_into(left, buffer))
+    assert str(of_loop.value) == str(of_socket.value)
+    assert run(loop.sock_recv(left, 10)) == b"abc"
+
+
+@pytest.mark.parametrize("size", [-1, 2**70, -(2**70), "1", 1.5, None])
+def test_a_size_that_cannot_be_received(loop, run, socket_pair, size):
+    left, right = socket_pair()
+    right.send(b"abc")
+    with pytest.raises((TypeError, ValueError, OverflowError)) as of_socket:
+        left.recv(size)
+    with pytest.raises(of_socket.type) as of_loop:
+        run(loop.sock_recv(left, size))
+    assert str(of_loop.value) == str(of_socket.value)
