@@ -18,7 +18,7 @@
   X(_start_reading) X(_step_of) X(_write_failed) X(_write_lost) X(_write_ready) X(buffer_updated)                         \
   X(call_exception_handler) X(close) X(connection_lost) X(connection_made) X(data_received) X(debug) X(done)  \
   X(eof_received) X(exc_info) X(exception) X(fileno) X(get_buffer) X(getpeername) X(getsockname) X(handle)    \
-  X(loop) X(message) X(name) X(pause_writing) X(peername) X(protocol) X(resume_writing) X(set_exception)      \
+  X(loop) X(message) X(name) X(pause_writing) X(peername) X(proto) X(protocol) X(resume_writing) X(set_exception)      \
   X(set_result) X(slow_callback_duration) X(socket) X(sockname) X(source_traceback) X(time) X(transport)      \
   X(warning)                                                                                                  \
   X(datagram_received) X(error_received) X(family) X(send) X(sendto)                                          \

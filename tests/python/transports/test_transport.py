@@ -265,6 +265,30 @@ def test_write_in_eof_received_is_flushed_before_close(run):
     run(main())
 
 
+@pytest.mark.parametrize("proto", [0, socket.IPPROTO_TCP])
+def test_nagle_is_switched_off_where_the_socket_says_tcp(loop, run, proto):
+    def has_nodelay(transport):
+        return transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    async def main():
+        served, client = Recorder(), Recorder()
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, proto)
+        listener.bind((LOOPBACK, 0))
+        server = await loop.create_server(lambda: served, sock=listener)
+        near = socket.socket(socket.AF_INET, socket.SOCK_STREAM, proto)
+        near.connect(listener.getsockname())
+        near.setblocking(False)
+        await loop.create_connection(lambda: client, sock=near)
+        await served.until_event("connection_made")
+        expected = 1 if proto == socket.IPPROTO_TCP else 0
+        assert has_nodelay(client.transport) == has_nodelay(served.transport) == expected
+        client.transport.abort()
+        served.transport.abort()
+        server.close()
+
+    run(main())
+
+
 def test_extra_info(loop, run):
     async def main():
         served, client = Recorder(), Recorder()

@@ -29,6 +29,18 @@ Ref socket_name(Gil gil, const ModuleState& state, PyObject* sock, int fd, bool 
   return Ref::steal(PyObject_CallMethodNoArgs(sock, peer ? state.names.getpeername : state.names.getsockname));
 }
 
+// As asyncio's _set_nodelay(): only where the socket object says TCP. One made without a protocol number, and what it
+// accepts, says 0. False: the indicator is set.
+bool set_nodelay(Gil, const ModuleState& state, PyObject* sock, int fd, sa_family_t family) noexcept {
+  if (family != AF_INET && family != AF_INET6) return true;
+  const Ref proto = Ref::steal(PyObject_GetAttr(sock, state.names.proto));
+  const long number = proto ? PyLong_AsLong(proto.get()) : -1;
+  if (number == -1 && PyErr_Occurred() != nullptr) return false;
+  const int on = 1;
+  if (number == IPPROTO_TCP) (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  return true;
+}
+
 // What keeps the memory of `buffer` in place while bytes are received into it, when no Python code runs meanwhile: the
 // object itself if it owns its memory, else an export, because the memory may be gone with the export (PEP 688).
 Ref hold_memory(Gil, Ref buffer) noexcept {
@@ -81,10 +93,7 @@ bool StreamTransport::fill_extra(Gil gil, const TransportArgs& args) noexcept {
       PyDict_SetItem(extra.get(), names.sockname, sockname.get()) < 0) {
     return false;
   }
-  if (family == AF_INET || family == AF_INET6) {
-    const int on = 1;  // fails for other sockets than TCP: ignore that
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-  }
+  if (!set_nodelay(gil, state_, args.sock, fd, family)) return false;
   if (PyDict_Contains(extra.get(), names.peername) == 0) {
     const Ref peername = socket_name(gil, state_, args.sock, fd, true, &family);
     if (!peername || PyDict_SetItem(extra.get(), names.peername, peername.get()) < 0) return false;
