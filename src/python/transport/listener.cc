@@ -266,10 +266,16 @@ PyObject* loop_make_datagram_transport(PyObject* self, PyObject* const* args, Py
   return make_datagram_transport(gil, core, {args[0], args[1], args[2], args[3], args[4]});
 }
 
-// sendfile takes the descriptor away from its transport for a while.
+// sendfile takes the descriptor away from its transport for a while. KeyError, as asyncio's: it is away already.
 PyObject* loop_forget_transport(PyObject* self, PyObject* transport) {
   TransportObject* const object = reinterpret_cast<TransportObject*>(transport);
-  unregister_transport(core_of(self), object->native->fd, object);
+  LoopCore& core = core_of(self);
+  if (transport_of_fd(core, object->native->fd) != object) {
+    const Ref number = Ref::steal(PyLong_FromLong(object->native->fd));
+    if (number) PyErr_SetObject(PyExc_KeyError, number.get());
+    return nullptr;
+  }
+  unregister_transport(core, object->native->fd, object);
   Py_RETURN_NONE;
 }
 

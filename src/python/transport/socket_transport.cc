@@ -145,12 +145,12 @@ bool SocketTransport::call_connection_lost(Gil gil, PyObject* exception) noexcep
   // Runs Python: the protocol may do anything but bring us back.
   const Ref outcome = Ref::steal(PyObject_CallMethodOneArg(receiver.get(), state_.names.connection_lost, exception));
   Ref error = outcome ? Ref() : take_exception(gil);
-  after_connection_lost(gil);
   if (!is_open() || channel_->release()) {
     let_go(gil);
   } else {
     close_when_released_ = true;
   }
+  if (!after_connection_lost(gil)) error = take_exception(gil);
   update_pin();
   if (!error) return true;
   set_exception(gil, std::move(error));

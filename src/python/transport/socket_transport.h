@@ -93,7 +93,8 @@ class SocketTransport {
   // --- what the kinds do besides -----------------------------------------------------------------------------
   // The context of every callback; null: each has a copy of the current one.
   [[nodiscard]] virtual PyObject* callback_context() const noexcept { return nullptr; }
-  virtual void after_connection_lost(Gil) noexcept {}  // protocol.connection_lost() has run
+  // protocol.connection_lost() has run. False: the indicator is set.
+  [[nodiscard]] virtual bool after_connection_lost(Gil) noexcept { return true; }
   virtual void after_socket_closed(Gil) noexcept {}
 
   TransportObject& self_;

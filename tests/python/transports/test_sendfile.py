@@ -2,10 +2,12 @@
 """loop.sendfile() on a TCP transport: by the kernel, by the fallback, and what it leaves behind."""
 
 import asyncio
+import contextlib
 import io
+import socket
 
 import pytest
-from recorder import attached, receive, receive_all, reset
+from recorder import Recorder, attached, receive, receive_all, reset
 
 CONTENT = bytes(range(256)) * 4 * 4096  # 4 MiB, more than a kernel takes at once
 
@@ -54,6 +56,82 @@ def test_a_peer_that_leaves_ends_the_fallback(loop, run):
     async def main():
         async with attached() as (transport, protocol, peer):
             sending = asyncio.ensure_future(loop.sendfile(transport, io.BytesIO(CONTENT)))
+            await receive(peer, 1024)
+            reset(peer)
+            with pytest.raises(ConnectionError):
+                await sending
+            await protocol.until_event("connection_lost")
+
+    run(main())
+
+
+def sending_file(loop, transport, path):
+    """loop.sendfile() of more than the kernel takes at once, as a task."""
+    path.write_bytes(CONTENT)
+
+    async def send():
+        with path.open("rb") as file:
+            return await loop.sendfile(transport, file)
+
+    return loop.create_task(send())
+
+
+async def end_while_sending(loop, path, end):
+    ours, peer = socket.socketpair()
+    with peer:
+        peer.setblocking(False)
+        transport, protocol = await loop.create_connection(Recorder, sock=ours)
+        sending = sending_file(loop, transport, path)
+        await receive(peer, 1024)
+        with contextlib.suppress(BlockingIOError):  # there is room: the loop is about to send on
+            while True:
+                peer.recv(1 << 20)
+        getattr(transport, end)()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            await sending
+        await protocol.until_event("connection_lost")
+        assert protocol.lost_with is None
+
+
+def check_reports(reported):
+    # asyncio tells the waiter of the queue a second time, which is drained since sendfile() began.
+    assert [type(context["exception"]) for context in reported] == [asyncio.InvalidStateError]
+    assert "Transport._call_connection_lost(" in reported[0]["message"]
+
+
+def test_abort_ends_sendfile(loop, run, tmp_path, reported):
+    run(end_while_sending(loop, tmp_path / "file", "abort"))
+    check_reports(reported)
+
+
+@pytest.mark.cxxloop_only("asyncio's close() stops watching, and sendfile() waits for ever")
+def test_close_ends_sendfile(loop, run, tmp_path, reported):
+    run(end_while_sending(loop, tmp_path / "file", "close"))
+    check_reports(reported)
+
+
+def test_a_second_sendfile_is_refused_and_harms_nothing(loop, run, tmp_path):
+    async def main():
+        async with attached() as (transport, protocol, peer):
+            sending = sending_file(loop, transport, tmp_path / "file")
+            await receive(peer, 1024)
+            with (tmp_path / "file").open("rb") as file, pytest.raises(KeyError):
+                await loop.sendfile(transport, file)
+            await receive(peer, len(CONTENT) - 1024)
+            assert await sending == len(CONTENT)
+            transport.write(b"tail")
+            assert await receive(peer, 4) == b"tail"
+            assert transport.is_reading()
+            peer.send(b"still read")
+            await protocol.until_bytes(10)
+
+    run(main())
+
+
+def test_a_peer_that_leaves_ends_sendfile_and_the_connection(loop, run, tmp_path):
+    async def main():
+        async with attached() as (transport, protocol, peer):
+            sending = sending_file(loop, transport, tmp_path / "file")
             await receive(peer, 1024)
             reset(peer)
             with pytest.raises(ConnectionError):

@@ -226,12 +226,11 @@ void StreamTransport::on_read_error(Errno error) noexcept {
 
 // --- closing --------------------------------------------------------------------------------------------------
 
-// sendfile waits for the queue of a connection that is gone.
-void StreamTransport::after_connection_lost(Gil) noexcept {
-  if (!empty_waiter) return;
+// sendfile may wait for the queue of a connection that is gone. If it waits no longer but sends, this fails, as in asyncio.
+bool StreamTransport::after_connection_lost(Gil) noexcept {
+  if (!empty_waiter) return true;
   const Ref lost = Ref::steal(PyObject_CallFunction(PyExc_ConnectionError, "s", "Connection is closed by peer"));
-  const Ref set = Ref::steal(PyObject_CallMethodOneArg(empty_waiter.get(), state_.names.set_exception, lost.get()));
-  if (!set) PyErr_WriteUnraisable(self_object());
+  return lost && Ref::steal(PyObject_CallMethodOneArg(empty_waiter.get(), state_.names.set_exception, lost.get()));
 }
 
 void StreamTransport::after_socket_closed(Gil) noexcept {

@@ -76,7 +76,7 @@ class StreamTransport final : public SocketTransport, public net::StreamHandler 
   [[nodiscard]] bool send_after_loop_closed(Gil gil, PyObject* data) noexcept;
   [[nodiscard]] bool shutdown_after_loop_closed(Gil gil) noexcept;
   [[nodiscard]] PyObject* callback_context() const noexcept override { return call_context.get(); }
-  void after_connection_lost(Gil gil) noexcept override;
+  [[nodiscard]] bool after_connection_lost(Gil gil) noexcept override;
   void after_socket_closed(Gil gil) noexcept override;
   [[nodiscard]] bool on_drained(Gil gil) noexcept;
   void deliver_to_tls(Gil gil, std::span<const std::byte> data) noexcept;
