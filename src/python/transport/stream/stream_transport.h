@@ -63,14 +63,19 @@ class StreamTransport final : public SocketTransport, public net::StreamHandler 
  private:
   // Bytes written in one callback that may wait for its end; more are sent at once.
   static constexpr size_t corked_bytes_max = 64 * 1024;
-  // Other buffers than bytes are offered to the kernel before they are copied, from this size on.
+  // Other buffers than bytes are offered to the kernel before they are copied or kept, from this size on.
   static constexpr size_t send_before_copy_bytes = 4096;
 
   [[nodiscard]] bool fill_extra(Gil gil, const TransportArgs& args) noexcept;
   [[nodiscard]] bool check_writable(Gil gil, const char* method, bool* drop) noexcept;
+  [[nodiscard]] bool append_chunk(Gil gil, std::span<const std::byte> bytes, Ref owner) noexcept;
   [[nodiscard]] bool append_owned(Gil gil, Ref bytes) noexcept;
+  [[nodiscard]] bool append_rest(Gil gil, PyObject* data, std::span<const std::byte> rest, bool offered) noexcept;
+  [[nodiscard]] Ref keep_line(Gil gil, PyObject* line) noexcept;
+  [[nodiscard]] bool append_line(Gil gil, PyObject* line) noexcept;
   [[nodiscard]] bool write_buffer(Gil gil, PyObject* data) noexcept;
   [[nodiscard]] bool after_append(Gil gil) noexcept;
+  [[nodiscard]] bool send_appended(Gil gil) noexcept;
   [[nodiscard]] bool may_cork() const noexcept;
   [[nodiscard]] bool is_shared() const noexcept;
   [[nodiscard]] bool send_after_loop_closed(Gil gil, PyObject* data) noexcept;

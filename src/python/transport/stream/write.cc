@@ -26,6 +26,21 @@ bool raise_not_bytes_like(PyObject* data) noexcept {
   return false;
 }
 
+#if PY_VERSION_HEX >= 0x030C0000
+// A view that keeps the bytes of `data` in place. Null without an exception: they do not lie side by side, or their
+// owner is of a Python class, which might run any code when we let go of it in the middle of a send.
+Ref hold_bytes(Gil, PyObject* data, std::span<const std::byte>* bytes) noexcept {
+  Ref view = Ref::steal(PyMemoryView_FromObject(data));
+  if (!view) return {};
+  const Py_buffer* const buffer = PyMemoryView_GET_BUFFER(view.get());
+  const unsigned long flags = buffer->obj != nullptr ? Py_TYPE(buffer->obj)->tp_flags : Py_TPFLAGS_HEAPTYPE;
+  const bool is_python_class = (flags & (Py_TPFLAGS_HEAPTYPE | Py_TPFLAGS_IMMUTABLETYPE)) == Py_TPFLAGS_HEAPTYPE;
+  if (is_python_class || PyBuffer_IsContiguous(buffer, 'C') == 0) return {};
+  *bytes = {static_cast<const std::byte*>(buffer->buf), static_cast<size_t>(buffer->len)};
+  return view;
+}
+#endif
+
 }  // namespace
 
 // asyncio's checks before anything is queued. *drop: the connection is lost, the data goes nowhere.
@@ -77,20 +92,25 @@ bool StreamTransport::send_after_loop_closed(Gil gil, PyObject* data) noexcept {
   return message && fatal_error(gil, exception.get(), message.get());
 }
 
-// Queues exact bytes by reference. Empty ones could never be sent.
-bool StreamTransport::append_owned(Gil, Ref bytes) noexcept {
+// Queues exact bytes by reference.
+bool StreamTransport::append_owned(Gil gil, Ref bytes) noexcept {
   const size_t size = static_cast<size_t>(PyBytes_GET_SIZE(bytes.get()));
-  if (size == 0) return true;
   const std::byte* const data = reinterpret_cast<const std::byte*>(PyBytes_AS_STRING(bytes.get()));
-  if (!stream_.append({data, size, bytes.get()})) {
+  return append_chunk(gil, {data, size}, std::move(bytes));
+}
+
+// Queues bytes that `owner` keeps in place. An empty chunk could never be sent.
+bool StreamTransport::append_chunk(Gil, std::span<const std::byte> bytes, Ref owner) noexcept {
+  if (bytes.empty()) return true;
+  if (!stream_.append({bytes.data(), bytes.size(), owner.get()})) {
     PyErr_NoMemory();
     return false;
   }
-  (void)bytes.release();
+  (void)owner.release();
   return true;
 }
 
-// Anything but bytes may change after write(): what the kernel does not take at once is copied.
+// Anything but bytes may change after write(). The kernel is offered what is large before it is copied or kept.
 bool StreamTransport::write_buffer(Gil gil, PyObject* data) noexcept {
   Py_buffer view;
   if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
@@ -98,15 +118,33 @@ bool StreamTransport::write_buffer(Gil gil, PyObject* data) noexcept {
     return true;
   }
   const std::span<const std::byte> bytes(static_cast<const std::byte*>(view.buf), static_cast<size_t>(view.len));
-  const size_t left = bytes.size() >= send_before_copy_bytes ? stream_.flush_with(bytes) : bytes.size();
-  Ref copy;
-  if (left > 0) {
-    const char* const rest = reinterpret_cast<const char*>(bytes.data() + bytes.size() - left);
-    copy = Ref::steal(PyBytes_FromStringAndSize(rest, static_cast<Py_ssize_t>(left)));
-  }
+  const bool is_large = bytes.size() >= send_before_copy_bytes;
+  const bool offered = is_large && !stream_.is_send_waiting() && stream_.queue().chunks() < io::SendOp::iov_max;
+  const size_t left = is_large ? stream_.flush_with(bytes) : bytes.size();
+  const bool appended = left == 0 || append_rest(gil, data, bytes.last(left), offered);
   PyBuffer_Release(&view);
-  if (left > 0 && (!copy || !append_owned(gil, std::move(copy)))) return false;
-  return after_append(gil);
+  if (!appended) return false;
+  return left > 0 && offered ? send_appended(gil) : after_append(gil);
+}
+
+// `rest`: the end of the bytes of `data`, not sent yet. `offered`: they stood first, and the kernel was full.
+bool StreamTransport::append_rest(Gil gil, PyObject* data, std::span<const std::byte> rest, bool offered) noexcept {
+#if PY_VERSION_HEX >= 0x030C0000
+  // asyncio keeps a view of what the kernel was offered and has not taken. Behind other data it keeps the object itself:
+  // a bytearray there can still be resized, so it is copied.
+  const bool waits_unseen = stream_.is_send_waiting() && PyMemoryView_Check(data);
+  if (rest.size() >= send_before_copy_bytes && (offered || waits_unseen)) {
+    std::span<const std::byte> held;
+    Ref view = hold_bytes(gil, data, &held);
+    if (view && held.size() >= rest.size()) return append_chunk(gil, held.last(rest.size()), std::move(view));
+    if (PyErr_Occurred() != nullptr) return false;
+  }
+#else
+  (void)data, (void)offered;
+#endif
+  Ref copy = Ref::steal(
+      PyBytes_FromStringAndSize(reinterpret_cast<const char*>(rest.data()), static_cast<Py_ssize_t>(rest.size())));
+  return copy && append_owned(gil, std::move(copy));
 }
 
 #if PY_VERSION_HEX < 0x030C0000
@@ -124,11 +162,14 @@ bool StreamTransport::write_lines(Gil gil, PyObject* list_of_data) noexcept {
   const Ref lines = Ref::steal(PySequence_List(list_of_data));
   if (!lines) return false;
   const Py_ssize_t count = PyList_GET_SIZE(lines.get());
+  bool holds_views = false;
   for (Py_ssize_t i = 0; i < count; ++i) {  // all of them are taken, or none
     PyObject* const line = PyList_GET_ITEM(lines.get(), i);
     if (PyBytes_CheckExact(line)) continue;
-    PyObject* const copy = PyObject_CheckBuffer(line) ? PyBytes_FromObject(line) : PyMemoryView_FromObject(line);
-    if (copy == nullptr || PyList_SetItem(lines.get(), i, copy) < 0) return false;
+    Ref kept = keep_line(gil, line);
+    if (!kept) return false;
+    holds_views = holds_views || PyMemoryView_Check(kept.get());
+    if (PyList_SetItem(lines.get(), i, kept.release()) < 0) return false;
   }
   if (count == 0) return true;
   if (!check_writable(gil, "writelines", &drop)) return false;
@@ -140,9 +181,25 @@ bool StreamTransport::write_lines(Gil gil, PyObject* list_of_data) noexcept {
     return true;
   }
   for (Py_ssize_t i = 0; i < count; ++i) {
-    if (!append_owned(gil, Ref::borrow(PyList_GET_ITEM(lines.get(), i)))) return false;
+    if (!append_line(gil, PyList_GET_ITEM(lines.get(), i))) return false;
   }
-  return after_append(gil);
+  // Memory that may change is offered to the kernel now, as asyncio does.
+  return holds_views && !stream_.is_send_waiting() ? send_appended(gil) : after_append(gil);
+}
+
+// A view of a large buffer, a copy of any other.
+Ref StreamTransport::keep_line(Gil gil, PyObject* line) noexcept {
+  std::span<const std::byte> bytes;
+  Ref view = hold_bytes(gil, line, &bytes);
+  if (view && bytes.size() >= send_before_copy_bytes) return view;
+  return PyErr_Occurred() == nullptr ? Ref::steal(PyBytes_FromObject(line)) : Ref();
+}
+
+bool StreamTransport::append_line(Gil gil, PyObject* line) noexcept {
+  if (PyBytes_CheckExact(line)) return append_owned(gil, Ref::borrow(line));
+  const Py_buffer* const buffer = PyMemoryView_GET_BUFFER(line);
+  return append_chunk(gil, {static_cast<const std::byte*>(buffer->buf), static_cast<size_t>(buffer->len)},
+                      Ref::borrow(line));
 }
 
 #endif
@@ -167,12 +224,17 @@ bool StreamTransport::after_append(Gil gil) noexcept {
       core_->cork.add(stream_);
       return true;
     }
-    LoopCore& core = core_of(loop.get());
-    expect_io(core);
-    stream_.flush();
-    update_pin();
-    if (core.exit_exception) return true;
+    return send_appended(gil);
   }
+  return flow_.maybe_pause(gil, parties(), stream_.queued_bytes());
+}
+
+bool StreamTransport::send_appended(Gil gil) noexcept {
+  LoopCore& core = core_of(loop.get());
+  expect_io(core);
+  stream_.flush();
+  update_pin();
+  if (core.exit_exception) return true;
   return flow_.maybe_pause(gil, parties(), stream_.queued_bytes());
 }
 

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: MIT
+"""Buffers other than bytes: what the kernel does not take at once is kept as asyncio of the running Python keeps it."""
+
+import mmap
+import sys
+import tempfile
+
+import pytest
+from recorder import attached, fill, receive
+
+SIZE = 10_000_000
+keeps_views = pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio copies before 3.12")
+
+
+def write(transport, data):
+    transport.write(data)
+
+
+def writelines(transport, data):
+    transport.writelines([b"", data])
+
+
+WRITES = [write, pytest.param(writelines, marks=keeps_views)]
+
+
+@keeps_views
+@pytest.mark.parametrize("writing", [write, writelines])
+@pytest.mark.parametrize("as_given", [lambda data: data, memoryview], ids=["bytearray", "memoryview"])
+def test_a_large_buffer_is_kept_by_reference_until_it_was_sent(run, writing, as_given):
+    async def main():
+        async with attached() as (transport, protocol, peer):
+            data = bytearray(b"x") * SIZE
+            writing(transport, as_given(data))
+            assert transport.get_write_buffer_size() > 0
+            with pytest.raises(BufferError):
+                data.append(0)
+            assert await receive(peer, SIZE) == data
+            await protocol.until(lambda _: transport.get_write_buffer_size() == 0)
+            data.append(0)
+
+    run(main())
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="asyncio keeps a view since 3.12")
+def test_a_large_buffer_is_copied(run):
+    async def main():
+        async with attached() as (transport, _, peer):
+            data = bytearray(b"x") * SIZE
+            transport.write(data)
+            assert transport.get_write_buffer_size() > 0
+            data.clear()
+            assert await receive(peer, SIZE) == b"x" * SIZE
+
+    run(main())
+
+
+@pytest.mark.parametrize("writing", WRITES)
+def test_an_abort_lets_go_of_the_buffer(run, writing):
+    async def main():
+        async with attached() as (transport, protocol, _):
+            data = bytearray(SIZE)
+            writing(transport, data)
+            transport.abort()
+            data.clear()
+            await protocol.until_event("connection_lost")
+
+    run(main())
+
+
+def test_a_bytearray_behind_other_data_can_be_resized(run):
+    async def main():
+        async with attached() as (transport, _, peer):
+            written = fill(transport)
+            data = bytearray(b"behind" * 10_000)
+            transport.write(data)
+            data += b"."
+            del data[60_000:]
+            assert (await receive(peer, written + 60_000))[written:] == b"behind" * 10_000
+
+    run(main())
+
+
+@keeps_views
+def test_a_view_behind_other_data_is_kept(run):
+    async def main():
+        async with attached() as (transport, _, peer):
+            written = fill(transport)
+            data = bytearray(b"behind" * 10_000)
+            transport.write(memoryview(data))
+            with pytest.raises(BufferError):
+                data.clear()
+            assert (await receive(peer, written + 60_000))[written:] == b"behind" * 10_000
+
+    run(main())
+
+
+@keeps_views
+def test_what_was_not_sent_yet_can_still_be_changed(run):
+    async def main():
+        async with attached() as (transport, _, peer):
+            data = bytearray(b"a") * SIZE
+            transport.write(data)
+            data[-5:] = b"later"
+            assert (await receive(peer, SIZE))[-6:] == b"alater"
+
+    run(main())
+
+
+@pytest.mark.parametrize("writing", [write, writelines])
+@pytest.mark.parametrize("size", [10, 5_000, 60_000])
+@pytest.mark.parametrize("before", [0, 1, 200])
+def test_what_the_kernel_takes_can_be_changed_and_resized_at_once(run, writing, size, before):
+    async def main():
+        async with attached() as (transport, _, peer):
+            for _ in range(before):
+                transport.write(b"<")
+            data = bytearray(b"a") * size
+            writing(transport, data)
+            data[:] = b"changed"
+            data.clear()
+            assert await receive(peer, before + size) == b"<" * before + b"a" * size
+
+    run(main())
+
+
+@pytest.mark.parametrize("writing", WRITES)
+def test_a_view_can_be_released_after_it_was_written(run, writing):
+    async def main():
+        async with attached() as (transport, _, peer):
+            with memoryview(b"x" * SIZE) as view:
+                writing(transport, view)
+            assert await receive(peer, SIZE) == b"x" * SIZE
+
+    run(main())
+
+
+@pytest.mark.parametrize("writing", WRITES)
+def test_a_mapped_file(run, writing):
+    async def main():
+        async with attached() as (transport, _, peer):
+            with tempfile.TemporaryFile() as file:
+                file.truncate(SIZE)
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                writing(transport, memoryview(mapped))
+            assert await receive(peer, SIZE) == bytes(SIZE)
+
+    run(main())
+
+
+@pytest.mark.parametrize("writing", WRITES)
+def test_a_buffer_of_a_programs_own_class_may_do_anything_when_it_is_let_go_of(run, writing, logged_errors):
+    async def main():
+        async with attached() as (transport, protocol, peer):
+
+            class Buffer(bytearray):
+                def __del__(self):
+                    transport.abort()
+
+            writing(transport, memoryview(Buffer(b"x" * SIZE)))
+            try:
+                await receive(peer, SIZE)
+            except (EOFError, ConnectionResetError):
+                pass  # let go of before all of it was sent
+            await protocol.until_event("connection_lost")
+
+    run(main())
