@@ -56,7 +56,7 @@ FLOOD_SOURCE = """
             global kept
             kept = [[number] for number in range(200_000)]
             gc.collect()
-        gc.set_threshold(100_000, 1000, 1000)  # so that no collection is Python's own
+        gc.set_threshold(1_000_000, 1000, 1000)  # so that no collection is Python's own
         Cycle()
         before = gc.get_stats()[2]["collections"]
         await flood()
