@@ -3,22 +3,20 @@
 
 import asyncio
 import contextvars
-import errno
-import functools
 import os
 import selectors
 import socket
-from asyncio import constants, trsock
+from asyncio import trsock
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVarTuple, cast
 
 from . import _core
-from ._accept import accept_tls
 from ._debug import step_of
 from ._sendfile import FlowControlled
 from ._dns import answers_getaddrinfo_at_once, answers_getnameinfo_at_once
 from ._memory import tidy_up_after_flood
 from ._pipes import ReadPipeTransport, WritePipeTransport
+from ._serve import Serving
 from ._signals import SignalWakeup
 from ._subprocess import can_watch_exits, start_process
 from ._tls import SSLProtocol, sslproto_with_ours, with_globals
@@ -30,8 +28,6 @@ _Ts = TypeVarTuple("_Ts")
 
 # Whose addresses the native code can read and write.
 _KNOWN_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
-
-_OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 def _name_of(getter: Callable[[], Any]) -> Any:
@@ -71,7 +67,7 @@ class _Poller(selectors.BaseSelector):
         raise NotImplementedError("the loop polls by itself")
 
 
-class Loop(_core.Loop, _SelectorEventLoop):
+class Loop(Serving, _SelectorEventLoop):
     """An asyncio event loop whose scheduling, polling and stream transports are native.
 
     Args:
@@ -325,91 +321,10 @@ class Loop(_core.Loop, _SelectorEventLoop):
             return cast(asyncio.SubprocessTransport, await asyncio_loop._make_subprocess_transport(*args, **kwargs))
         return await start_process(self, *args, **kwargs)
 
-    # --- servers ----------------------------------------------------------------------------------------------
-
-    def _start_serving(
-        self,
-        protocol_factory: Callable[[], Any],
-        sock: socket.socket,
-        sslcontext: Any = None,
-        server: Any = None,
-        backlog: int = 100,
-        *timeouts_and_context: Any,
-        **keywords: Any,
-    ) -> None:
-        if not self._is_plain_socket(sock):
-            asyncio_loop: Any = super()
-            asyncio_loop._start_serving(
-                protocol_factory, sock, sslcontext, server, backlog, *timeouts_and_context, **keywords
-            )
-            return
-        context = keywords.pop("context", timeouts_and_context[2] if len(timeouts_and_context) > 2 else None)
-        on_accepted = None
-        if sslcontext is not None:
-            timeouts = dict(zip(("ssl_handshake_timeout", "ssl_shutdown_timeout"), timeouts_and_context), **keywords)
-            connect = functools.partial(accept_tls, self, protocol_factory, sslcontext=sslcontext, server=server, **timeouts)
-            on_accepted = functools.partial(self._accept_tls, connect, context is not None)
-        self._start_listening(sock, protocol_factory, server, backlog, context, on_accepted)
-
-    def _accept_tls(
-        self, connect: Callable[..., Any], has_context: bool, conn: socket.socket, address: Any
-    ) -> None:
-        # We run in the connection's own copy of create_server()'s context.
-        context = {"context": contextvars.copy_context()} if has_context else {}
-        self.create_task(connect(conn, extra={"peername": address}, **context), **context)
+    # --- what native code asks for ---------------------------------------------------------------------------
 
     def _step_of(self, transport: Any, sends: bool) -> Callable[[], None]:
         return step_of(transport, sends)
 
     def _after_flood(self, servers: list[Any], connections: int) -> bool:
         return tidy_up_after_flood(servers, connections)
-
-    def _stop_serving(self, sock: socket.socket) -> None:
-        self._stop_listening(sock)
-        asyncio_loop: Any = super()
-        asyncio_loop._stop_serving(sock)
-
-    def _accept_failed(
-        self,
-        exc: OSError,
-        sock: socket.socket,
-        protocol_factory: Callable[[], Any],
-        server: Any,
-        context: contextvars.Context | None,
-        on_accepted: Callable[..., Any] | None,
-    ) -> None:
-        """Out of resources: stop listening for a while, as asyncio does. Other errors are reported."""
-        if exc.errno not in _OUT_OF_RESOURCES:
-            self.call_exception_handler(
-                {
-                    "message": "Exception in callback BaseSelectorEventLoop._accept_connection()",
-                    "exception": exc,
-                    "socket": trsock.TransportSocket(sock),
-                }
-            )
-            return
-        self.call_exception_handler(
-            {
-                "message": "socket.accept() out of system resource",
-                "exception": exc,
-                "socket": trsock.TransportSocket(sock),
-            }
-        )
-        if sock.fileno() < 0:  # the exception handler has closed the server
-            return
-        self._stop_listening(sock)
-        self.call_later(
-            constants.ACCEPT_RETRY_DELAY, self._listen_again, sock, protocol_factory, server, context, on_accepted
-        )
-
-    def _listen_again(
-        self,
-        sock: socket.socket,
-        protocol_factory: Callable[[], Any],
-        server: Any,
-        context: contextvars.Context | None,
-        on_accepted: Callable[..., Any] | None,
-    ) -> None:
-        if sock.fileno() >= 0:  # the server may have been closed meanwhile
-            backlog = server._backlog if server is not None else 100
-            self._start_listening(sock, protocol_factory, server, backlog, context, on_accepted)
