@@ -21,10 +21,10 @@ class ReadPipeTransport(_core.ReadPipe, _unix_events._UnixReadPipeTransport):
         self._loop.call_soon(self._protocol.eof_received)
         self._loop.call_soon(self._call_connection_lost, None)
 
-    def _read_failed(self, failure: OSError) -> None:
+    def _read_failed(self, failure: Exception) -> None:
         try:
             raise failure
-        except OSError as exc:  # debug mode logs the exception that is being handled
+        except Exception as exc:  # debug mode logs the exception that is being handled
             self._fatal_error(exc, "Fatal read error on pipe transport")
 
     def _call_connection_lost(self, exc: BaseException | None) -> None:

@@ -48,11 +48,15 @@ class RingQueue {
   }
   [[nodiscard]] T& front() noexcept { return (*this)[0]; }
 
+  // Makes room for one more element. False: out of memory, nothing has changed.
+  [[nodiscard]] bool make_room() noexcept {
+    if (size() != capacity_) [[likely]] return true;
+    return reallocate(capacity_ == 0 ? 16 : capacity_ * 2);
+  }
+
   // False: out of memory, nothing has changed.
   [[nodiscard]] bool push_back(T value) noexcept {
-    if (size() == capacity_) [[unlikely]] {
-      if (!reallocate(capacity_ == 0 ? 16 : capacity_ * 2)) return false;
-    }
+    if (!make_room()) return false;
     slots_[tail_++ & (capacity_ - 1)] = value;
     return true;
   }

@@ -110,10 +110,11 @@ Errno DatagramSocket::send_now(std::span<const std::byte> data, const io::Addres
 
 Errno DatagramSocket::append(const Datagram& datagram) noexcept {
   CXL_ASSERT(state_ == State::open);
+  if (!queue_.make_room()) return Errno::no_memory;
   if (!wants_send_) {
     if (const Errno error = wait_writable(); error != Errno::ok) return error;
   }
-  if (!queue_.push_back(datagram)) return Errno::no_memory;
+  (void)queue_.push_back(datagram);  // there is room
   queued_bytes_ += datagram.data.size() + header_bytes_;
   return Errno::ok;
 }

@@ -58,6 +58,8 @@ class Stream final : public Channel, public ListNode {
   [[nodiscard]] bool is_send_waiting() const noexcept override { return send_.in_kernel(); }
   // Queue bytes; takes chunk.owner unless it returns false (no memory).
   [[nodiscard]] bool append(const WriteChunk& chunk) noexcept { return queue_.append(chunk); }
+  // Makes room for so many chunks more, which can then be appended without fail. False: no memory.
+  [[nodiscard]] bool reserve(size_t chunks) noexcept { return queue_.reserve(chunks); }
   // Send everything queued as far as the kernel takes it; the rest is sent when the fd is writable.
   // An error clears the queue and is told by on_write_error().
   void flush() noexcept;

@@ -35,6 +35,8 @@ class WriteQueue {
 
   // Takes chunk.owner. False: no memory, the owner stays the caller's. An empty chunk could never be sent: REQUIRES size > 0.
   [[nodiscard]] bool append(const WriteChunk& chunk) noexcept;
+  // Makes room for so many chunks more. False: no memory.
+  [[nodiscard]] bool reserve(size_t chunks) noexcept { return chunks_.reserve(chunks_.size() + chunks); }
   // What is left of a chunk, counted from the oldest. REQUIRES: index < chunks().
   [[nodiscard]] std::span<const std::byte> chunk(size_t index) const noexcept;
   // Describe the oldest bytes; returns how many entries of `iov` were filled.

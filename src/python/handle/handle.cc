@@ -121,9 +121,9 @@ Ref format_callback(Gil gil, HandleObject& handle) noexcept {
 // The callback raised: tell the loop as asyncio.Handle._run() does.
 bool report_handle(Gil gil, HandleObject& handle) noexcept {
   const Ref exception = take_reportable(gil);
-  const Ref source = exception ? format_callback(gil, handle) : Ref();
-  if (!source) return false;
-  const Ref message = Ref::steal(PyUnicode_FromFormat("Exception in callback %U", source.get()));
+  if (!exception) return false;
+  const Ref source = format_callback(gil, handle);
+  const Ref message = source ? Ref::steal(PyUnicode_FromFormat("Exception in callback %U", source.get())) : Ref();
   const Names& names = handle.state->names;
   return report_exception(
       gil, *handle.state, as_object(*handle.loop), message, exception.get(),

@@ -45,7 +45,7 @@ bool is_exit(PyObject* exception) noexcept {
 }
 
 ContextScope::~ContextScope() {
-  if (!entered_) return;
+  if (!entered_ || !context_) return;
   Ref exception = take_exception(gil_);
   if (PyContext_Exit(context_.get()) < 0) PyErr_WriteUnraisable(context_.get());
   if (exception) set_exception(gil_, std::move(exception));

@@ -10,7 +10,7 @@ namespace cxxloop::python {
 
 // Sets OSError (its subclass for the number). Returns null for `return raise_errno(...)`.
 PyObject* raise_errno(Gil gil, Errno error) noexcept;
-// A new OSError instance, or null with the indicator set.
+// A new OSError instance, or the MemoryError that its creation met. Never null; the indicator is not set.
 Ref make_os_error(Gil gil, Errno error) noexcept;
 
 // The current exception, taken out of the indicator (normalised, with its traceback); null if there is none.
@@ -20,11 +20,12 @@ void set_exception(Gil gil, Ref exception) noexcept;
 // True exactly for SystemExit and KeyboardInterrupt: they leave run_forever(), everything else is reported.
 bool is_exit(PyObject* exception) noexcept;
 
-// Runs a scope in a contextvars.Context, whatever indicator the scope leaves behind.
+// Runs a scope in a contextvars.Context, whatever indicator the scope leaves behind. A null context (memory was out when
+// it should have been copied): the scope runs in the current one.
 class ContextScope {
  public:
   ContextScope(Gil gil, PyObject* context) noexcept
-      : gil_(gil), context_(Ref::borrow(context)), entered_(PyContext_Enter(context) == 0) {}
+      : gil_(gil), context_(Ref::borrow(context)), entered_(context == nullptr || PyContext_Enter(context) == 0) {}
   ContextScope(const ContextScope&) = delete;
   ContextScope& operator=(const ContextScope&) = delete;
   ~ContextScope();

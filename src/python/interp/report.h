@@ -29,7 +29,7 @@ using ReportFields = std::initializer_list<ReportField>;
 // Takes the exception out of the indicator. Null: it is a SystemExit or KeyboardInterrupt, and stays in the indicator.
 Ref take_reportable(Gil gil) noexcept;
 // loop.call_exception_handler({"message": message, "exception": exception, **fields}); a null message: its maker has
-// failed. False: the indicator is set. Runs Python: the user's handler.
+// failed. False: the indicator is set, to an exception with `exception` as its __context__. Runs Python: the user's handler.
 [[nodiscard]] bool report_exception(Gil gil, const ModuleState& state, PyObject* loop, const Ref& message,
                                     PyObject* exception, ReportFields fields) noexcept;
 

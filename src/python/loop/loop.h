@@ -111,6 +111,10 @@ inline LoopCore& core_of(PyObject* loop) noexcept { return reinterpret_cast<Loop
 // Queue a handle that has its turn now, whatever other threads have called; takes the reference.
 // False: no memory, the indicator is set.
 [[nodiscard]] bool push_ready(Gil gil, LoopCore& core, Ref handle) noexcept;
+// Room for one handle more, before it is taken from where it waits. False: no memory, the indicator is set.
+[[nodiscard]] inline bool make_room_for_ready(Gil, LoopCore& core) noexcept {
+  return core.ready.make_room() || PyErr_NoMemory() != nullptr;
+}
 // Queue a native handle behind everything that was called before it, by this thread or another.
 [[nodiscard]] bool enqueue(Gil gil, LoopCore& core, HandleObject* handle) noexcept;
 // loop.call_soon(callback, *args, context=context) without the handle; through the program's own, if it replaced that.

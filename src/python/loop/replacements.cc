@@ -24,7 +24,10 @@ bool is_replaced(LoopCore& core, PyObject* name, bool* replaced) noexcept {
   *replaced = true;
   if (of_class.get() != native.get()) return true;
   const Ref found = Ref::steal(PyObject_GetAttr(as_object(core.self), name));
-  if (!found) PyErr_Clear();  // a __getattribute__() of the program may refuse the name
+  if (!found) {
+    if (PyErr_ExceptionMatches(PyExc_MemoryError) != 0) return false;
+    PyErr_Clear();  // a __getattribute__() of the program may refuse the name
+  }
   *replaced = !found || !is_bound_native(core, found.get(), native.get());
   return true;
 }

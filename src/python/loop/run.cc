@@ -86,8 +86,9 @@ bool queue_due_timers(Gil gil, LoopCore& core) noexcept {
   if (!loop_time_ns(gil, core, &now_ns)) return false;
   while (TimerNode* const node = core.timers.top()) {
     if (node->deadline_ns > now_ns) break;
+    if (!make_room_for_ready(gil, core)) return false;
     core.timers.remove(node);
-    if (!push_ready(gil, core, Ref::steal(as_object(TimerHandleObject::of_node(node))))) return false;
+    (void)core.ready.push_back(as_object(TimerHandleObject::of_node(node)));
   }
   return true;
 }
@@ -154,9 +155,10 @@ bool run_turn(Gil gil, LoopCore& core) noexcept {
 
 bool take_from_threads(Gil gil, LoopCore& core, size_t handles_max) noexcept {
   for (size_t moved = 0; moved < handles_max; ++moved) {
+    if (!make_room_for_ready(gil, core)) return false;
     HandleObject* const handle = core.inbox.pop();
     if (handle == nullptr) break;
-    if (!push_ready(gil, core, Ref::steal(as_object(handle)))) return false;
+    (void)core.ready.push_back(as_object(handle));
   }
   return true;
 }

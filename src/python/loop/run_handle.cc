@@ -18,11 +18,9 @@ bool warn_if_slow(LoopCore& core, PyObject* handle, int64_t took_ns) noexcept {
   const int slow = PyObject_RichCompareBool(took.get(), limit.get(), Py_GE);
   if (slow <= 0) return slow == 0;
   const Ref text = Ref::steal(PyObject_CallOneArg(core.state.imports.format_handle, handle));
-  const Ref format = Ref::steal(PyUnicode_FromString("Executing %s took %.3f seconds"));
-  // Looked up each time: programs' tests replace this name to see the warning.
-  const Ref base_events = Ref::steal(PyImport_ImportModule("asyncio.base_events"));
-  const Ref logger = base_events ? Ref::steal(PyObject_GetAttrString(base_events.get(), "logger")) : Ref();
-  if (!text || !format || !logger) return false;
+  const Ref format = text ? Ref::steal(PyUnicode_FromString("Executing %s took %.3f seconds")) : Ref();
+  const Ref logger = format ? Ref::steal(PyObject_GetAttrString(core.state.imports.base_events_module, "logger")) : Ref();
+  if (!logger) return false;
   PyObject* const args[] = {logger.get(), format.get(), text.get(), took.get()};
   return static_cast<bool>(Ref::steal(PyObject_VectorcallMethod(core.state.names.warning, args, 4, nullptr)));
 }

@@ -55,12 +55,14 @@ PyObject* loop_open(PyObject* self, PyObject* backend_name) {
     return nullptr;
   }
   if (core.backend != nullptr) Py_RETURN_NONE;  // a second __init__(), by classes with several bases
-  Errno why = Errno::ok;
-  core.backend = io::make_backend(kind, &why);
-  if (core.backend == nullptr) return raise_errno(gil, why);
-  core.backend->set_sleep_hooks(&core.sleep_hooks);
-  core.watches = std::make_unique<net::WatchTable>(*core.backend, on_watch_ready, &core);
   if (!notice_replacements(gil, core)) return nullptr;
+  Errno why = Errno::ok;
+  std::unique_ptr<io::Backend> backend = io::make_backend(kind, &why);
+  if (backend == nullptr) return raise_errno(gil, why);
+  core.watches.reset(new (std::nothrow) net::WatchTable(*backend, on_watch_ready, &core));
+  if (core.watches == nullptr) return PyErr_NoMemory();
+  backend->set_sleep_hooks(&core.sleep_hooks);
+  core.backend = std::move(backend);
   Py_RETURN_NONE;
 }
 

@@ -40,6 +40,8 @@ struct ListenerObject {
     Ref make_transport_by_loop(Gil gil, PyObject* conn, PyObject* made, PyObject* extra, PyObject* conn_context) noexcept;
     Ref make_transport(Gil gil, PyObject* conn, PyObject* address, PyObject* conn_context, Ref* protocol) noexcept;
     bool log_accepted(Gil gil, PyObject* conn, PyObject* address) noexcept;
+    void refuse(Gil gil, PyObject* conn) noexcept;
+    void close_connection(Gil gil, PyObject* conn) noexcept;
     void report_failure(Gil gil, PyObject* conn, PyObject* protocol) noexcept;
 
     ListenerObject& self_;
@@ -147,22 +149,35 @@ void ListenerObject::Native::on_accept(UniqueFd accepted, const sockaddr_storage
   if (address && core_.debug && !log_accepted(gil, conn.get(), address.get())) address.reset();
   const Ref conn_context =
       address ? Ref::steal(PyContext_Copy(server_context ? server_context.get() : context.get())) : Ref();
+  if (!conn_context) return refuse(gil, conn.get());
   Ref protocol;
   Ref transport;
-  if (conn_context) {
+  {
     const ContextScope scope(gil, conn_context.get());
     if (scope.entered()) transport = make_transport(gil, conn.get(), address.get(), conn_context.get(), &protocol);
   }
   if (!transport) report_failure(gil, conn.get(), protocol.get());
 }
 
+// The connection dies before anybody was asked for a protocol (no memory): asyncio tells about that always.
+void ListenerObject::Native::refuse(Gil gil, PyObject* conn) noexcept {
+  close_connection(gil, conn);
+  report_or_leave(gil, core_, "Exception in callback Loop._accept_connection()");
+}
+
+// Leaves the indicator alone. `conn` may be null.
+void ListenerObject::Native::close_connection(Gil gil, PyObject* conn) noexcept {
+  if (conn == nullptr) return;
+  Ref exception = take_exception(gil);
+  const Ref closed = Ref::steal(PyObject_CallMethodNoArgs(conn, core_.state.names.close));
+  if (!closed) PyErr_WriteUnraisable(conn);
+  set_exception(gil, std::move(exception));
+}
+
 // Closes the connection. asyncio reports the failure in debug mode only.
 void ListenerObject::Native::report_failure(Gil gil, PyObject* conn, PyObject* protocol) noexcept {
+  close_connection(gil, conn);
   Ref exception = take_exception(gil);
-  if (conn != nullptr) {
-    const Ref closed = Ref::steal(PyObject_CallMethodNoArgs(conn, core_.state.names.close));
-    if (!closed) PyErr_WriteUnraisable(conn);
-  }
   if (!core_.debug && !is_exit(exception.get())) return;
   set_exception(gil, std::move(exception));
   report_or_leave(gil, core_, "Error on transport creation for incoming connection",
@@ -188,9 +203,11 @@ namespace {
 
 PyObject* as_object(ListenerObject* listener) noexcept { return reinterpret_cast<PyObject*>(listener); }
 
-int int_attribute(PyObject* object, const char* name) noexcept {
+// False: the indicator is set.
+bool int_attribute(PyObject* object, const char* name, int* number) noexcept {
   const Ref value = Ref::steal(PyObject_GetAttrString(object, name));
-  return value ? static_cast<int>(PyLong_AsLong(value.get())) : -1;
+  *number = value ? static_cast<int>(PyLong_AsLong(value.get())) : -1;
+  return PyErr_Occurred() == nullptr;
 }
 
 void stop_listener(LoopCore& core, size_t fd) noexcept {
@@ -220,12 +237,12 @@ PyObject* loop_start_listening(PyObject* self, PyObject* const* args, Py_ssize_t
   if (args[2] != Py_None) native.server = Ref::borrow(args[2]);
   if (args[4] != Py_None) native.server_context = Ref::borrow(args[4]);
   if (args[5] != Py_None) native.on_accepted = Ref::borrow(args[5]);
-  native.context = Ref::steal(PyContext_CopyCurrent());
-  native.family = int_attribute(args[0], "family");
-  native.type = int_attribute(args[0], "type");
-  native.proto = int_attribute(args[0], "proto");
   PyObject_GC_Track(as_object(object));
-  if (!native.context || PyErr_Occurred() != nullptr) return nullptr;
+  native.context = Ref::steal(PyContext_CopyCurrent());
+  if (!native.context || !int_attribute(args[0], "family", &native.family) ||
+      !int_attribute(args[0], "type", &native.type) || !int_attribute(args[0], "proto", &native.proto)) {
+    return nullptr;
+  }
   stop_listener(core, static_cast<size_t>(fd));
   const Errno error = native.listener.start(backlog > 0 ? static_cast<uint32_t>(backlog) : 1);
   if (error != Errno::ok) return raise_errno(gil, error);

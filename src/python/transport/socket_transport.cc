@@ -95,7 +95,9 @@ bool SocketTransport::note_lost_write(Gil) noexcept {
 // --- closing --------------------------------------------------------------------------------------------------
 
 bool SocketTransport::close(Gil gil) noexcept {
-  if (closing_) return true;
+  // A transport that closes and has nothing to send is told of its end; one that is not had no memory for that.
+  const bool is_told = conn_lost > 0 || !channel_->is_drained() || queue_lost_;
+  if (closing_ && is_told) return true;
   closing_ = true;
   if (is_open()) {
     channel_->stop_reading();
@@ -133,9 +135,10 @@ bool SocketTransport::schedule_connection_lost(Gil gil, PyObject* exception) noe
   LoopCore& core = core_of(loop.get());
   if (!check_closed(gil, core)) return false;
   const Ref callback = Ref::steal(PyObject_GetAttr(self_object(), state_.names._call_connection_lost));
-  if (!callback) return false;
   PyObject* const args[] = {exception};
-  return schedule(gil, core, callback.get(), args, 1, callback_context());
+  if (callback && schedule(gil, core, callback.get(), args, 1, callback_context())) return true;
+  --conn_lost;  // no memory: close() and abort() can be called again
+  return false;
 }
 
 bool SocketTransport::call_connection_lost(Gil gil, PyObject* exception) noexcept {
@@ -184,20 +187,26 @@ bool SocketTransport::fatal_error(Gil gil, PyObject* exception, PyObject* messag
     set_exception(gil, Ref::borrow(exception));
     return false;
   }
-  const bool os_error = PyErr_GivenExceptionMatches(exception, PyExc_OSError) != 0;
-  if (!os_error) {
-    if (!report_exception(gil, state_, loop.get(), Ref::borrow(message), exception,
-                          {{state_.names.transport, self_object()}, {state_.names.protocol, protocol.get()}})) {
-      return false;
-    }
-  } else if (core_of(loop.get()).debug) {
-    const Ref format = Ref::steal(PyUnicode_FromString("%r: %s"));
-    const Ref keywords = Ref::steal(PyTuple_Pack(1, state_.names.exc_info));
-    if (!format || !keywords) return false;
-    PyObject* const args[] = {state_.imports.logger, format.get(), self_object(), message, exception};
-    if (!Ref::steal(PyObject_VectorcallMethod(state_.names.debug, args, 4, keywords.get()))) return false;
+  if (report_fatal(gil, exception, message)) return force_close(gil, exception);
+  Ref failure = take_exception(gil);
+  // Memory was out for the report. The connection must end all the same, because nobody reads from it any more. If memory
+  // is out for that as well, the program can call close() or abort() again.
+  if (!is_exit(failure.get()) && !force_close(gil, exception)) PyErr_Clear();
+  set_exception(gil, std::move(failure));
+  return false;
+}
+
+bool SocketTransport::report_fatal(Gil gil, PyObject* exception, PyObject* message) noexcept {
+  if (PyErr_GivenExceptionMatches(exception, PyExc_OSError) == 0) {
+    return report_exception(gil, state_, loop.get(), Ref::borrow(message), exception,
+                            {{state_.names.transport, self_object()}, {state_.names.protocol, protocol.get()}});
   }
-  return force_close(gil, exception);
+  if (message == nullptr) return false;
+  if (!core_of(loop.get()).debug) return true;
+  const Ref format = Ref::steal(PyUnicode_FromString("%r: %s"));
+  const Ref keywords = format ? Ref::steal(PyTuple_Pack(1, state_.names.exc_info)) : Ref();
+  PyObject* const args[] = {state_.imports.logger, format.get(), self_object(), message, exception};
+  return keywords && Ref::steal(PyObject_VectorcallMethod(state_.names.debug, args, 4, keywords.get()));
 }
 
 // The indicator is set: report it as asyncio does and close.
@@ -205,7 +214,7 @@ void SocketTransport::fail(Gil gil, const char* message) noexcept {
   LoopCore& core = core_of(loop.get());
   Ref exception = take_exception(gil);
   const Ref text = Ref::steal(PyUnicode_FromString(message));
-  if (!text || !fatal_error(gil, exception.get(), text.get())) leave_run_forever(gil, core);
+  if (!fatal_error(gil, exception.get(), text.get())) leave_run_forever(gil, core);
 }
 
 bool SocketTransport::log_debug(Gil, const char* format) noexcept {

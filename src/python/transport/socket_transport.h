@@ -36,7 +36,7 @@ class SocketTransport {
   [[nodiscard]] bool abort(Gil gil) noexcept;
   // asyncio's _force_close(): drop what is queued; `exception` (or None) goes to connection_lost().
   [[nodiscard]] bool force_close(Gil gil, PyObject* exception) noexcept;
-  // asyncio's _fatal_error(): report, then force_close().
+  // asyncio's _fatal_error(): report, then force_close(). A null message: its creation failed, the indicator is set.
   [[nodiscard]] bool fatal_error(Gil gil, PyObject* exception, PyObject* message) noexcept;
   [[nodiscard]] bool call_connection_lost(Gil gil, PyObject* exception) noexcept;
   [[nodiscard]] virtual bool set_protocol(Gil gil, PyObject* new_protocol) noexcept;
@@ -112,6 +112,7 @@ class SocketTransport {
  private:
   [[nodiscard]] bool start_channel(Gil gil) noexcept;
   [[nodiscard]] bool schedule_connection_lost(Gil gil, PyObject* exception) noexcept;
+  [[nodiscard]] bool report_fatal(Gil gil, PyObject* exception, PyObject* message) noexcept;
   void let_go(Gil gil) noexcept;
   void close_socket(Gil gil, const Ref& owner) noexcept;
 

@@ -65,8 +65,13 @@ void DatagramTransport::on_receive_error(Errno error) noexcept {
   const Ref pin = Ref::borrow(self_object());
   if (conn_lost == 0) {
     const ContextScope scope(gil, read_context_.get());
-    const bool told = scope.entered() && tell_error(gil, make_os_error(gil, error));
-    if (!told) report(gil, "Exception in callback DatagramTransport._read_ready()");
+    Ref exception = make_os_error(gil, error);
+    if (PyErr_GivenExceptionMatches(exception.get(), PyExc_OSError) == 0) {  // no memory for one
+      set_exception(gil, std::move(exception));
+      fail(gil, "Fatal read error on datagram transport");
+    } else if (!scope.entered() || !tell_error(gil, std::move(exception))) {
+      report(gil, "Exception in callback DatagramTransport._read_ready()");
+    }
   }
   update_pin();
 }

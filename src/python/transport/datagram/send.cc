@@ -158,10 +158,9 @@ bool DatagramTransport::queue(Gil gil, PyObject* data, PyObject* target) noexcep
 bool DatagramTransport::tell_send_error(Gil gil, Errno error) noexcept {
   Ref exception = foreign_error_.take();
   if (!exception) exception = make_os_error(gil, error);
-  if (!exception) return false;
   if (PyErr_GivenExceptionMatches(exception.get(), PyExc_OSError) != 0) return tell_error(gil, std::move(exception));
   const Ref message = Ref::steal(PyUnicode_FromString("Fatal write error on datagram transport"));
-  return message && fatal_error(gil, exception.get(), message.get());
+  return fatal_error(gil, exception.get(), message.get());
 }
 
 // --- the queue ------------------------------------------------------------------------------------------------

@@ -82,8 +82,11 @@ PyObject* read_pipe_read_ready(PyObject* self, PyObject*) {
   if (count.value() == 0) return none_if(call_method(self, state.names._end_of_file));
   const Ref data = Ref::steal(
       PyBytes_FromStringAndSize(reinterpret_cast<const char*>(buffer.data()), static_cast<Py_ssize_t>(count.value())));
-  const Ref protocol = Ref::steal(PyObject_GetAttr(self, state.names._protocol));
-  if (!data || !protocol) return nullptr;
+  const Ref protocol = data ? Ref::steal(PyObject_GetAttr(self, state.names._protocol)) : Ref();
+  if (!protocol) {  // what was read is lost, and the protocol must not take what comes next for its continuation
+    const Ref exception = take_exception(gil);
+    return PyObject_CallMethodOneArg(self, state.names._read_failed, exception.get());
+  }
   // Runs Python: the protocol may pause or close us, or raise into the handle that runs us.
   return none_if(
       static_cast<bool>(Ref::steal(PyObject_CallMethodOneArg(protocol.get(), state.names.data_received, data.get()))));

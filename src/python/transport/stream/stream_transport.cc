@@ -48,8 +48,9 @@ Ref hold_memory(Gil, Ref buffer) noexcept {
   return Ref::steal(PyMemoryView_FromObject(buffer.get()));
 }
 
-// The TypeError of socket.recv_into(), which is what asyncio meets.
+// The TypeError of socket.recv_into(), which is what asyncio meets, in place of another error than MemoryError.
 void raise_not_writable(Gil, PyObject* buffer) noexcept {
+  if (PyErr_ExceptionMatches(PyExc_MemoryError) != 0) return;
   PyErr_Clear();
   const Ref args = Ref::steal(PyTuple_Pack(1, buffer));
   Py_buffer view;
@@ -64,9 +65,10 @@ StreamTransport::StreamTransport(TransportObject& self, LoopCore& core, int fd_o
 }
 
 bool StreamTransport::open(Gil gil, const TransportArgs& args) noexcept {
-  sock = Ref::borrow(args.sock);
   if (is_given(args.context)) call_context = Ref::borrow(args.context);
-  if (!fill_extra(gil, args) || !set_protocol(gil, args.protocol)) return false;
+  if (!fill_extra(gil, args)) return false;
+  sock = Ref::borrow(args.sock);
+  if (!set_protocol(gil, args.protocol)) return false;
   if (is_given(args.server)) {
     // Runs Python: Server._attach().
 #if PY_VERSION_HEX >= 0x030D0000
@@ -208,7 +210,7 @@ void StreamTransport::on_eof() noexcept {
     // A KeyboardInterrupt left the transport open. asyncio's reader would meet the end of the stream again in the next run.
     if (is_reading() && is_open()) (void)stream_.start_reading();
   } else if (keep == 0 && !close(gil)) {
-    leave_run_forever(gil, *core_);
+    fail(gil, "Fatal read error on socket transport");
   }
   update_pin();
 }

@@ -89,7 +89,7 @@ bool StreamTransport::send_after_loop_closed(Gil gil, PyObject* data) noexcept {
     return check_closed(gil, core_of(loop.get()));
   }
   const Ref message = Ref::steal(PyUnicode_FromString(write_failure));
-  return message && fatal_error(gil, exception.get(), message.get());
+  return fatal_error(gil, exception.get(), message.get());
 }
 
 // Queues exact bytes by reference.
@@ -180,6 +180,7 @@ bool StreamTransport::write_lines(Gil gil, PyObject* list_of_data) noexcept {
     }
     return true;
   }
+  if (!stream_.reserve(static_cast<size_t>(count))) return PyErr_NoMemory() != nullptr;
   for (Py_ssize_t i = 0; i < count; ++i) {
     if (!append_line(gil, PyList_GET_ITEM(lines.get(), i))) return false;
   }
@@ -288,7 +289,10 @@ void StreamTransport::on_send_waiting() noexcept {
     write_context_ = Ref::borrow(read_context_.get());
   } else {
     write_context_ = Ref::steal(PyContext_CopyCurrent());
-    if (!write_context_) PyErr_WriteUnraisable(self_object());
+    if (!write_context_) {  // the data is queued and will be sent; only resume_writing() sees another context
+      PyErr_WriteUnraisable(self_object());
+      write_context_ = Ref::borrow(read_context_.get());
+    }
   }
   update_pin();
 }
