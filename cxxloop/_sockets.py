@@ -5,7 +5,7 @@ import _socket
 import socket
 
 
-def _find_plain_socket() -> type[socket.socket]:
+def _find_plain_socket() -> type[_socket.socket]:
     # Proxies, tracers and mocks replace socket.socket, some of them before this module is imported.
     made_by_python = [
         cls for cls in _socket.socket.__subclasses__() if (cls.__module__, cls.__qualname__) == ("socket", "socket")
