@@ -13,7 +13,7 @@ _STREAM_WRITE = "_write_ready" if sys.version_info < (3, 12) else "_write_sendms
 @functools.cache
 def _method_called(qualname: str) -> Callable[[Any], None]:
     def step(transport: Any) -> None:
-        pass  # The handle around it is looked at and never run.
+        pass  # The handle around this function is reported and never run.
 
     step.__qualname__ = qualname
     return step

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Name look-ups that need no thread: numeric hosts and ports, which the C library answers without asking anybody."""
+"""Name look-ups that need no thread: the C library resolves numeric hosts and ports without a server or a file."""
 
 import socket
 from typing import Any

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What asyncio and Python keep after a flood of TLS connections: see src/python/loop/memory_return.h.
+"""Give up what asyncio and Python keep after a flood of TLS connections: see src/python/loop/memory_return.h.
 
 All that we do to other people's insides for the sake of memory is here, one function each. The figures are of 25 MB, after
 15,000 connections to a server on CPython 3.13; docs/performance.md has the table.
@@ -19,8 +19,8 @@ def tidy_up_after_flood(servers: Iterable[Any], connections: int) -> bool:
     """Shrink what has grown for the most connections there were; True if a full collection is cheap, too.
 
     Python frees its memory in pieces of 1 MiB (arenas). Dead tuples and contexts, which it keeps for the next use until
-    a full collection, may hold some of them; so may the cycles of handshakes that failed. The collection is worth 10 to
-    13 MB.
+    a full collection, may hold some of them; so may the cycles of handshakes that failed. The collection saves
+    9 to 18 MB.
 
     Args:
         servers: those that listen; asyncio notes their connections.
@@ -31,7 +31,7 @@ def tidy_up_after_flood(servers: Iterable[Any], connections: int) -> bool:
 
 
 def _shrink_weak_sets(servers: Iterable[Any]) -> None:
-    """Let asyncio's sets of tasks and connections give up their tables: a set of Python keeps its largest. 1.5 MB."""
+    """Shrink asyncio's sets of tasks and connections: a set of Python keeps the largest table it ever had. Saves 1 MB."""
     # 3.11; 3.12 and 3.13; 3.13 and later.
     owners = [(tasks, "_all_tasks"), (tasks, "_scheduled_tasks"), *((server, "_clients") for server in servers)]
     for owner, name in owners:
@@ -39,7 +39,7 @@ def _shrink_weak_sets(servers: Iterable[Any]) -> None:
         members = getattr(weak_set, "data", None)
         # Up to 3.13 a walk over the set goes over its members themselves; since 3.14 over a copy.
         if isinstance(members, set) and not getattr(weak_set, "_iterating", False):
-            members &= members  # in place and in one step, for other threads add to it
+            members &= members  # in place and in one step: other threads add to the set
 
 
 class _WithoutIterator:
@@ -54,9 +54,8 @@ class _WithoutIterator:
 
 
 def without_iterator(future: asyncio.Future[None]) -> Awaitable[None]:
-    """The future, to be awaited without asyncio's iterator of it. The future has no result, only an end. 1 to 3 MB.
+    """Wrap a future so that `await` makes no iterator of asyncio's. The result of the future is lost. Saves 1 to 2 MB.
 
-    Up to CPython 3.13 asyncio keeps 255 of those when they are dead, for ever, and after a flood of connections each may
-    hold an arena.
+    Up to CPython 3.13 asyncio keeps 255 dead iterators for ever, and after a flood of connections each may hold an arena.
     """
     return _WithoutIterator(future)

@@ -46,7 +46,7 @@ class WritePipeTransport(_core.WritePipe, _unix_events._UnixWritePipeTransport):
         self._buffer = _core.PipeBuffer()
 
     def _drained(self) -> None:
-        """Everything was written: what asyncio does at the end of its _write_ready()."""
+        """Called when everything was written; does what asyncio does at the end of its _write_ready()."""
         self._loop._remove_writer(self._fileno)
         self._maybe_resume_protocol()  # may write again, and close
         if self._closing and not self._buffer:
@@ -63,7 +63,7 @@ class WritePipeTransport(_core.WritePipe, _unix_events._UnixWritePipeTransport):
             self._fatal_error(exc, "Fatal write error on pipe transport")
 
     def _close(self, exc: BaseException | None = None) -> None:
-        if self._pipe is not None:  # else: abort() after the end
+        if self._pipe is not None:  # None if abort() is called after the end
             super()._close(exc)
 
     def _call_connection_lost(self, exc: BaseException | None) -> None:

@@ -121,7 +121,7 @@ async def _accept_tls(
             await without_iterator(waiter)
         except BaseException:
             transport.close()
-            del waiter  # A failed handshake's exception is in it, and with that a cycle.
+            del waiter  # The waiter holds the exception of a failed handshake, which would form a cycle with this frame.
             raise
     except (SystemExit, KeyboardInterrupt):
         raise
@@ -133,5 +133,5 @@ async def _accept_tls(
             loop.call_exception_handler({"message": message, "exception": exc, **made})
 
 
-# What all_tasks() and log messages call it.
+# The name that all_tasks() and log messages show.
 _accept_tls.__qualname__ = "BaseSelectorEventLoop._accept_connection2"

@@ -29,7 +29,7 @@ class SignalWakeup:
             yield  # asyncio refuses
             return
         own_fd = self._loop._csock.fileno()
-        # Ours at once, never -1 in between: the byte of a signal that comes now must not be lost.
+        # Set our descriptor at once, never -1 in between: otherwise the byte of a signal that comes now would be lost.
         previous_fd = signal.set_wakeup_fd(own_fd)
         try:
             yield
@@ -44,7 +44,7 @@ class SignalWakeup:
         previous_fd, self._previous_fd = self._previous_fd, None
         if previous_fd is None or previous_fd == -1:
             return
-        with contextlib.suppress(ValueError, OSError):  # it was closed meanwhile, or this is not the main thread
+        with contextlib.suppress(ValueError, OSError):  # the descriptor was closed, or this is not the main thread
             signal.set_wakeup_fd(previous_fd)
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ def _kernel_has_pidfds() -> bool:
         return False
     try:
         os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
-    except ChildProcessError:  # it is known: we are no child of ours
+    except ChildProcessError:  # expected: this process is not its own child
         return True
     except OSError:
         return False
@@ -57,7 +57,7 @@ class SubprocessTransport(_unix_events._UnixSubprocessTransport):
     _pidfd: int | None = None  # open exactly while the loop waits for the exit
 
     def _watch_exit(self) -> None:
-        """Have the exit noticed: by the poller, or by a thread if there is no descriptor for it."""
+        """Watch for the exit: through the poller, or in a thread if no descriptor is left for a pidfd."""
         try:
             self._pidfd = os.pidfd_open(self._pid)
             self._loop._add_reader(self._pidfd, self._exit_ready)
@@ -81,9 +81,9 @@ class SubprocessTransport(_unix_events._UnixSubprocessTransport):
         self._loop._child_watcher_callback(self._pid, self._proc.returncode, self)
 
     def _reap(self) -> bool:
-        """Read the exit status if there is one. True: it is known, and Popen sends no signals any more."""
-        # Popen's lock: the status is read and published at once for every thread that has the Popen. One that sits
-        # in Popen.wait() holds it until the exit.
+        """Read the exit status if there is one. True: the status is known, and Popen sends no more signals."""
+        # Take Popen's lock, so that every thread with the Popen sees the status as soon as it is read. A thread inside
+        # Popen.wait() holds the lock until the exit.
         if not self._proc._waitpid_lock.acquire(blocking=False):
             return False
         try:
@@ -117,7 +117,7 @@ class SubprocessTransport(_unix_events._UnixSubprocessTransport):
             os.close(pidfd)
 
     def send_signal(self, signal: int) -> None:
-        """Send a signal; one to a process that has ended goes nowhere, whoever has its number now."""
+        """Send a signal. A signal to a process that has ended goes nowhere, even if another process has its number."""
         self._check_proc()
         if self._proc.returncode is not None:
             return
@@ -137,7 +137,7 @@ class SubprocessTransport(_unix_events._UnixSubprocessTransport):
 
     def close(self) -> None:
         if self._pidfd is not None:
-            self._reap()  # asyncio's close() kills by number what has not been reaped
+            self._reap()  # otherwise asyncio's close() would kill by number
         super().close()
 
     def __del__(self) -> None:

@@ -24,7 +24,7 @@ def with_globals(function: Callable[..., Any], **replacements: Any) -> Any:
 
 
 class _SSLProtocolTransport(sslproto._SSLProtocolTransport):
-    """What a program with a TLS connection writes to."""
+    """The transport of a TLS connection, as the program sees it."""
 
     write = _core._tls_transport_write
 
@@ -42,8 +42,8 @@ class SSLProtocol(_core.TlsProtocol, sslproto.SSLProtocol):
             self._take_buffered(app_protocol)
 
     def _take_buffered(self, app_protocol: Any) -> None:
-        # start_tls(): a client that did not wait has sent its first words, and the reader has buffered them. Since
-        # 3.14 asyncio moves them itself.
+        # start_tls(): a client that did not wait for the upgrade has sent its first record, and the StreamReader has
+        # buffered it. Since 3.14 asyncio moves those bytes itself.
         reader = getattr(app_protocol, "_stream_reader", None)
         if reader is not None and reader._buffer:
             self._incoming.write(reader._buffer)
@@ -54,5 +54,5 @@ class SSLProtocol(_core.TlsProtocol, sslproto.SSLProtocol):
     )
 
 
-# What base_events.start_tls() knows as sslproto.
+# Stands for the module `sslproto` inside start_tls().
 sslproto_with_ours = types.SimpleNamespace(**{**vars(sslproto), "SSLProtocol": SSLProtocol})

@@ -20,7 +20,7 @@ class TransportSocket(trsock.TransportSocket):
         self._transport = weakref.ref(transport)
 
     def __repr__(self) -> str:
-        # asyncio's asks itself for the number, which does not give it out.
+        # asyncio's __repr__() calls fileno() of its own object: that must not count as giving the number out.
         return repr(trsock.TransportSocket(self._sock))
 
     def _send_held_back(self) -> None:
