@@ -15,6 +15,7 @@ from ._debug import step_of
 from ._sendfile import FlowControlled
 from ._dns import answers_getaddrinfo_at_once, answers_getnameinfo_at_once
 from ._memory import tidy_up_after_flood
+from ._patches import Patches
 from ._pipes import ReadPipeTransport, WritePipeTransport
 from ._serve import Serving
 from ._signals import SignalWakeup
@@ -113,6 +114,15 @@ class Loop(Serving, _SelectorEventLoop):
             backend = os.environ.get("CXXLOOP_BACKEND", "auto")
         self._open(backend)
         _SelectorEventLoop.__init__(self, _Poller(self))
+
+    # What asyncio's own methods call, when a program has replaced and wrapped those.
+    def _call_soon(
+        self, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context | None
+    ) -> asyncio.Handle:
+        return _core.Loop.call_soon(self, callback, *args, context=context)
+
+    def _follow_patches(self) -> None:
+        _PATCHES.follow()
 
     # --- life -------------------------------------------------------------------------------------------------
 
@@ -328,3 +338,6 @@ class Loop(Serving, _SelectorEventLoop):
 
     def _after_flood(self, servers: list[Any], connections: int) -> bool:
         return tidy_up_after_flood(servers, connections)
+
+
+_PATCHES = Patches(Loop, _SelectorEventLoop, _core.Loop)

@@ -45,9 +45,12 @@ bool run_imports(Imports& imports) noexcept {
       {&imports.transport_socket, "cxxloop._trsock", "TransportSocket"},
       {&imports.constants_module, "asyncio.constants", nullptr},
       {&imports.socket_module, "socket", nullptr},
+      {&imports.time_module, "time", nullptr},
+      {&imports.selector_loop, "asyncio.unix_events", "_UnixSelectorEventLoop"},
       {&imports.socket_type, "cxxloop._sockets", "plain_socket"},
       {&imports.file_io, "io", "FileIO"},
       {&imports.sys_getframe, "sys", "_getframe"},
+      {&imports.events_module, "asyncio.events", nullptr},
       {&imports.handle_type, "asyncio.events", "Handle"},
       {&imports.ssl_protocol, "asyncio.sslproto", "SSLProtocol"},
   };
@@ -59,8 +62,7 @@ bool run_imports(Imports& imports) noexcept {
   const Ref base_loop = Ref::steal(PyObject_GetAttrString(base_events.get(), "BaseEventLoop"));
   if (!base_loop) return false;
   imports.base_create_task = PyObject_GetAttrString(base_loop.get(), "create_task");
-  imports.handle_run = PyObject_GetAttrString(imports.handle_type, "_run");
-  if (imports.base_create_task == nullptr || imports.handle_run == nullptr) return false;
+  if (imports.base_create_task == nullptr) return false;
   const Ref modes = Ref::steal(PyObject_GetAttrString(imports.constants_module, "_SendfileMode"));
   if (!modes) return false;
   imports.sendfile_mode_try_native = PyObject_GetAttrString(modes.get(), "TRY_NATIVE");

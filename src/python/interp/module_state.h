@@ -11,7 +11,7 @@
 
 // Attribute and method names used by native code, interned once per interpreter.
 #define CXL_NAMES(X)                                                                                          \
-  X(Future) X(Task) X(_accept_connection) X(_accept_failed) X(_add_writer) X(_after_flood) X(_attach) X(_buffer) X(_call_connection_lost)           \
+  X(Future) X(Task) X(_accept_connection) X(_accept_failed) X(_add_writer) X(_after_flood) X(_attach) X(_buffer) X(_call_connection_lost) X(_follow_patches) X(monotonic)           \
   X(_cancelled)                                                                                               \
   X(_check_callback) X(_check_thread) X(_closing) X(_conn_lost) X(_current_handle) X(_detach) X(_drained)     \
   X(_end_of_file) X(_loop) X(_maybe_pause_protocol) X(_pipe) X(_protocol) X(_read_failed) X(_run)             \
@@ -54,12 +54,14 @@ struct Imports {
   PyObject* constants_module;               // asyncio.constants
   PyObject* sendfile_mode_try_native;       // asyncio.constants._SendfileMode.TRY_NATIVE
   PyObject* socket_module;                  // socket: getaddrinfo and socket are looked up at each use, programs replace them
+  PyObject* time_module;                    // time: monotonic is looked up at each run, programs replace it
+  PyObject* selector_loop;                  // asyncio.unix_events._UnixSelectorEventLoop
   PyObject* socket_type;                    // the class that Python itself calls socket.socket
   PyObject* file_io;                        // io.FileIO
   PyObject* sys_getframe;                   // sys._getframe
   PyObject* base_create_task;               // asyncio.base_events.BaseEventLoop.create_task
   PyObject* handle_type;                    // asyncio.events.Handle
-  PyObject* handle_run;                     // its _run(), as it was at import
+  PyObject* events_module;                  // asyncio.events
   PyObject* ssl_protocol;                   // asyncio.sslproto.SSLProtocol
   struct {
     PyObject* do_handshake;

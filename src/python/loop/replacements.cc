@@ -43,10 +43,14 @@ bool is_method_of_base(PyTypeObject* type, const char* name, bool* inherited) no
   return own && base;
 }
 
+// Told by where it was written: a replacement may be older than our import.
+bool is_function_of(PyObject* function, PyObject* module) noexcept {
+  return PyFunction_Check(function) && PyFunction_GetGlobals(function) == PyModule_GetDict(module);
+}
+
 bool is_accept_of_module(const Imports& imports, bool* is_own) noexcept {
   const Ref accept = Ref::steal(PyObject_GetAttrString(imports.socket_type, "accept"));
-  *is_own = accept && PyFunction_Check(accept.get()) &&
-            PyFunction_GetGlobals(accept.get()) == PyModule_GetDict(imports.socket_module);
+  *is_own = accept && is_function_of(accept.get(), imports.socket_module);
   return static_cast<bool>(accept);
 }
 
@@ -66,6 +70,21 @@ bool notice_replaced_socket_methods(LoopCore& core) noexcept {
   return true;
 }
 
+// Runs Python: Loop._follow_patches(), only when asyncio's loop class or the clock is not as it was. False: the indicator
+// is set.
+bool follow_patches(LoopCore& core) noexcept {
+  const Imports& imports = core.state.imports;
+  PyObject* const clock = PyDict_GetItemWithError(PyModule_GetDict(imports.time_module), core.state.names.monotonic);
+  const bool is_fake_clock = clock == nullptr || !PyCFunction_CheckExact(clock);
+  const unsigned version = core.replaced.loop_version;
+  const bool as_before = version != 0 && version == version_of(imports.selector_loop);
+  if (as_before && is_fake_clock == core.replaced.monotonic) return true;
+  if (!Ref::steal(PyObject_CallMethodNoArgs(as_object(core.self), core.state.names._follow_patches))) return false;
+  core.replaced.monotonic = is_fake_clock;
+  core.replaced.loop_version = version_of(imports.selector_loop);
+  return true;
+}
+
 }  // namespace
 
 bool is_replaceable(const LoopCore& core, PyObject* name) noexcept {
@@ -76,6 +95,7 @@ bool is_replaceable(const LoopCore& core, PyObject* name) noexcept {
 
 bool notice_replacements(Gil, LoopCore& core) noexcept {
   const Names& names = core.state.names;
+  if (!follow_patches(core)) return false;
   Replacements& found = core.replaced;
   return is_replaced(core, names.time, &found.time) && is_replaced(core, names.call_at, &found.call_at) &&
          is_replaced(core, names.call_soon, &found.call_soon) &&
@@ -92,7 +112,7 @@ bool notice_replaced_handle_run(Gil, LoopCore& core) noexcept {
   const Imports& imports = core.state.imports;
   const Ref run = Ref::steal(PyObject_GetAttr(imports.handle_type, core.state.names._run));
   if (!run) return false;
-  core.replaced.handle_run = run.get() != imports.handle_run;
+  core.replaced.handle_run = !is_function_of(run.get(), imports.events_module);
   core.replaced.handle_version = version_of(imports.handle_type);  // The lookup assigned a tag, unless CPython has run out.
   return true;
 }

@@ -23,6 +23,8 @@ struct Replacements {
   bool run_once = false;
   bool handle_run = false;
   bool socket_methods = false;  // of Python's class of sockets, changed in place
+  bool monotonic = false;       // time.monotonic() is a program's
+  unsigned loop_version = 0;    // of asyncio's loop class when Loop._follow_patches() last looked; 0: never
   unsigned handle_version = 0;  // of asyncio.Handle when handle_run was set; 0: never set
   unsigned socket_version = 0;  // of the class of sockets when socket_methods was set; 0: never set
 };
