@@ -6,6 +6,7 @@
 #include "python/handle/handle.h"
 #include "python/loop/loop.h"
 #include "python/interp/module_state.h"
+#include "python/transport/native_protocol.h"
 #include "python/transport/pipe/pipe_transport.h"
 #include "python/transport/socket_transport.h"
 #include "python/transport/stream/stream_transport.h"
@@ -24,7 +25,7 @@ int module_exec(PyObject* module) {
                      add_socket_transport_type(gil, module, state) &&
                      add_stream_transport_type(gil, module, state) &&
                      add_datagram_transport_type(gil, module, state) && add_pipe_types(gil, module, state) &&
-                     add_tls_types(gil, module, state) &&
+                     add_native_protocol_type(gil, module, state) && add_tls_types(gil, module, state) &&
                      add_loop_type(gil, module, state) && add_bindings(gil, module);
   return added ? 0 : -1;
 }

@@ -106,6 +106,7 @@ int traverse_module_state(ModuleState& state, visitproc visit, void* arg) noexce
   Py_VISIT(state.sock_op_type);
   Py_VISIT(state.listener_type);
   Py_VISIT(state.pipe_buffer_type);
+  Py_VISIT(state.native_protocol_type);
   Py_VISIT(state.tls_protocol_type);
   return 0;
 }
@@ -128,6 +129,7 @@ void clear_module_state(ModuleState& state) noexcept {
   Py_CLEAR(state.sock_op_type);
   Py_CLEAR(state.listener_type);
   Py_CLEAR(state.pipe_buffer_type);
+  Py_CLEAR(state.native_protocol_type);
   Py_CLEAR(state.tls_protocol_type);
 }
 

@@ -23,7 +23,7 @@
   X(warning)                                                                                                  \
   X(datagram_received) X(error_received) X(family) X(send) X(sendto)                                          \
   X(_app_protocol_buffer_updated) X(_app_protocol_get_buffer) X(_call_eof_received) X(_control_ssl_reading)   \
-  X(_do_flush) X(_do_handshake) X(_do_read) X(_do_shutdown) X(_do_write) X(_fatal_error) X(_incoming)         \
+  X(_do_flush) X(_do_handshake) X(_do_read) X(_do_shutdown) X(_do_write) X(_fatal_error)                        \
   X(_process_outgoing) X(_ssl_protocol) X(_sslobj) X(_start_shutdown) X(_write_appdata) X(append) X(join)     \
   X(max_size) X(pause_reading) X(pending) X(read) X(resume_reading) X(write)                                   \
   X(_closed) X(_io_refs) X(_run_once) X(call_at) X(call_soon) X(context) X(create_future) X(_server_side)
@@ -94,6 +94,7 @@ struct ModuleState {
   PyTypeObject* sock_op_type;
   PyTypeObject* listener_type;
   PyTypeObject* pipe_buffer_type;
+  PyTypeObject* native_protocol_type;
   PyTypeObject* tls_protocol_type;
   PyObject* kwnames_loop;     // ("loop",)
   HandleFreelist handle_freelist;

@@ -42,9 +42,9 @@ bool TlsProtocol::on_data(Gil gil, std::span<const std::byte> data) noexcept {
 
 // --- into the BIO ---------------------------------------------------------------------------------------------
 
-bool TlsProtocol::feed(Gil, std::span<const std::byte> data) noexcept {
-  const Ref bio = Ref::steal(PyObject_GetAttr(self_object(), state_.names._incoming));
-  if (!bio) return false;
+bool TlsProtocol::feed(Gil gil, std::span<const std::byte> data) noexcept {
+  if (!check_there(gil, incoming)) return false;
+  const Ref bio = Ref::borrow(incoming.get());
   char* const bytes = const_cast<char*>(reinterpret_cast<const char*>(data.data()));
   const Py_ssize_t size = static_cast<Py_ssize_t>(data.size());
   // A MemoryBIO copies the bytes and drops the view; an object of another type might keep the view.

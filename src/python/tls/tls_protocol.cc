@@ -131,8 +131,7 @@ bool TlsProtocol::tell_app(Gil gil, PyObject* method, const char* failure) noexc
 // asyncio has OpenSSL swallow the beginning of a record, where it does not count.
 Py_ssize_t TlsProtocol::read_buffer_size(Gil gil) noexcept {
   if (counts_records_ && records_ready_ == 0) return 0;
-  const Ref bio = Ref::steal(PyObject_GetAttr(self_object(), state_.names._incoming));
-  return bio ? pending_in(gil, bio) : -1;
+  return pending_in(gil, incoming);
 }
 
 bool TlsProtocol::control_ssl_reading(Gil gil) noexcept {

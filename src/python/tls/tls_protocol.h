@@ -13,6 +13,7 @@
 #include <span>
 
 #include "python/loop/loop.h"
+#include "python/transport/native_protocol.h"
 
 namespace cxxloop::python {
 
@@ -142,7 +143,7 @@ class TlsProtocol : public TlsFields {
 };
 
 struct TlsProtocolObject {
-  PyObject_HEAD
+  NativeProtocolObject front;
   alignas(TlsProtocol) unsigned char native_storage[sizeof(TlsProtocol)];
 
   TlsProtocol& native() noexcept { return *reinterpret_cast<TlsProtocol*>(native_storage); }

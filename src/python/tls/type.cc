@@ -139,6 +139,10 @@ PyMethodDef transport_write_method = {
 
 // --- the type -------------------------------------------------------------------------------------------------
 
+bool tls_on_data(PyObject* self, Gil gil, std::span<const std::byte> data) noexcept {
+  return native_of(self).on_data(gil, data);
+}
+
 PyObject* tls_new(PyTypeObject* type, PyObject*, PyObject*) {
   ModuleState* const state = state_of_type(type);
   if (state == nullptr) return nullptr;
@@ -146,6 +150,7 @@ PyObject* tls_new(PyTypeObject* type, PyObject*, PyObject*) {
   if (self == nullptr) return nullptr;
   TlsProtocolObject& object = *reinterpret_cast<TlsProtocolObject*>(self);
   new (object.native_storage) TlsProtocol(object, *state, PyType_GetModuleByDef(type, &core_module));
+  object.front.on_data = tls_on_data;
   return self;
 }
 
@@ -194,7 +199,8 @@ bool add_tls_types(Gil, PyObject* module, ModuleState& state) noexcept {
   };
   PyType_Spec spec = {"cxxloop._core.TlsProtocol", sizeof(TlsProtocolObject), 0,
                       Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE, slots};
-  state.tls_protocol_type = reinterpret_cast<PyTypeObject*>(PyType_FromModuleAndSpec(module, &spec, nullptr));
+  PyObject* const base = reinterpret_cast<PyObject*>(state.native_protocol_type);
+  state.tls_protocol_type = reinterpret_cast<PyTypeObject*>(PyType_FromModuleAndSpec(module, &spec, base));
   if (state.tls_protocol_type == nullptr || PyModule_AddType(module, state.tls_protocol_type) < 0) return false;
   // A function that becomes a method of the Python class it is assigned to; plain built-in ones do not.
   const Ref function = Ref::steal(PyCFunction_NewEx(&transport_write_method, module, nullptr));

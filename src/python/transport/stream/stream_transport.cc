@@ -8,7 +8,6 @@
 
 #include "python/interp/error.h"
 #include "python/interp/sockaddr.h"
-#include "python/tls/tls_protocol.h"
 
 namespace cxxloop::python {
 namespace {
@@ -107,8 +106,8 @@ bool StreamTransport::fill_extra(Gil gil, const TransportArgs& args) noexcept {
 bool StreamTransport::set_protocol(Gil, PyObject* new_protocol) noexcept {
   const int buffered = PyObject_IsInstance(new_protocol, state_.imports.buffered_protocol);
   if (buffered < 0) return false;
-  tls_protocol_ = tls_protocol_of(state_, new_protocol);
-  buffered_protocol_ = buffered == 1 && tls_protocol_ == nullptr;
+  native_protocol_ = native_protocol_of(state_, new_protocol);
+  buffered_protocol_ = buffered == 1 && native_protocol_ == nullptr;
   protocol = Ref::borrow(new_protocol);
   return true;
 }
@@ -156,7 +155,7 @@ std::optional<std::span<std::byte>> StreamTransport::on_read_target() noexcept {
 void StreamTransport::on_data(std::span<const std::byte> data) noexcept {
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
-  if (tls_protocol_ != nullptr) return deliver_to_tls(gil, data);
+  if (native_protocol_ != nullptr) return deliver_natively(gil, data);
   const Py_ssize_t size = static_cast<Py_ssize_t>(data.size());
   if (read_buffer_) {
     read_buffer_.reset();
@@ -169,12 +168,12 @@ void StreamTransport::on_data(std::span<const std::byte> data) noexcept {
 }
 
 // A protocol of ours takes the bytes from where they are; to the program it is a BufferedProtocol as asyncio's.
-void StreamTransport::deliver_to_tls(Gil gil, std::span<const std::byte> data) noexcept {
+void StreamTransport::deliver_natively(Gil gil, std::span<const std::byte> data) noexcept {
   const Ref buffer = read_buffer_.take();  // of a protocol that was replaced in its get_buffer()
   const ContextScope scope(gil, read_context_.get());
   const Ref receiver = Ref::borrow(protocol.get());
   // Runs Python: as in deliver().
-  if (!scope.entered() || !tls_protocol_->on_data(gil, data)) {
+  if (!scope.entered() || !native_protocol_->on_data(receiver.get(), gil, data)) {
     fail(gil, "Fatal error: protocol.buffer_updated() call failed.");
   }
 }
@@ -236,7 +235,7 @@ bool StreamTransport::after_connection_lost(Gil) noexcept {
 }
 
 void StreamTransport::after_socket_closed(Gil) noexcept {
-  tls_protocol_ = nullptr;
+  native_protocol_ = nullptr;
   const Ref old_server = server.take();
   if (!old_server) return;
   // Runs Python: Server._detach().

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "net/stream.h"
+#include "python/transport/native_protocol.h"
 #include "python/transport/socket_transport.h"
 
 namespace cxxloop::python {
@@ -19,8 +20,6 @@ struct TransportArgs {
   PyObject* server;
   PyObject* context;  // 3.15: every callback runs in it; before: each in a copy of the current one
 };
-
-class TlsProtocol;
 
 class StreamTransport final : public SocketTransport, public net::StreamHandler {
  public:
@@ -84,14 +83,14 @@ class StreamTransport final : public SocketTransport, public net::StreamHandler 
   [[nodiscard]] bool after_connection_lost(Gil gil) noexcept override;
   void after_socket_closed(Gil gil) noexcept override;
   [[nodiscard]] bool on_drained(Gil gil) noexcept;
-  void deliver_to_tls(Gil gil, std::span<const std::byte> data) noexcept;
+  void deliver_natively(Gil gil, std::span<const std::byte> data) noexcept;
   void deliver(Gil gil, PyObject* method, PyObject* argument, const char* failure) noexcept;
 
   net::Stream stream_;
   Ref read_buffer_;                      // BufferedProtocol: the buffer the next bytes go to
   bool buffered_protocol_ = false;
   bool descriptor_given_out_ = false;    // True exactly when the program has asked our TransportSocket for it
-  TlsProtocol* tls_protocol_ = nullptr;  // the native side of `protocol`, if it is TLS
+  NativeProtocolObject* native_protocol_ = nullptr;  // `protocol`, if its receiving side is native
 };
 
 struct StreamTransportObject {
