@@ -16,6 +16,7 @@ enum class Errno : int {
   conn_aborted = ECONNABORTED,
   conn_reset = ECONNRESET,
   exists = EEXIST,
+  in_progress = EINPROGRESS,
   interrupted = EINTR,
   invalid = EINVAL,
   no_memory = ENOMEM,

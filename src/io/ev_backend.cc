@@ -12,6 +12,7 @@
 #include <ev.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <limits>
 #include <new>
@@ -66,15 +67,19 @@ class EvBackend final : public Backend {
   [[nodiscard]] const char* name() const noexcept override { return "libev"; }
   [[nodiscard]] Errno submit(Op& op) noexcept override;
   [[nodiscard]] bool cancel(Op& op) noexcept override;
-  [[nodiscard]] Result<size_t> try_send(int fd, std::span<const iovec> iov) noexcept override {
+  [[nodiscard]] Result<size_t> send_now(int fd, std::span<const iovec> iov) noexcept override {
     return send_vector(fd, iov);
   }
-  [[nodiscard]] Result<size_t> try_send_to(int fd, std::span<const std::byte> datagram,
-                                           const Address* address) noexcept override {
+  [[nodiscard]] SendResult try_send(SendOp& op, std::span<const iovec> iov) noexcept override {
+    return SendResult::of(send_vector(op.fd, iov));
+  }
+  [[nodiscard]] Result<size_t> send_now_to(int fd, std::span<const std::byte> datagram,
+                                            const Address* address) noexcept override {
     return send_to(fd, datagram, address);
   }
   [[nodiscard]] Errno shutdown_write(int fd) noexcept override { return io::shutdown_write(fd); }
   void forget(int fd) noexcept override;
+  void drain() noexcept override;
   void release_memory() noexcept override;
   [[nodiscard]] Errno wait(Deadline deadline) noexcept override;
   [[nodiscard]] size_t collected() const noexcept override { return batch_.size(); }
@@ -93,9 +98,9 @@ class EvBackend final : public Backend {
   static void on_after_sleep(struct ev_loop* loop) noexcept;
 
   void adopt_loop(struct ev_loop* loop) noexcept;
-  void renew_loop() noexcept;
+  void rebuild() noexcept;
   [[nodiscard]] Errno open_wakers() noexcept;
-  [[nodiscard]] Errno reopen_after_fork() noexcept;
+  [[nodiscard]] Errno rebuild_after_fork() noexcept;
   void sync_interest(int fd, FdEntry& entry) noexcept;
   void mark_changed(FdEntry& entry) noexcept;
   void verify_changed() noexcept;
@@ -115,7 +120,7 @@ class EvBackend final : public Backend {
 
   static constexpr size_t shared_buffer_size = 256 * 1024;
   static constexpr size_t events_per_poll_min = 64;
-  static constexpr size_t ops_worth_renewal = 1024;
+  static constexpr size_t ops_worth_rebuilding = 1024;
 
   struct ev_loop* loop_ = nullptr;
   uint64_t generation_ = fork_generation();
@@ -164,7 +169,7 @@ void EvBackend::adopt_loop(struct ev_loop* loop) noexcept {
 }
 
 // libev keeps 16 bytes for each descriptor and 28 for each event of a poll, for the most there have been and for ever.
-void EvBackend::renew_loop() noexcept {
+void EvBackend::rebuild() noexcept {
   // Registered anew, a number that somebody else has closed and got again would wake its former owner. And the new poller
   // could get the number of one that is closed, and be asked to watch itself.
   bool is_one_lost = false;
@@ -189,7 +194,7 @@ void EvBackend::renew_loop() noexcept {
   ev_loop_destroy(std::exchange(loop_, fresh));
   events_per_poll_ = events_per_poll_min;
   most_ops_ = ops_count_;
-  ++counters_.renewals;
+  ++counters_.rebuilds;
 }
 
 Errno EvBackend::open_wakers() noexcept {
@@ -200,7 +205,7 @@ Errno EvBackend::open_wakers() noexcept {
 }
 
 // A child that goes on with its parent's loop gets a poller of its own with the same descriptors in it.
-Errno EvBackend::reopen_after_fork() noexcept {
+Errno EvBackend::rebuild_after_fork() noexcept {
   generation_ = fork_generation();
   ev_loop_fork(loop_);
   ev_io_stop(loop_, &wakeup_watcher_);
@@ -247,6 +252,17 @@ void EvBackend::forget(int fd) noexcept {
   if (entry != nullptr) entry->owner_forgets = false;
 }
 
+void EvBackend::drain() noexcept {
+  while (Op* const op = batch_.pop_front()) detach(*op);
+  fds_.for_each([this](const FdEntry& entry) noexcept {
+    for (Op* const op : {entry.reader, entry.writer}) {
+      if (op != nullptr) detach(*op);
+    }
+  });
+  while (Op* const op = displaced_.pop_front()) detach(*op);
+  CXL_ASSERT(ops_count_ == 0);
+}
+
 void EvBackend::release_memory() noexcept {
   if (!batch_.empty() || !displaced_.empty()) return;
   fds_.free_unused([](const FdEntry& entry) noexcept {
@@ -254,8 +270,8 @@ void EvBackend::release_memory() noexcept {
   });
   batch_.shrink(ops_count_);
   const bool is_ours = generation_ == fork_generation();
-  const bool few_are_left = most_ops_ >= ops_worth_renewal && ops_count_ <= most_ops_ / 8;
-  if (is_ours && few_are_left && ev_pending_count(loop_) == 0) renew_loop();
+  const bool few_are_left = most_ops_ >= ops_worth_rebuilding && ops_count_ <= most_ops_ / 8;
+  if (is_ours && few_are_left && ev_pending_count(loop_) == 0) rebuild();
 }
 
 // Tells libev what the ops of `fd` wait for. Makes no system call: libev does, once, in the next ev_run().
@@ -391,7 +407,7 @@ Errno EvBackend::wait(Deadline deadline) noexcept {
   CXL_ASSERT(batch_.empty());
   ++counters_.waits;
   if (generation_ != fork_generation()) [[unlikely]] {
-    if (const Errno error = reopen_after_fork(); error != Errno::ok) return error;
+    if (const Errno error = rebuild_after_fork(); error != Errno::ok) return error;
     wakeup_.notify();  // A wake() made in the child before this went to the parent's descriptor.
   }
   verify_changed();
@@ -512,7 +528,7 @@ void EvBackend::dispatch_accept(AcceptOp& op) noexcept {
       complete_last(op, -EBADF);
       break;
     }
-    Result<int> accepted = accept_connection(op.fd, &op.peer, &op.peer_size);
+    Result<int> accepted = accept_connection(op.fd, &op.peer);
     if (accepted.ok()) {
       op.on_complete(op, accepted.value());
       continue;
@@ -525,7 +541,9 @@ void EvBackend::dispatch_accept(AcceptOp& op) noexcept {
 }
 
 void EvBackend::dispatch_send(SendOp& op) noexcept {
-  Result<size_t> sent = send_vector(op.fd, std::span(op.iov.data(), op.iov_count));
+  std::array<iovec, SendOp::iov_max> iov;
+  const size_t count = op.gather(op, iov);
+  Result<size_t> sent = send_vector(op.fd, std::span(iov).first(count));
   if (sent.ok()) return complete_last(op, static_cast<int32_t>(sent.value()));
   if (sent.error() == Errno::again) return;
   complete_last(op, -static_cast<int32_t>(sent.error()));

@@ -9,7 +9,6 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -33,10 +32,10 @@ enum class OpKind : uint8_t {
 enum class OpState : uint8_t { idle, armed, cancelling };
 
 // poll_*, recv, recv_from and accept go on completing until they are cancelled ("multishot"); send completes once.
-// Level-triggered: what was not consumed completes again. recv also ends by itself after a result <= 0; recv_from does
-// not, because the errors of a datagram socket tell of one datagram. Every op ends when its descriptor was closed behind
-// the backend's back, or is not its owner's any more (still_owned()): one last completion, of 0 for polls and -EBADF for the
-// others. An op that has ended is idle already when on_complete is called.
+// Level-triggered: what was not consumed completes again; a poll completes at most once per wait(). recv also ends by
+// itself after a result <= 0; recv_from does not, because the errors of a datagram socket tell of one datagram. Every op
+// ends when its descriptor was closed behind the backend's back, or is not its owner's any more (still_owned()): one last
+// completion, of 0 for polls and -EBADF for the others. An op that has ended is idle already when on_complete is called.
 struct Op {
   using CompleteFn = void (*)(Op&, int32_t result) noexcept;
 
@@ -92,18 +91,24 @@ struct RecvFromOp : Op {
 struct AcceptOp : Op {
   AcceptOp(void* owner_of_op, CompleteFn callback) noexcept : Op(OpKind::accept, owner_of_op, callback) {}
 
-  uint32_t accepts_max = 1;    // at most this many connections per readiness (asyncio: backlog)
-  sockaddr_storage peer{};     // the accepted connection's address, valid during on_complete only
-  socklen_t peer_size = 0;
+  uint32_t accepts_max = 1;  // at most this many connections per readiness (asyncio: backlog)
+  // The accepted connection's address, valid during on_complete only. Size 0: the backend does not know it, ask
+  // getpeername().
+  Address peer;
 };
 
+// An op that try_send() has queued completes once, as soon as the kernel was asked: with -EAGAIN when it was full.
+// One that was submitted waits for room.
 struct SendOp : Op {
   static constexpr size_t iov_max = 64;
+  // Describes the bytes of a submitted op: fills `iov` and returns how many entries it filled. Asked once per submit(), at
+  // any time between submit() and the completion, but not after cancel(). The bytes stay valid until the completion.
+  using GatherFn = size_t (*)(SendOp&, std::span<iovec> iov) noexcept;
 
-  SendOp(void* owner_of_op, CompleteFn callback) noexcept : Op(OpKind::send, owner_of_op, callback) {}
+  SendOp(void* owner_of_op, CompleteFn callback, GatherFn gather_bytes) noexcept
+      : Op(OpKind::send, owner_of_op, callback), gather(gather_bytes) {}
 
-  std::array<iovec, iov_max> iov{};  // the bytes stay valid until the completion
-  size_t iov_count = 0;
+  GatherFn gather;
 };
 
 }  // namespace cxxloop::io

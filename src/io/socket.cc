@@ -111,14 +111,13 @@ Result<size_t> send_to(int fd, std::span<const std::byte> datagram, const Addres
   }));
 }
 
-Result<int> accept_connection(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept {
-  auto* const address = reinterpret_cast<sockaddr*>(peer);
+Result<int> accept_connection(int listener, Address* peer) noexcept {
   const int fd = without_eintr([&] {
-    *peer_size = sizeof(*peer);
+    peer->size = sizeof(peer->storage);
 #ifdef SOCK_NONBLOCK
-    return ::accept4(listener, address, peer_size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    return ::accept4(listener, peer->get(), &peer->size, SOCK_NONBLOCK | SOCK_CLOEXEC);
 #else
-    return ::accept(listener, address, peer_size);
+    return ::accept(listener, peer->get(), &peer->size);
 #endif
   });
   if (fd < 0) return last_errno();

@@ -31,7 +31,7 @@ namespace cxxloop::io {
 [[nodiscard]] Result<size_t> send_to(int fd, std::span<const std::byte> datagram, const Address* address) noexcept;
 
 // The accepted connection, non-blocking and close-on-exec; the caller owns it.
-[[nodiscard]] Result<int> accept_connection(int listener, sockaddr_storage* peer, socklen_t* peer_size) noexcept;
+[[nodiscard]] Result<int> accept_connection(int listener, Address* peer) noexcept;
 
 // No more sends. ENOTCONN: the peer is gone already.
 [[nodiscard]] Errno shutdown_write(int fd) noexcept;

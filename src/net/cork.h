@@ -24,22 +24,31 @@ class Cork {
   // True exactly in a process forked from the one that made the cork.
   [[nodiscard]] bool is_inherited() const noexcept { return generation_ != fork_generation(); }
 
-  // Flushes in the order of the first write. A handler that writes again during the flush is flushed too.
+  // The end of a callback. Flushes in the order of the first write; a handler that writes again during the flush is
+  // flushed too. Backend::flush() must follow.
   void pull() noexcept {
-    while (Stream* const stream = dirty_.pop_front()) send_or_drop(*stream);
+    while (Stream* const stream = dirty_.pop_front()) {
+      is_inherited() ? drop(*stream) : stream->flush_later();
+    }
   }
 
-  // Flushes one stream before the callback ends. No effect on a stream that was not added.
-  void pull(Stream& stream) noexcept {
-    if (!stream.is_linked()) return;
+  // As pull(), before the callback ends.
+  void pull_early() noexcept {
+    while (Stream* const stream = dirty_.pop_front()) {
+      is_inherited() ? drop(*stream) : stream->flush();
+    }
+  }
+
+  // Flushes one stream before the callback ends. No effect on a stream of which nothing is held back.
+  void pull_early(Stream& stream) noexcept {
+    if (!stream.is_held_back()) return;
     stream.unlink();
-    send_or_drop(stream);
+    is_inherited() ? drop(stream) : stream.flush();
   }
 
  private:
-  void send_or_drop(Stream& stream) noexcept {
-    if (!is_inherited()) return stream.flush();
-    // What waits for room in the kernel stays: later writes of the child queue up behind it and are not sent either.
+  // What waits for room in the kernel stays: later writes of the child queue up behind it and are not sent either.
+  static void drop(Stream& stream) noexcept {
     if (!stream.is_send_waiting()) stream.drop_writes();
   }
 

@@ -104,7 +104,7 @@ Errno DatagramSocket::send(std::span<const std::byte> data, const io::Address* a
 
 Errno DatagramSocket::send_now(std::span<const std::byte> data, const io::Address* address) noexcept {
   if (!receive_.still_owned()) return Errno::bad_fd;
-  Result<size_t> sent = backend_.try_send_to(receive_.fd, data, address);
+  Result<size_t> sent = backend_.send_now_to(receive_.fd, data, address);
   return sent.ok() ? Errno::ok : sent.error();
 }
 

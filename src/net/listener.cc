@@ -28,7 +28,7 @@ void Listener::on_complete(io::Op& op, int32_t result) noexcept {
     self.stopping_ = false;
     return self.handler_.on_stopped();
   }
-  if (accepted.valid()) return self.handler_.on_accept(std::move(accepted), self.accept_.peer, self.accept_.peer_size);
+  if (accepted.valid()) return self.handler_.on_accept(std::move(accepted), self.accept_.peer);
   self.handler_.on_accept_error(errno_of(result));
 }
 

@@ -6,8 +6,6 @@
 // Dies: after stop() returned true or on_stopped() was called.
 #pragma once
 
-#include <sys/socket.h>
-
 #include <cstdint>
 
 #include "base/unique_fd.h"
@@ -18,8 +16,8 @@ namespace cxxloop::net {
 
 class ListenerHandler {
  public:
-  // `peer` is valid during the call. Both methods may stop or destroy the listener.
-  virtual void on_accept(UniqueFd fd, const sockaddr_storage& peer, socklen_t peer_size) noexcept = 0;
+  // `peer` is valid during the call; its size is 0 if the backend does not know it. Both methods may stop or destroy the listener.
+  virtual void on_accept(UniqueFd fd, const io::Address& peer) noexcept = 0;
   virtual void on_accept_error(Errno error) noexcept = 0;
   virtual void on_stopped() noexcept = 0;  // after stop() == false: the kernel has let go
 

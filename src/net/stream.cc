@@ -2,6 +2,7 @@
 #include "net/stream.h"
 
 #include <array>
+#include <utility>
 
 namespace cxxloop::net {
 
@@ -10,7 +11,7 @@ Stream::Stream(io::Backend& backend, int fd, StreamHandler& handler, WriteQueue:
     : backend_(backend),
       handler_(handler),
       recv_(this, on_recv_complete, on_recv_target),
-      send_(this, on_send_complete),
+      send_(this, on_send_complete, on_gather),
       queue_(release_chunk) {
   recv_.fd = send_.fd = fd;
   recv_.fd_witness = send_.fd_witness = fd_witness;
@@ -34,23 +35,57 @@ void Stream::stop_reading() noexcept {
   if (recv_.state == io::OpState::armed) (void)backend_.cancel(recv_);  // false: finish_recv() ignores the last completion
 }
 
-void Stream::flush() noexcept {
+size_t Stream::on_gather(io::SendOp& op, std::span<iovec> iov) noexcept {
+  return static_cast<const Stream*>(op.owner)->queue_.peek(iov);
+}
+
+bool Stream::hand_over(bool is_late) noexcept {
+  if (sending_ == Sending::handed_over && !settle(is_late)) return false;
   std::array<iovec, io::SendOp::iov_max> iov;
-  while (!queue_.empty() && !send_.in_kernel()) {
-    if (!recv_.still_owned()) return fail_writes(Errno::bad_fd);
+  while (!queue_.empty() && sending_ == Sending::idle) {
+    if (!recv_.still_owned()) {
+      fail_writes(Errno::bad_fd);
+      return false;
+    }
     const size_t count = queue_.peek(iov);
     const size_t queued_before = queue_.bytes();
-    Result<size_t> sent = backend_.try_send(recv_.fd, {iov.data(), count});
-    if (sent.ok()) {
+    const io::SendResult result = backend_.try_send(send_, {iov.data(), count});
+    if (result.is_sent()) {
       const bool all_chunks = count == queue_.chunks();
-      queue_.consume(sent.value());
-      if (all_chunks && sent.value() < queued_before) return wait_writable();  // the kernel is full
-    } else if (sent.error() == Errno::again) {
-      return wait_writable();
+      queue_.consume(result.bytes());
+      if (!all_chunks || result.bytes() == queued_before) continue;
+      wait_writable(is_late);
+    } else if (result.is_queued()) {
+      sending_ = Sending::handed_over;
+      return true;
+    } else if (result.is_full()) {
+      wait_writable(is_late);
     } else {
-      return fail_writes(sent.error());
+      fail_writes(result.error());
     }
+    return false;
   }
+  return false;
+}
+
+void Stream::send_all(bool is_late) noexcept {
+  while (hand_over(is_late) && settle(is_late)) {
+  }
+}
+
+bool Stream::settle(bool is_late) noexcept {
+  sending_ = Sending::idle;
+  const io::SendResult result = backend_.settle(send_);
+  if (result.is_sent()) {
+    queue_.consume(result.bytes());
+    return true;
+  }
+  if (result.is_full()) {
+    wait_writable(is_late);
+  } else {
+    fail_writes(result.error());
+  }
+  return false;
 }
 
 size_t Stream::flush_with(std::span<const std::byte> tail) noexcept {
@@ -62,7 +97,7 @@ size_t Stream::flush_with(std::span<const std::byte> tail) noexcept {
   }
   const size_t count = queue_.peek({iov.data(), iov.size() - 1});
   iov[count] = {const_cast<std::byte*>(tail.data()), tail.size()};
-  Result<size_t> sent = backend_.try_send(recv_.fd, {iov.data(), count + 1});
+  Result<size_t> sent = backend_.send_now(recv_.fd, {iov.data(), count + 1});
   if (!sent.ok()) {
     if (sent.error() == Errno::again) return tail.size();
     fail_writes(sent.error());  // now: the kernel tells ECONNRESET once and EPIPE from then on
@@ -76,10 +111,15 @@ size_t Stream::flush_with(std::span<const std::byte> tail) noexcept {
 
 void Stream::drop_writes() noexcept {
   unlink();
+  if (sending_ == Sending::handed_over) {
+    (void)backend_.settle(send_);  // to the owner those bytes were sent when it wrote them
+    sending_ = Sending::idle;
+  }
   if (send_.in_kernel() && (send_.state == io::OpState::cancelling || !backend_.cancel(send_))) {
     dropped_bytes_ = queue_.bytes();
     return;
   }
+  sending_ = Sending::idle;
   queue_.clear();
 }
 
@@ -121,12 +161,19 @@ void Stream::finish_recv(int32_t result) noexcept {
 }
 
 void Stream::finish_send(int32_t result) noexcept {
+  const bool was_handed_over = std::exchange(sending_, Sending::idle) == Sending::handed_over;
   const bool dropped = dropped_bytes_ > 0;
   if (dropped) {
     queue_.consume(dropped_bytes_);  // sent or not
     dropped_bytes_ = 0;
   }
   if (state_ != State::open) return released_if_idle();
+  if (was_handed_over) {
+    if (result > 0) queue_.consume(static_cast<size_t>(result));
+    if (result == -EAGAIN) return wait_writable(true);
+    if (result < 0) return fail_writes(errno_of(result));
+    return send_all(true);  // the rest, and what was appended meanwhile
+  }
   if (result < 0 && result != -ECANCELED) return fail_writes(errno_of(result));
   if (dropped) return flush();  // what was appended meanwhile
   if (result > 0) queue_.consume(static_cast<size_t>(result));
@@ -136,14 +183,15 @@ void Stream::finish_send(int32_t result) noexcept {
 }
 
 Errno Stream::submit_send() noexcept {
-  send_.iov_count = queue_.peek(send_.iov);
-  return backend_.submit(send_);
+  const Errno error = backend_.submit(send_);
+  if (error == Errno::ok) sending_ = Sending::waiting;
+  return error;
 }
 
-void Stream::wait_writable() noexcept {
+void Stream::wait_writable(bool is_late) noexcept {
   const Errno error = submit_send();
   if (error != Errno::ok) return fail_writes(error);
-  handler_.on_send_waiting();
+  handler_.on_send_waiting(is_late);
 }
 
 void Stream::fail_writes(Errno error) noexcept {

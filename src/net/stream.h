@@ -29,7 +29,9 @@ class StreamHandler {
   virtual void on_data(std::span<const std::byte> data) noexcept = 0;  // never empty
   virtual void on_eof() noexcept = 0;                                   // reading has stopped by itself
   virtual void on_read_error(Errno error) noexcept = 0;                 // reading has stopped by itself
-  virtual void on_send_waiting() noexcept = 0;             // the kernel is full; told once until the queue is empty
+  // The kernel is full; told once until the queue is empty. `is_late`: what is queued was written in callbacks that have
+  // ended.
+  virtual void on_send_waiting(bool is_late) noexcept = 0;
   virtual void on_sent() noexcept = 0;                     // a send that had to wait went through; see queued_bytes()
   virtual void on_write_error(Errno error) noexcept = 0;   // the queue is empty now
   virtual void on_released() noexcept = 0;                 // after release() == false: the kernel has let go
@@ -54,15 +56,18 @@ class Stream final : public Channel, public ListNode {
   [[nodiscard]] bool is_drained() const noexcept override { return queued_bytes() == 0; }
   // All that was appended and not sent; what was dropped stands in front.
   [[nodiscard]] const WriteQueue& queue() const noexcept { return queue_; }
-  // True exactly when the kernel has the oldest bytes of the queue, so that nothing waits for flush().
-  [[nodiscard]] bool is_send_waiting() const noexcept override { return send_.in_kernel(); }
+  [[nodiscard]] bool is_send_waiting() const noexcept override { return sending_ == Sending::waiting; }
+  // True exactly when flush() would find out what queued_bytes() does not know yet: the cork or the backend holds bytes back.
+  [[nodiscard]] bool is_held_back() const noexcept { return is_linked() || sending_ == Sending::handed_over; }
   // Queue bytes; takes chunk.owner unless it returns false (no memory).
   [[nodiscard]] bool append(const WriteChunk& chunk) noexcept { return queue_.append(chunk); }
   // Makes room for so many chunks more, which can then be appended without fail. False: no memory.
   [[nodiscard]] bool reserve(size_t chunks) noexcept { return queue_.reserve(chunks); }
   // Send everything queued as far as the kernel takes it; the rest is sent when the fd is writable.
   // An error clears the queue and is told by on_write_error().
-  void flush() noexcept;
+  void flush() noexcept { send_all(false); }
+  // As flush(), but the backend may hold the bytes back until Backend::flush(), and tell later what became of them.
+  void flush_later() noexcept { (void)hand_over(true); }
   // As flush(), with `tail` behind the queue. Returns how many bytes of `tail` were not sent and must be append()ed
   // by the caller, who then calls flush() once more to have them waited for. 0 after an error: `tail` is lost too.
   [[nodiscard]] size_t flush_with(std::span<const std::byte> tail) noexcept;
@@ -75,13 +80,23 @@ class Stream final : public Channel, public ListNode {
   [[nodiscard]] bool release() noexcept override;
 
  private:
+  // idle -> handed_over (the backend has queued the bytes) -> idle; or -> waiting (the kernel was full), as from idle;
+  // waiting -> waiting (a part went) -> idle.
+  enum class Sending : uint8_t { idle, handed_over, waiting };
+
+  static size_t on_gather(io::SendOp& op, std::span<iovec> iov) noexcept;
   static void on_recv_complete(io::Op& op, int32_t result) noexcept;
   static void on_send_complete(io::Op& op, int32_t result) noexcept;
   static std::optional<std::span<std::byte>> on_recv_target(io::RecvOp& op) noexcept;
   void finish_recv(int32_t result) noexcept;
   void finish_send(int32_t result) noexcept;
+  void send_all(bool is_late) noexcept;
+  // True: the bytes are handed over. False: nothing is left to send now, and a handler may have destroyed the stream.
+  [[nodiscard]] bool hand_over(bool is_late) noexcept;
+  // Asks what became of the bytes that are handed over. False: as hand_over().
+  [[nodiscard]] bool settle(bool is_late) noexcept;
   [[nodiscard]] Errno submit_send() noexcept;
-  void wait_writable() noexcept;
+  void wait_writable(bool is_late) noexcept;
   void fail_writes(Errno error) noexcept;
   void released_if_idle() noexcept;
 
@@ -91,7 +106,8 @@ class Stream final : public Channel, public ListNode {
   io::SendOp send_;
   WriteQueue queue_;
   size_t dropped_bytes_ = 0;  // at the front of the queue: kept only because the kernel still reads them
-  bool wants_read_ = false;   // True exactly when the owner wants on_data()
+  Sending sending_ = Sending::idle;
+  bool wants_read_ = false;  // True exactly when the owner wants on_data()
 };
 
 }  // namespace cxxloop::net

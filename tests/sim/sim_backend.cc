@@ -16,7 +16,8 @@ Faults Faults::benign() {
           .reordering = 300,
           .short_reads = 200,
           .short_writes = 200,
-          .try_send_again = 200,
+          .false_full = 200,
+          .queued_sends = 300,
           .late_wakes = 100,
           .early_wakes = 100};
 }
@@ -236,6 +237,11 @@ Errno SimBackend::submit(Op& op) noexcept {
   place = &op;
   op.state = OpState::armed;
   ++ops_count_;
+  if (op.kind == OpKind::send) {
+    auto& send = static_cast<io::SendOp&>(op);
+    sends_.push_back({&send, {}, false, std::nullopt});
+    if (random_.chance(500)) gather(sends_.back());
+  }
   return Errno::ok;
 }
 
@@ -244,7 +250,10 @@ bool SimBackend::cancel(Op& op) noexcept {
   drop_from_batch(op);
   if (dispatching_ == &op) dispatching_ = nullptr;
   if (op.state == OpState::cancelling) return false;
-  if (random_.chance(faults_.late_cancels)) {
+  PendingSend* const send = find_send(op);
+  const bool is_queued = send != nullptr && send->is_queued;
+  if (is_queued || random_.chance(faults_.late_cancels)) {
+    if (send != nullptr && !is_queued) gather(*send);
     op.state = OpState::cancelling;
     return false;
   }
@@ -259,7 +268,10 @@ void SimBackend::drop_from_batch(Op& op) noexcept {
 }
 
 void SimBackend::release(Op& op) noexcept {
-  if (std::erase(displaced_, &op) == 0) {
+  PendingSend* const send = find_send(op);
+  const bool is_queued = send != nullptr && send->is_queued;
+  if (send != nullptr) sends_.erase(sends_.begin() + (send - sends_.data()));
+  if (!is_queued && std::erase(displaced_, &op) == 0) {
     Socket& socket = *find(op.fd);
     (op.reads() ? socket.reader : socket.writer) = nullptr;
   }
@@ -269,21 +281,102 @@ void SimBackend::release(Op& op) noexcept {
   if (dispatching_ == &op) dispatching_ = nullptr;
 }
 
-Result<size_t> SimBackend::try_send(int fd, std::span<const iovec> iov) noexcept {
+Result<size_t> SimBackend::send_now(int fd, std::span<const iovec> iov) noexcept {
+  for (const PendingSend& send : sends_) CXL_CHECK(!send.is_queued || send.op->fd != fd || !send.op->still_owned());
   Socket* const socket = find(fd);
   if (socket == nullptr) return Errno::bad_fd;
-  if (random_.chance(faults_.try_send_again)) return Errno::again;
+  if (random_.chance(faults_.false_full)) return Errno::again;
   if (random_.chance(faults_.resets)) reset(fd);
   return send_bytes(*socket, iov, true);
 }
 
-Result<size_t> SimBackend::try_send_to(int fd, std::span<const std::byte> datagram,
-                                       const io::Address* address) noexcept {
+Result<size_t> SimBackend::send_now_to(int fd, std::span<const std::byte> datagram,
+                                        const io::Address* address) noexcept {
   Socket* const socket = find(fd);
   if (socket == nullptr) return Errno::bad_fd;
-  if (random_.chance(faults_.try_send_again)) return Errno::again;
+  if (random_.chance(faults_.false_full)) return Errno::again;
   if (random_.chance(faults_.refusals)) socket->broken = true;
   return send_datagram(fd, datagram, address);
+}
+
+io::SendResult SimBackend::try_send(io::SendOp& op, std::span<const iovec> iov) noexcept {
+  CXL_CHECK(!op.in_kernel());
+  if (!random_.chance(faults_.queued_sends)) return io::SendResult::of(send_now(op.fd, iov));
+  sends_.push_back({&op, {iov.begin(), iov.end()}, true, std::nullopt});
+  op.state = OpState::armed;
+  ++ops_count_;
+  has_queued_sends_ = true;
+  return io::SendResult::queued();
+}
+
+void SimBackend::hand_over() noexcept {
+  has_queued_sends_ = false;
+  for (PendingSend& send : sends_) {
+    if (send.is_queued) hand_over_one(send);
+  }
+}
+
+void SimBackend::hand_over_one(PendingSend& send) noexcept {
+  if (send.result.has_value()) return;
+  Socket* const socket = find(send.op->fd);
+  Result<size_t> sent = Errno::bad_fd;
+  if (send.op->still_owned() && socket != nullptr) {
+    if (random_.chance(faults_.resets)) reset(send.op->fd);
+    sent = random_.chance(faults_.false_full) ? Errno::again : send_bytes(*socket, send.iov, true);
+  }
+  send.result = sent.ok() ? static_cast<int32_t>(sent.value()) : -static_cast<int32_t>(sent.error());
+}
+
+io::SendResult SimBackend::settle(io::SendOp& op) noexcept {
+  PendingSend* const send = find_send(op);
+  CXL_CHECK(send != nullptr && send->is_queued && op.state == OpState::armed);
+  hand_over_one(*send);
+  const int32_t result = *send->result;
+  release(op);
+  return io::SendResult::of(result >= 0 ? Result<size_t>(static_cast<size_t>(result)) : errno_of(result));
+}
+
+SimBackend::PendingSend* SimBackend::find_send(const Op& op) noexcept {
+  const auto found = std::find_if(sends_.begin(), sends_.end(), [&op](const PendingSend& send) { return send.op == &op; });
+  return found == sends_.end() ? nullptr : &*found;
+}
+
+// A backend may look at a submitted op's bytes at any time from submit() on.
+void SimBackend::gather(PendingSend& send) noexcept {
+  if (!send.iov.empty()) return;
+  send.iov.resize(io::SendOp::iov_max);
+  send.iov.resize(send.op->gather(*send.op, send.iov));
+}
+
+Result<size_t> SimBackend::send_pending(io::SendOp& op) noexcept {
+  PendingSend* const send = find_send(op);
+  gather(*send);
+  return send_bytes(*find(op.fd), send->iov, true);
+}
+
+void SimBackend::drain() noexcept {
+  hand_over();
+  for (const PendingSend& send : std::vector(sends_)) release(*send.op);
+  while (!displaced_.empty()) release(*displaced_.back());
+  std::vector<io::Op*> ops;
+  for (const auto& [fd, socket] : sockets_) {
+    for (Op* const op : {socket->reader, socket->writer}) {
+      if (op != nullptr) ops.push_back(op);
+    }
+  }
+  for (Op* const op : ops) {
+    Socket& socket = *find(op->fd);
+    const bool accepts = op->kind == OpKind::accept && !socket.backlog.empty() && random_.chance(500);
+    if (accepts) {  // the kernel was faster
+      const int accepted = socket.backlog.front();
+      socket.backlog.pop_front();
+      close(accepted);
+    }
+    release(*op);
+  }
+  batch_.clear();
+  next_in_batch_ = 0;
+  CXL_CHECK(ops_count_ == 0);
 }
 
 Errno SimBackend::shutdown_write(int fd) noexcept {
@@ -302,6 +395,7 @@ Errno SimBackend::wait(Deadline deadline) noexcept {
   next_in_batch_ = 0;
   stalled_ = false;
   now_ns_ += 1 + static_cast<int64_t>(random_.below(1000));
+  hand_over();
   run_due_events();
   bool with_delays = true;
   for (;;) {
@@ -332,6 +426,9 @@ void SimBackend::run_due_events() {
 }
 
 void SimBackend::collect(bool with_delays) {
+  for (const PendingSend& send : sends_) {
+    if (send.is_queued) collect_op(send.op, true, with_delays);
+  }
   for (const auto& [fd, socket] : sockets_) {
     collect_op(socket->reader, readable(*socket), with_delays);
     collect_op(socket->writer, writable(*socket), with_delays);
@@ -339,7 +436,7 @@ void SimBackend::collect(bool with_delays) {
 }
 
 void SimBackend::collect_op(Op* op, bool ready, bool with_delays) {
-  if (op == nullptr || (!ready && op->state != OpState::cancelling)) return;
+  if (op == nullptr || op->batch_index >= 0 || (!ready && op->state != OpState::cancelling)) return;
   if (with_delays && random_.chance(faults_.delays)) return;
   op->batch_index = static_cast<int32_t>(batch_.size());
   batch_.push_back(op);
@@ -365,6 +462,10 @@ bool SimBackend::dispatch_one() noexcept {
   while (op == nullptr && next_in_batch_ < batch_.size()) op = batch_[next_in_batch_++];
   if (op == nullptr) return false;
   op->batch_index = -1;
+  if (const PendingSend* const send = find_send(*op); send != nullptr && send->is_queued) {
+    complete_last(*op, *send->result);
+    return true;
+  }
   if (op->state == OpState::cancelling) {
     complete_cancelled(*op);
     return true;
@@ -412,8 +513,7 @@ void SimBackend::complete_cancelled(Op& op) noexcept {
   Result<size_t> result = Errno::canceled;
   if (op.still_owned() && random_.chance(500)) {
     if (op.kind == OpKind::send && writable(socket)) {
-      const auto& send = static_cast<io::SendOp&>(op);
-      result = send_bytes(socket, std::span(send.iov.data(), send.iov_count), true);
+      result = send_pending(static_cast<io::SendOp&>(op));
     } else if (op.kind == OpKind::accept && readable(socket)) {
       result = take_connection(socket, static_cast<io::AcceptOp&>(op));
     } else if ((op.kind == OpKind::poll_read && readable(socket)) || (op.kind == OpKind::poll_write && writable(socket))) {
@@ -488,15 +588,14 @@ Result<size_t> SimBackend::take_connection(Socket& listener, io::AcceptOp& op) {
   if (random_.chance(faults_.accept_errors)) return static_cast<Errno>(random_.chance(500) ? EMFILE : ENOBUFS);
   const int fd = listener.backlog.front();
   listener.backlog.pop_front();
-  op.peer = {};
-  op.peer.ss_family = AF_UNIX;
-  op.peer_size = sizeof(sa_family_t);
+  op.peer.storage.ss_family = AF_UNIX;
+  op.peer.size = sizeof(sa_family_t);
   return static_cast<size_t>(fd);
 }
 
 void SimBackend::dispatch_send(io::SendOp& op) noexcept {
   if (random_.chance(faults_.resets)) reset(op.fd);
-  Result<size_t> sent = send_bytes(*find(op.fd), std::span(op.iov.data(), op.iov_count), true);
+  Result<size_t> sent = send_pending(op);
   if (sent.ok()) return complete_last(op, static_cast<int32_t>(sent.value()));
   if (sent.error() != Errno::again) complete_last(op, -static_cast<int32_t>(sent.error()));
 }

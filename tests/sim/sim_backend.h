@@ -15,6 +15,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -30,7 +31,8 @@ struct Faults {
   uint32_t reordering = 0;     // the completions of a wait() come in another order
   uint32_t short_reads = 0;    // fewer bytes than there are
   uint32_t short_writes = 0;   // fewer bytes than there is room for
-  uint32_t try_send_again = 0; // try_send() answers again although there is room
+  uint32_t false_full = 0;     // a send is told that the kernel is full although there is room
+  uint32_t queued_sends = 0;   // try_send() answers queued
   uint32_t late_wakes = 0;     // a deadline is overslept
   uint32_t early_wakes = 0;    // wait() returns before its deadline with nothing
   uint32_t late_cancels = 0;   // cancel() answers false
@@ -59,9 +61,12 @@ class SimBackend final : public io::Backend {
   [[nodiscard]] const char* name() const noexcept override { return "simulator"; }
   [[nodiscard]] Errno submit(io::Op& op) noexcept override;
   [[nodiscard]] bool cancel(io::Op& op) noexcept override;
-  [[nodiscard]] Result<size_t> try_send(int fd, std::span<const iovec> iov) noexcept override;
-  [[nodiscard]] Result<size_t> try_send_to(int fd, std::span<const std::byte> datagram,
-                                           const io::Address* address) noexcept override;
+  [[nodiscard]] Result<size_t> send_now(int fd, std::span<const iovec> iov) noexcept override;
+  [[nodiscard]] Result<size_t> send_now_to(int fd, std::span<const std::byte> datagram,
+                                            const io::Address* address) noexcept override;
+  [[nodiscard]] io::SendResult try_send(io::SendOp& op, std::span<const iovec> iov) noexcept override;
+  [[nodiscard]] io::SendResult settle(io::SendOp& op) noexcept override;
+  void drain() noexcept override;
   [[nodiscard]] Errno shutdown_write(int fd) noexcept override;
   void forget(int fd) noexcept override { close(fd); }
   [[nodiscard]] Errno wait(Deadline deadline) noexcept override;
@@ -139,6 +144,19 @@ class SimBackend final : public io::Backend {
     io::Op* writer = nullptr;
   };
 
+  // What a submitted op waits to send, or try_send() has queued.
+  struct PendingSend {
+    io::SendOp* op;
+    std::vector<iovec> iov;
+    bool is_queued;                 // else submitted, and waiting for room
+    std::optional<int32_t> result;  // of a queued one that was handed over
+  };
+
+  void hand_over() noexcept override;
+  [[nodiscard]] PendingSend* find_send(const io::Op& op) noexcept;
+  void gather(PendingSend& send) noexcept;
+  void hand_over_one(PendingSend& send) noexcept;
+  [[nodiscard]] Result<size_t> send_pending(io::SendOp& op) noexcept;
   [[nodiscard]] Socket* find(int fd) noexcept;
   int add_socket();
   void link(int a, int b);
@@ -175,6 +193,7 @@ class SimBackend final : public io::Backend {
   std::function<void(const SentDatagram&)> datagram_watcher_;
   std::vector<io::Op*> batch_;
   size_t next_in_batch_ = 0;
+  std::vector<PendingSend> sends_;
   std::vector<io::Op*> displaced_;  // whose places the next owners of their numbers have taken
   size_t ops_count_ = 0;
   size_t pipe_capacity_ = 64 * 1024;

@@ -84,7 +84,6 @@ struct LoopCore {
   bool closed = false;
   bool stopping = false;
   bool in_turn = false;          // True exactly when a callback of the loop may be on the stack
-  bool cork_is_pulled = false;   // True exactly while run_step() sends what a callback wrote
   Replacements replaced;
   // Other threads wait here for the callback of a thread-safe handle to end.
   std::mutex running_mutex;

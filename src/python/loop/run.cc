@@ -102,9 +102,8 @@ bool run_next_ready(Gil gil, LoopCore& core) noexcept {
 
 void pull_cork(LoopCore& core) noexcept {
   expect_io(core);
-  core.cork_is_pulled = true;
   core.cork.pull();
-  core.cork_is_pulled = false;
+  core.backend->flush();
 }
 
 // Runs one callback, then sends what the callback wrote.

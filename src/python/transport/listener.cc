@@ -22,7 +22,7 @@ struct ListenerObject {
     Native(ListenerObject& self, LoopCore& core, int fd_of_sock, const int* fd_witness) noexcept
         : self_(self), core_(core), fd(fd_of_sock), listener(*core.backend, fd_of_sock, *this, fd_witness) {}
 
-    void on_accept(UniqueFd accepted, const sockaddr_storage& peer, socklen_t peer_size) noexcept override;
+    void on_accept(UniqueFd accepted, const io::Address& peer) noexcept override;
     void on_accept_error(Errno error) noexcept override;
     void on_stopped() noexcept override;
 
@@ -138,11 +138,11 @@ bool ListenerObject::Native::log_accepted(Gil, PyObject* conn, PyObject* address
   return format && Ref::steal(PyObject_VectorcallMethod(core_.state.names.debug, args, 5, nullptr));
 }
 
-void ListenerObject::Native::on_accept(UniqueFd accepted, const sockaddr_storage& peer, socklen_t peer_size) noexcept {
+void ListenerObject::Native::on_accept(UniqueFd accepted, const io::Address& peer) noexcept {
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(reinterpret_cast<PyObject*>(&self_));
   const Ref conn = make_socket(gil, std::move(accepted));
-  Ref address = conn ? sockaddr_to_object(gil, peer, peer_size) : Ref();
+  Ref address = conn && peer.size > 0 ? sockaddr_to_object(gil, peer.storage, peer.size) : Ref();
   if (conn && !address && PyErr_Occurred() == nullptr) {
     address = Ref::steal(PyObject_CallMethodNoArgs(conn.get(), core_.state.names.getpeername));
   }
@@ -305,7 +305,7 @@ PyObject* loop_remember_transport(PyObject* self, PyObject* transport) {
 // What the callback that runs now has written so far. asyncio has sent it by now.
 PyObject* loop_send_held_back(PyObject* self, PyObject*) {
   // Runs Python: a send that fails is reported, and may be what pauses a protocol.
-  core_of(self).cork.pull();
+  core_of(self).cork.pull_early();
   Py_RETURN_NONE;
 }
 

@@ -53,10 +53,11 @@ struct WorldNames {
   template <class W>
   static std::string GetName(int) {
     if (std::is_same_v<W, EvWorld>) return "Libev";
+    if (std::is_same_v<W, QueueingSimWorld>) return "SimulatorThatQueues";
     return std::is_same_v<W, SimWorld> ? "Simulator" : "SimulatorWithBenignFaults";
   }
 };
-using AllWorlds = testing::Types<EvWorld, SimWorld, BenignSimWorld>;
+using AllWorlds = testing::Types<EvWorld, SimWorld, QueueingSimWorld, BenignSimWorld>;
 TYPED_TEST_SUITE(BackendContract, AllWorlds, WorldNames);
 
 TYPED_TEST(BackendContract, SubmitRefusesWhatIsNoDescriptor) {
@@ -332,10 +333,7 @@ TYPED_TEST(BackendContract, SendCompletesOncePerSubmit) {
 TYPED_TEST(BackendContract, SendGathersItsVector) {
   const FdPair fds = this->pair();
   SendProbe probe(this->world, fds.near, "head body tail");
-  probe.op.iov[0] = {const_cast<char*>(probe.rest.data()), 5};
-  probe.op.iov[1] = {const_cast<char*>(probe.rest.data()) + 5, 5};
-  probe.op.iov[2] = {const_cast<char*>(probe.rest.data()) + 10, 4};
-  probe.op.iov_count = 3;
+  probe.piece_bytes = 5;
   ASSERT_EQ(this->world.backend().submit(probe.op), Errno::ok);
   ASSERT_TRUE(this->world.run_until([&] { return probe.completions == 1; }));
   const std::string all = "head body tail";
@@ -379,12 +377,12 @@ TYPED_TEST(BackendContract, SendToAPeerThatIsGoneFails) {
   EXPECT_EQ(errno_of(probe.last_result), Errno::pipe);
 }
 
-TYPED_TEST(BackendContract, TrySendSendsOrSaysAgain) {
+TYPED_TEST(BackendContract, SendNowSendsOrSaysAgain) {
   const FdPair fds = this->pair();
   std::string text = "hello";
   for (int i = 0; i < 1000 && !text.empty(); ++i) {
     const iovec iov{text.data(), text.size()};
-    Result<size_t> sent = this->world.backend().try_send(fds.near, {&iov, 1});
+    Result<size_t> sent = this->world.backend().send_now(fds.near, {&iov, 1});
     if (!sent.ok()) {
       ASSERT_EQ(sent.error(), Errno::again);
       continue;
@@ -395,9 +393,123 @@ TYPED_TEST(BackendContract, TrySendSendsOrSaysAgain) {
   EXPECT_EQ(text, "");
   this->fill(fds.near);
   const iovec iov{text.data(), 1};
-  Result<size_t> refused = this->world.backend().try_send(fds.near, {&iov, 1});
+  Result<size_t> refused = this->world.backend().send_now(fds.near, {&iov, 1});
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(refused.error(), Errno::again);
+}
+
+// Sends what a probe has left; true: it was queued.
+template <class W>
+bool try_send(W& world, SendProbe& probe) {
+  std::array<iovec, SendOp::iov_max> iov;
+  const size_t count = SendProbe::gather(probe.op, iov);
+  const SendResult result = world.backend().try_send(probe.op, std::span(iov).first(count));
+  if (result.is_sent()) probe.rest.remove_prefix(result.bytes());
+  EXPECT_TRUE(result.is_sent() || result.is_full() || result.is_queued());
+  EXPECT_EQ(probe.op.in_kernel(), result.is_queued());
+  return result.is_queued();
+}
+
+TYPED_TEST(BackendContract, TrySendSendsOrQueuesOrSaysFull) {
+  const FdPair fds = this->pair();
+  const std::string text = "head and body";
+  SendProbe probe(this->world, fds.near, text);
+  for (int i = 0; i < 1000 && !probe.rest.empty(); ++i) {
+    const int before = probe.completions;
+    if (!try_send(this->world, probe)) continue;
+    this->world.backend().flush();
+    EXPECT_TRUE(this->world.run_until([&] { return probe.completions > before; }));
+    EXPECT_EQ(probe.completions, before + 1);
+    EXPECT_TRUE(probe.last_result > 0 || probe.last_result == -EAGAIN);
+  }
+  EXPECT_EQ(this->world.read(fds.far), text);
+}
+
+TYPED_TEST(BackendContract, WhatIsQueuedIsSentByFlush) {
+  const FdPair fds = this->pair();
+  SendProbe probe(this->world, fds.near, "now");
+  if (!try_send(this->world, probe)) return;
+  EXPECT_EQ(this->world.read(fds.far), "");
+  this->world.backend().flush();
+  const std::string arrived = this->world.read(fds.far);
+  EXPECT_EQ(probe.completions, 0);
+  EXPECT_TRUE(this->world.run_until([&] { return probe.completions == 1; }));
+  EXPECT_EQ(probe.last_result, arrived.empty() ? -EAGAIN : static_cast<int32_t>(arrived.size()));
+}
+
+TYPED_TEST(BackendContract, WhatIsQueuedIsSentByWaitAndCompletesWhenTheKernelIsFull) {
+  const FdPair fds = this->pair();
+  this->fill(fds.near);
+  SendProbe probe(this->world, fds.near, "no room");
+  if (!try_send(this->world, probe)) return;
+  EXPECT_TRUE(this->world.run_until([&] { return probe.completions == 1; }));
+  EXPECT_EQ(probe.last_result, -EAGAIN);
+}
+
+TYPED_TEST(BackendContract, SettleTellsAtOnceAndForAll) {
+  for (const bool flushed : {false, true}) {
+    const FdPair fds = this->pair();
+    SendProbe probe(this->world, fds.near, "settled");
+    if (!try_send(this->world, probe)) continue;
+    if (flushed) this->world.backend().flush();
+    const SendResult result = this->world.backend().settle(probe.op);
+    ASSERT_TRUE(result.is_sent() || result.is_full());
+    EXPECT_FALSE(probe.op.in_kernel());
+    EXPECT_EQ(this->world.read(fds.far), std::string("settled").substr(0, result.is_sent() ? result.bytes() : 0));
+    this->world.settle();
+    EXPECT_EQ(probe.completions, 0);
+  }
+}
+
+TYPED_TEST(BackendContract, AQueuedSendIsNotSentToTheNextOwnerOfTheNumber) {
+  const FdPair fds = this->pair();
+  SendProbe probe(this->world, fds.near, "for nobody");
+  int owner = fds.near;
+  probe.op.fd_witness = &owner;
+  if (!try_send(this->world, probe)) return;
+  owner = -1;
+  EXPECT_TRUE(this->world.run_until([&] { return probe.completions == 1; }));
+  EXPECT_EQ(probe.last_result, -EBADF);
+  EXPECT_EQ(this->world.read(fds.far), "");
+}
+
+TYPED_TEST(BackendContract, DrainTakesEverythingBackAndCallsNobody) {
+  const FdPair fds = this->pair();
+  const FdPair other = this->pair();
+  const FdPair datagrams = this->datagram_pair();
+  const int listener = this->world.make_listener();
+  const int client = this->world.connect(listener);
+  this->fill(fds.near);
+  int calls = 0;
+  const auto count = [&] { ++calls; };
+  PollProbe poll(this->world, OpKind::poll_write, other.near);
+  RecvProbe recv(this->world, fds.near);
+  SendProbe waiting(this->world, fds.near, "waits");
+  SendProbe queued(this->world, other.far, "goes");
+  RecvFromProbe recv_from(this->world, datagrams.near);
+  AcceptProbe accept(this->world, listener, 8);
+  poll.then = recv.then = waiting.then = queued.then = recv_from.then = accept.then = count;
+  for (Op* const op : {&poll.op, static_cast<Op*>(&recv.op), static_cast<Op*>(&waiting.op),
+                       static_cast<Op*>(&recv_from.op), static_cast<Op*>(&accept.op)}) {
+    ASSERT_EQ(this->world.backend().submit(*op), Errno::ok);
+  }
+  this->world.write(fds.far, "unread");
+  this->world.write(datagrams.far, "unread");
+  ASSERT_EQ(this->world.backend().wait(Deadline::immediate()), Errno::ok);
+  const bool was_queued = try_send(this->world, queued);
+  if (!was_queued) this->world.read(other.near);
+  this->world.backend().drain();
+  EXPECT_EQ(this->world.backend().ops_count(), 0U);
+  EXPECT_FALSE(queued.op.in_kernel() || accept.op.in_kernel() || waiting.op.in_kernel());
+  const std::string arrived = this->world.read(other.near);
+  EXPECT_EQ(arrived, was_queued && !arrived.empty() ? "goes" : "");
+  const bool has_room = std::is_same_v<TypeParam, QueueingSimWorld>;
+  EXPECT_TRUE(!has_room || arrived == "goes");
+  this->world.settle();
+  EXPECT_EQ(calls, 0);
+  this->close(fds.far);
+  this->world.close(client);
+  this->world.forget_and_close(listener);
 }
 
 TYPED_TEST(BackendContract, ShutdownOfWritesIsEndOfFileForThePeer) {
@@ -503,7 +615,7 @@ TYPED_TEST(BackendContract, TrySendToReachesThePeerOrAnAddress) {
   const std::string_view text = "datagram";
   const auto try_until_sent = [&](const Address* address) {
     for (int i = 0; i < 100; ++i) {
-      Result<size_t> sent = this->world.backend().try_send_to(fds.near, std::as_bytes(std::span(text)), address);
+      Result<size_t> sent = this->world.backend().send_now_to(fds.near, std::as_bytes(std::span(text)), address);
       if (sent.ok()) return sent.value();
       EXPECT_EQ(sent.error(), Errno::again);
     }
@@ -522,7 +634,7 @@ TYPED_TEST(BackendContract, TrySendToAPeerThatIsGoneFails) {
   const std::byte byte{};
   Errno error = Errno::again;
   for (int i = 0; i < 100 && error == Errno::again; ++i) {
-    Result<size_t> sent = this->world.backend().try_send_to(fds.near, {&byte, 1}, &address);
+    Result<size_t> sent = this->world.backend().send_now_to(fds.near, {&byte, 1}, &address);
     error = sent.ok() ? Errno::ok : sent.error();
   }
   EXPECT_EQ(error, static_cast<Errno>(ECONNREFUSED));

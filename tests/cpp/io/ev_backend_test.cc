@@ -417,7 +417,7 @@ TEST_F(EvBackendAfterAFloodTest, WhoIsLeftGoesOnWaiting) {
   PollProbe writer(world, OpKind::poll_write, after.near);
   ASSERT_EQ(late.submit(), Errno::ok);
   backend.release_memory();
-  EXPECT_EQ(backend.counters().renewals, 1);
+  EXPECT_EQ(backend.counters().rebuilds, 1);
   ASSERT_EQ(writer.submit(), Errno::ok);
   EXPECT_TRUE(world.run_until([&] { return writer.completions > 0; }));
   EXPECT_EQ(early.completions, 0);
@@ -434,10 +434,10 @@ TEST_F(EvBackendAfterAFloodTest, AFileThatCannotBeToldFromOthersKeepsThePoller) 
   ASSERT_EQ(probe.submit(), Errno::ok);
   flood();
   backend.release_memory();
-  EXPECT_EQ(backend.counters().renewals, 0);
+  EXPECT_EQ(backend.counters().rebuilds, 0);
   EXPECT_TRUE(backend.cancel(probe.op));
   backend.release_memory();
-  EXPECT_EQ(backend.counters().renewals, 1);
+  EXPECT_EQ(backend.counters().rebuilds, 1);
 }
 
 TEST_F(EvBackendAfterAFloodTest, SleepsEndAtTheirDeadlineAndByWake) {
@@ -450,7 +450,7 @@ TEST_F(EvBackendAfterAFloodTest, SleepsEndAtTheirDeadlineAndByWake) {
   const Deadline armed{monotonic_ns() + 30'000'000};
   ASSERT_EQ(backend.wait(armed), Errno::ok);
   backend.release_memory();
-  EXPECT_EQ(backend.counters().renewals, 1);
+  EXPECT_EQ(backend.counters().rebuilds, 1);
   ASSERT_EQ(backend.wait(armed), Errno::ok);
   EXPECT_GE(monotonic_ns(), armed.at_ns);
   EXPECT_LT(monotonic_ns(), armed.at_ns + 1'000'000'000);
@@ -469,7 +469,7 @@ TEST_F(EvBackendAfterAFloodTest, ANewPollerDoesNotTakeTheNumberOfADescriptorClos
   flood();
   close(lost.near);
   backend.release_memory();
-  EXPECT_EQ(backend.counters().renewals, 0);
+  EXPECT_EQ(backend.counters().rebuilds, 0);
   world.write(fds.far, "x");
   EXPECT_TRUE(world.run_until([&] { return probe.completions > 0; }));
   EXPECT_EQ(forgotten.completions, 0);
@@ -486,7 +486,7 @@ TEST_F(EvBackendAfterAFloodTest, TheNextOwnerOfANumberDoesNotWakeTheFormer) {
   const FdPair next = pair();
   ASSERT_EQ(::dup2(next.near, lost.near), lost.near);
   backend.release_memory();
-  EXPECT_EQ(backend.counters().renewals, 0);
+  EXPECT_EQ(backend.counters().rebuilds, 0);
   world.write(next.far, "x");
   world.write(fds.far, "x");
   EXPECT_TRUE(world.run_until([&] { return probe.completions > 0; }));
@@ -505,7 +505,7 @@ TEST_F(EvBackendAfterAFloodTest, WithoutADescriptorForANewPollerTheOldOneServes)
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
   backend.release_memory();
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &old_limit), 0);
-  EXPECT_EQ(backend.counters().renewals, 0);
+  EXPECT_EQ(backend.counters().rebuilds, 0);
   world.write(fds.far, "x");
   EXPECT_TRUE(world.run_until([&] { return probe.completions > 0; }));
 }

@@ -31,8 +31,6 @@ class Transfer {
     for (int turns = 0; turns < 200'000 && !failed_ && received_.size() < text_.size(); ++turns) {
       if (!recv_.in_kernel()) submit(recv_);
       if (!send_.in_kernel() && sent_ < text_.size()) {
-        send_.iov[0] = {text_.data() + sent_, text_.size() - sent_};
-        send_.iov_count = 1;
         submit(send_);
       }
       turn();
@@ -59,6 +57,11 @@ class Transfer {
     EXPECT_EQ(backend_.wait(Deadline{backend_.now_ns() + 1'000'000}), Errno::ok);
     while (backend_.dispatch_one()) {
     }
+  }
+  static size_t gather(io::SendOp& op, std::span<iovec> iov) noexcept {
+    auto& self = *static_cast<Transfer*>(op.owner);
+    iov[0] = {self.text_.data() + self.sent_, self.text_.size() - self.sent_};
+    return 1;
   }
   static std::optional<std::span<std::byte>> target(io::RecvOp&) noexcept { return std::span<std::byte>(); }
   static void on_received(io::Op& op, int32_t result) noexcept {
@@ -89,7 +92,7 @@ class Transfer {
   bool failed_ = false;
   std::vector<int32_t> history_;
   io::RecvOp recv_{this, on_received, target};
-  io::SendOp send_{this, on_sent};
+  io::SendOp send_{this, on_sent, gather};
 };
 
 TEST(SimBackend, ASeedIsAHistory) {

@@ -105,14 +105,13 @@ TEST_F(SocketTest, AcceptedConnectionsDoNotBlockAndAreNotInherited) {
   address.ss_family = AF_UNIX;
   ASSERT_EQ(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(sa_family_t)), 0);
   ASSERT_EQ(::listen(listener.get(), 1), 0);
-  sockaddr_storage peer;
-  socklen_t size = 0;
-  EXPECT_EQ(accept_connection(listener.get(), &peer, &size).error(), Errno::again);
-  size = sizeof(address);
+  Address peer;
+  EXPECT_EQ(accept_connection(listener.get(), &peer).error(), Errno::again);
+  socklen_t size = sizeof(address);
   ASSERT_EQ(::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
   const UniqueFd client(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   ASSERT_EQ(::connect(client.get(), reinterpret_cast<const sockaddr*>(&address), size), 0);
-  Result<int> accepted = accept_connection(listener.get(), &peer, &size);
+  Result<int> accepted = accept_connection(listener.get(), &peer);
   ASSERT_TRUE(accepted.ok());
   const UniqueFd connection(accepted.value());
   EXPECT_NE(::fcntl(connection.get(), F_GETFL) & O_NONBLOCK, 0);

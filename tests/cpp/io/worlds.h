@@ -109,6 +109,12 @@ class SimWorld : public World {
   sim::SimBackend backend_;
 };
 
+// Every send is queued first.
+class QueueingSimWorld : public SimWorld {
+ public:
+  QueueingSimWorld() : SimWorld(sim::Faults{.queued_sends = 1000}) {}
+};
+
 class BenignSimWorld : public SimWorld {
  public:
   BenignSimWorld() : SimWorld(sim::Faults::benign()) {}
@@ -198,14 +204,24 @@ struct RecvFromProbe {
 };
 
 struct SendProbe {
-  SendProbe(World& world, int fd, std::string_view text) : backend(world.backend()), op(this, on_complete), rest(text) {
+  SendProbe(World& world, int fd, std::string_view text) : backend(world.backend()), op(this, on_complete, gather), rest(text) {
     op.fd = fd;
   }
   ~SendProbe() { EXPECT_TRUE(backend.cancel(op)); }
   Errno submit() {
-    op.iov[0] = {const_cast<char*>(rest.data()), rest.size()};
-    op.iov_count = 1;
     return backend.submit(op);
+  }
+
+  static size_t gather(SendOp& op, std::span<iovec> iov) noexcept {
+    auto& self = *static_cast<SendProbe*>(op.owner);
+    std::string_view left = self.rest;
+    size_t count = 0;
+    while (!left.empty() && count < iov.size()) {
+      const std::string_view piece = left.substr(0, self.piece_bytes);
+      iov[count++] = {const_cast<char*>(piece.data()), piece.size()};
+      left.remove_prefix(piece.size());
+    }
+    return count;
   }
 
   static void on_complete(Op& op, int32_t result) noexcept {
@@ -220,6 +236,7 @@ struct SendProbe {
   Backend& backend;
   SendOp op;
   std::string_view rest;
+  size_t piece_bytes = std::string_view::npos;  // of each entry of the vector
   int completions = 0;
   int32_t last_result = 0;
   std::function<void()> then;
@@ -240,7 +257,7 @@ struct AcceptProbe {
     auto& self = *static_cast<AcceptProbe*>(op.owner);
     if (result >= 0) {
       self.accepted.push_back(result);
-      EXPECT_GT(static_cast<AcceptOp&>(op).peer_size, 0U);
+      EXPECT_GT(static_cast<AcceptOp&>(op).peer.size, 0U);
     } else {
       self.errors.push_back(result);
     }

@@ -46,8 +46,8 @@ TEST_F(CorkTest, PullsOneStreamAlone) {
   cork.add(*probe.stream);
   other.append("later");
   cork.add(*other.stream);
-  cork.pull(*probe.stream);
-  cork.pull(*probe.stream);
+  cork.pull_early(*probe.stream);
+  cork.pull_early(*probe.stream);
   EXPECT_EQ(world.read(fds.far), "now");
   EXPECT_EQ(world.read(other_fds.far), "");
   cork.pull();
@@ -63,7 +63,7 @@ TEST_F(CorkTest, AForkedChildDropsWhatItsParentWillSend) {
   EXPECT_FALSE(cork.is_inherited());
   const pid_t child = ::fork();
   if (child == 0) {
-    cork.pull(*probe.stream);
+    cork.pull_early(*probe.stream);
     cork.pull();
     const bool dropped = world.read(fds.far).empty() && world.read(other_fds.far).empty();
     probe.append("child");

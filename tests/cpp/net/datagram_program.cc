@@ -21,7 +21,7 @@ sim::Faults gentle_faults() {
 sim::Faults rough_faults(sim::Choices& choices) {
   sim::Faults faults = sim::Faults::harsh();
   faults.submit_errors = 30;
-  if (choices.chance(300)) faults.try_send_again = 800;
+  if (choices.chance(300)) faults.false_full = 800;
   return faults;
 }
 
@@ -280,7 +280,7 @@ Errno DatagramEnd::send_foreign(Message& message) noexcept {
   if (!program_.winds_up() && choices.chance(100)) return Errno::invalid;
   if (message.released) return Errno::ok;
   if (!owns_descriptor()) return Errno::bad_fd;
-  const Result<size_t> sent = program_.backend().try_send_to(fd_, message.bytes, nullptr);
+  const Result<size_t> sent = program_.backend().send_now_to(fd_, message.bytes, nullptr);
   return sent.ok() ? Errno::ok : sent.error();
 }
 

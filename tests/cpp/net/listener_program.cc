@@ -33,8 +33,8 @@ void ListenerProgram::react() noexcept {
   if (choices_.chance(200)) stop();
 }
 
-void ListenerProgram::on_accept(UniqueFd fd, const sockaddr_storage& peer, socklen_t peer_size) noexcept {
-  check(peer_size > 0 && peer.ss_family != AF_UNSPEC, "a connection names its peer");
+void ListenerProgram::on_accept(UniqueFd fd, const io::Address& peer) noexcept {
+  check(peer.size > 0 && peer.storage.ss_family != AF_UNSPEC, "a connection names its peer");
   accepted_.push_back(fd.take());
   react();
 }

@@ -22,7 +22,7 @@ class ListenerProgram final : public ListenerHandler {
   [[nodiscard]] std::string run();
 
   // ListenerHandler
-  void on_accept(UniqueFd fd, const sockaddr_storage& peer, socklen_t peer_size) noexcept override;
+  void on_accept(UniqueFd fd, const io::Address& peer) noexcept override;
   void on_accept_error(Errno error) noexcept override;
   void on_stopped() noexcept override;
 

@@ -18,9 +18,9 @@ class ListenerProbe final : public ListenerHandler {
  public:
   ListenerProbe(io::Backend& backend, int fd) : listener(std::make_unique<Listener>(backend, fd, *this)) {}
 
-  void on_accept(UniqueFd fd, const sockaddr_storage& peer, socklen_t peer_size) noexcept override {
-    EXPECT_GT(peer_size, 0U);
-    EXPECT_NE(peer.ss_family, AF_UNSPEC);
+  void on_accept(UniqueFd fd, const io::Address& peer) noexcept override {
+    EXPECT_GT(peer.size, 0U);
+    EXPECT_NE(peer.storage.ss_family, AF_UNSPEC);
     accepted.push_back(fd.take());
     if (const auto react = then) react();
   }

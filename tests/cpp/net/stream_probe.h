@@ -59,7 +59,7 @@ class StreamProbe final : public StreamHandler {
     last_error = error;
     tell("read_error");
   }
-  void on_send_waiting() noexcept override { tell("send_waiting"); }
+  void on_send_waiting(bool is_late) noexcept override { tell(is_late ? "send_waiting_late" : "send_waiting"); }
   void on_sent() noexcept override { tell("sent"); }
   void on_write_error(Errno error) noexcept override {
     last_error = error;

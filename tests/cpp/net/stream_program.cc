@@ -236,7 +236,7 @@ void StreamEnd::on_read_error(Errno error) noexcept {
   program_.disturb();
 }
 
-void StreamEnd::on_send_waiting() noexcept {
+void StreamEnd::on_send_waiting(bool) noexcept {
   program_.check(!released_, "no callback after release()");
   program_.check(!std::exchange(told_waiting_, true), "told once that the kernel is full");
   program_.check(stream_->is_send_waiting(), "the stream waits for the kernel when it says so");
@@ -323,6 +323,7 @@ void StreamProgram::turn(Deadline deadline) noexcept {
   if (backend_->collected() == 0) check(backend_->wait(deadline) == Errno::ok, "wait()");
   while (broken_.empty() && backend_->dispatch_one()) {
     cork_.pull();
+    if (choices_.chance(800)) backend_->flush();
     // A callback may leave the loop, by an exit: what else was collected is run when the loop goes on.
     if (!winds_up_ && choices_.chance(30)) return;
   }

@@ -50,7 +50,7 @@ class StreamTest : public testing::Test {
   StreamProbe probe;
 };
 
-using Worlds = testing::Types<io::EvWorld, io::SimWorld, io::BenignSimWorld>;
+using Worlds = testing::Types<io::EvWorld, io::SimWorld, io::QueueingSimWorld, io::BenignSimWorld>;
 TYPED_TEST_SUITE(StreamTest, Worlds);
 
 TYPED_TEST(StreamTest, ReadsWhatComesAndTheEnd) {
@@ -370,6 +370,82 @@ TEST_F(StreamFaultTest, ReadingThatCannotStartSaysSoAtOnce) {
   EXPECT_EQ(stream().start_reading(), Errno::no_memory);
   EXPECT_FALSE(stream().is_reading());
   EXPECT_TRUE(probe.events.empty());
+}
+
+// A backend that queues what it is asked to send.
+class QueuedSendTest : public StreamTest<io::QueueingSimWorld> {
+ protected:
+  // Half a callback: something is handed over.
+  void write_later(std::string_view text) {
+    probe.append(text);
+    stream().flush_later();
+    EXPECT_TRUE(stream().is_held_back());
+    EXPECT_FALSE(stream().is_send_waiting());
+  }
+};
+
+TEST_F(QueuedSendTest, WhatIsHandedOverGoesWithoutAWord) {
+  write_later("hello");
+  EXPECT_EQ(world.read(fds.far), "");
+  world.backend().flush();
+  EXPECT_EQ(world.read(fds.far), "hello");
+  EXPECT_EQ(probe.chunks_released, 0);
+  world.settle();
+  EXPECT_EQ(probe.chunks_released, 1);
+  EXPECT_FALSE(stream().is_held_back());
+  EXPECT_TRUE(probe.events.empty());
+}
+
+TEST_F(QueuedSendTest, FlushKnowsAtOnceWhatBecameOfIt) {
+  write_later("one ");
+  probe.append("two");
+  stream().flush();
+  EXPECT_EQ(stream().queued_bytes(), 0U);
+  EXPECT_EQ(world.read(fds.far), "one two");
+}
+
+TEST_F(QueuedSendTest, TheNextWriteGoesBehindIt) {
+  write_later("one ");
+  world.backend().flush();
+  write_later("two ");
+  world.backend().flush();
+  EXPECT_EQ(world.read(fds.far), "one two ");
+  world.settle();
+  EXPECT_EQ(stream().queued_bytes(), 0U);
+}
+
+TEST_F(QueuedSendTest, AFullKernelIsToldLate) {
+  const std::string sent = fill();
+  const size_t in_kernel = sent.size() - stream().queued_bytes();
+  stream().drop_writes();
+  probe.events.clear();
+  write_later("later");
+  world.backend().flush();
+  EXPECT_TRUE(probe.events.empty());
+  world.settle();
+  EXPECT_EQ(probe.events, std::vector<std::string>{"send_waiting_late"});
+  EXPECT_TRUE(stream().is_send_waiting());
+  EXPECT_EQ(read_far(in_kernel + 5), sent.substr(0, in_kernel) + "later");
+  world.settle();
+  EXPECT_EQ(probe.count("sent"), 1U);
+}
+
+TEST_F(QueuedSendTest, DroppedWritesWereSentWhenTheyWereHandedOver) {
+  write_later("written");
+  probe.append("dropped");
+  stream().drop_writes();
+  EXPECT_EQ(world.read(fds.far), "written");
+  EXPECT_EQ(probe.chunks_released, 2);
+  EXPECT_FALSE(stream().is_held_back());
+}
+
+TEST_F(QueuedSendTest, AnErrorIsToldLate) {
+  world.forget_and_close(fds.far);
+  write_later("nobody");
+  EXPECT_TRUE(probe.events.empty());
+  world.settle();
+  EXPECT_EQ(probe.events, std::vector<std::string>{"write_error"});
+  EXPECT_EQ(probe.last_error, Errno::pipe);
 }
 
 }  // namespace

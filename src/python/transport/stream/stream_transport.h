@@ -49,7 +49,7 @@ class StreamTransport final : public SocketTransport, public net::StreamHandler 
   void on_data(std::span<const std::byte> data) noexcept override;
   void on_eof() noexcept override;
   void on_read_error(Errno error) noexcept override;
-  void on_send_waiting() noexcept override;
+  void on_send_waiting(bool is_late) noexcept override;
   void on_sent() noexcept override;
   void on_write_error(Errno error) noexcept override;
   void on_released() noexcept override { on_channel_released(); }

@@ -59,7 +59,7 @@ bool StreamTransport::check_writable(Gil gil, const char* method, bool* drop) no
     return note_lost_write(gil);
   }
   // In a forked child the new bytes must not go out behind a copy of the parent's.
-  if (stream_.is_linked() && core_->cork.is_inherited()) core_->cork.pull(stream_);
+  if (stream_.is_linked() && core_->cork.is_inherited()) core_->cork.pull_early(stream_);
   return true;
 }
 
@@ -240,8 +240,8 @@ bool StreamTransport::send_appended(Gil gil) noexcept {
 }
 
 void StreamTransport::send_held_back() noexcept {
-  if (!stream_.is_linked() || !is_open()) return;
-  core_->cork.pull(stream_);
+  if (!is_open() || !stream_.is_held_back()) return;
+  core_->cork.pull_early(stream_);
   update_pin();
 }
 
@@ -280,12 +280,12 @@ PyObject* StreamTransport::copy_write_buffer(Gil) noexcept {
 #endif
 }
 
-// Captures the context for resume_writing(), as asyncio's writer handle does. When the cork is pulled, the context of the
-// write() is gone; resume_writing() then runs in the connection's.
-void StreamTransport::on_send_waiting() noexcept {
+// Captures the context for resume_writing(), as asyncio's writer handle does. When the callback that wrote has ended, the
+// context of its write() is gone; resume_writing() then runs in the connection's.
+void StreamTransport::on_send_waiting(bool is_late) noexcept {
   if (call_context) {
     write_context_ = Ref::borrow(call_context.get());
-  } else if (core_->cork_is_pulled && read_context_) {
+  } else if (is_late && read_context_) {
     write_context_ = Ref::borrow(read_context_.get());
   } else {
     write_context_ = Ref::steal(PyContext_CopyCurrent());
@@ -309,7 +309,7 @@ void StreamTransport::on_sent() noexcept {
     // no later event would trigger it.
     if (!resumed) report_or_leave(gil, core, "Exception in callback StreamTransport.on_sent()");
     // Send what resume_writing() wrote now: a closing transport ends when its queue is empty, and no later event follows.
-    if (closing_ && is_open()) core_->cork.pull(stream_);
+    if (closing_ && is_open()) core_->cork.pull_early(stream_);
     if (conn_lost == 0 && is_open() && stream_.queued_bytes() == 0 && !on_drained(gil)) {
       report_or_leave(gil, core, "Exception in callback StreamTransport.on_sent()");
     }
