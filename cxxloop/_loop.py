@@ -72,7 +72,7 @@ class Loop(Serving, _SelectorEventLoop):
     """An asyncio event loop whose scheduling, polling and stream transports are native.
 
     Args:
-        backend: "auto" (the environment variable CXXLOOP_BACKEND, or the best one) or "libev".
+        backend: "auto" (the best one) or one of `build_info().backends`; else the environment variable CXXLOOP_BACKEND says.
 
     Raises:
         ValueError: the backend is unknown.

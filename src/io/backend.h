@@ -37,6 +37,14 @@ struct BackendCounters {
   int64_t rebuilds = 0;        // how often release_memory() has rebuilt the poller
 };
 
+// What a backend stands on, for build_info().
+struct BackendBase {
+  const char* library;
+  int version_major;
+  int version_minor;
+  const char* poller;  // the kernel interface that the library drives: "epoll"
+};
+
 // What became of the bytes that try_send() was given.
 class [[nodiscard]] SendResult {
  public:

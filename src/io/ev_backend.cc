@@ -467,7 +467,7 @@ bool EvBackend::dispatch_one() noexcept {
 }
 
 void EvBackend::complete_last(Op& op, int32_t result) noexcept {
-  if (op.in_kernel()) detach(op);  // a recv may have been taken back by its own target function
+  detach(op);
   op.on_complete(op, result);
 }
 
@@ -481,17 +481,23 @@ bool EvBackend::resolve_target(std::optional<std::span<std::byte>>& target) noex
 }
 
 void EvBackend::dispatch_recv(RecvOp& op) noexcept {
+  dispatching_ = &op;
   std::optional<std::span<std::byte>> target = op.read_target(op);
+  const bool was_taken_back = std::exchange(dispatching_, nullptr) == nullptr;
   if (!target.has_value()) return;  // The op may be gone.
-  if (!op.still_owned()) return complete_last(op, -EBADF);
-  if (!resolve_target(target)) return complete_last(op, -ENOMEM);
+  const auto complete_last = [this, &op, was_taken_back](int32_t result) noexcept {
+    if (!was_taken_back) detach(op);
+    op.on_complete(op, result);
+  };
+  if (!op.still_owned()) return complete_last(-EBADF);
+  if (!resolve_target(target)) return complete_last(-ENOMEM);
   const size_t size_max = std::min<size_t>(target->size(), std::numeric_limits<int32_t>::max());
   Result<size_t> received = receive(op.fd, target->first(size_max));
   if (!received.ok()) {
     if (received.error() == Errno::again) return;
-    return complete_last(op, -static_cast<int32_t>(received.error()));
+    return complete_last(-static_cast<int32_t>(received.error()));
   }
-  if (received.value() == 0) return complete_last(op, 0);
+  if (received.value() == 0) return complete_last(0);
   op.data = target->data();
   op.on_complete(op, static_cast<int32_t>(received.value()));
 }
@@ -558,8 +564,6 @@ std::unique_ptr<Backend> make_ev_backend(Errno* why) noexcept {
   return backend;
 }
 
-EvVersion ev_version() noexcept {
-  return {.major = ev_version_major(), .minor = ev_version_minor(), .poller = poller_name};
-}
+BackendBase ev_base() noexcept { return {"libev", ev_version_major(), ev_version_minor(), poller_name}; }
 
 }  // namespace cxxloop::io

@@ -13,11 +13,6 @@ namespace cxxloop::io {
 // nullptr: `why` tells the reason.
 [[nodiscard]] std::unique_ptr<Backend> make_ev_backend(Errno* why) noexcept;
 
-struct EvVersion {
-  int major;
-  int minor;
-  const char* poller;
-};
-[[nodiscard]] EvVersion ev_version() noexcept;
+[[nodiscard]] BackendBase ev_base() noexcept;
 
 }  // namespace cxxloop::io

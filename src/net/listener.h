@@ -35,6 +35,8 @@ class Listener {
   // True: idle now. False: on_stopped() will tell; connections accepted meanwhile are closed.
   [[nodiscard]] bool stop() noexcept;
   [[nodiscard]] uint32_t accepts_max() const noexcept { return accept_.accepts_max; }
+  // The backend was drained: on_stopped() will not come any more.
+  void mark_stopped() noexcept { stopping_ = false; }
 
  private:
   static void on_complete(io::Op& op, int32_t result) noexcept;

@@ -43,6 +43,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "cxxloop_only(reason): a promise asyncio does not make")
+    config.addinivalue_line("markers", "prompt_only(reason): a promise that the backend \"late\" keeps a turn later")
     config.addinivalue_line("markers", "asyncio_only(reason): checks the reference itself")
     # Ignored in what a shell starts in the background or through nohup, and inherited by every process of the tests.
     for number in (signal.SIGINT, signal.SIGHUP):
@@ -69,6 +70,9 @@ def pytest_generate_tests(metafunc):
 
 def pytest_collection_modifyitems(config, items):
     """With one loop chosen, tests of the other loop alone have no parameter left: they are deselected."""
+    for item in items if os.environ.get("CXXLOOP_BACKEND") == "late" else []:
+        if (mark := item.get_closest_marker("prompt_only")) and "asyncio" not in item.name:
+            item.add_marker(pytest.mark.skip(reason=f"not on the backend 'late': {mark.args[0]}"))
     chosen = config.getoption("--loop")
     if chosen == "both":
         return

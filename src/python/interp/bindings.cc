@@ -9,7 +9,7 @@
 #include <initializer_list>
 #include <string>
 
-#include "io/backend_factory.h"
+#include "io/backends.h"
 
 namespace py = pybind11;
 
@@ -34,8 +34,8 @@ std::string dotted(std::initializer_list<int> parts) {
 // Immutable facts of a build; two of one build are equal.
 struct BuildInfo {
   std::string version = CXXLOOP_VERSION;
-  std::string backend = "libev";
-  std::string libev;
+  std::string backend;
+  std::string library;
   std::string poller;
   std::string compiler = __VERSION__;
   std::string python = PY_VERSION;
@@ -46,15 +46,23 @@ struct BuildInfo {
 };
 
 BuildInfo build_info() {
-  const io::BackendProbe probe = io::probe_backends();
+  const io::BackendEntry& entry = *io::find_backend("auto");
+  const io::BackendBase base = entry.base();
   BuildInfo info;
-  info.libev = dotted({probe.libev_version_major, probe.libev_version_minor});
-  info.poller = probe.libev_poller;
+  info.backend = entry.name;
+  info.library = std::string(base.library) + " " + dotted({base.version_major, base.version_minor});
+  info.poller = base.poller;
   return info;
 }
 
+py::tuple names_of_backends() {
+  py::list names;
+  for (const io::BackendEntry& entry : io::backends()) names.append(entry.name);
+  return py::tuple(names);
+}
+
 std::string repr_of(const BuildInfo& info) {
-  return "BuildInfo(version='" + info.version + "', backend='" + info.backend + "', libev='" + info.libev +
+  return "BuildInfo(version='" + info.version + "', backend='" + info.backend + "', library='" + info.library +
          "', poller='" + info.poller + "', compiler='" + info.compiler + "', python='" + info.python +
          "', pybind11='" + info.pybind11 + "', assertions=" + (info.assertions ? "True" : "False") + ")";
 }
@@ -64,9 +72,9 @@ void bind_build_info(py::module_& core) {
       .def_readonly("version", &BuildInfo::version, "cxxloop's version.")
       .def_readonly("backend", &BuildInfo::backend, "The backend new loops use.")
       .def_property_readonly(
-          "backends", [](const BuildInfo&) { return py::make_tuple("libev"); }, "The backends of this build.")
-      .def_readonly("libev", &BuildInfo::libev, "libev's version.")
-      .def_readonly("poller", &BuildInfo::poller, "The kernel interface libev drives.")
+          "backends", [](const BuildInfo&) { return names_of_backends(); }, "The backends of this build.")
+      .def_readonly("library", &BuildInfo::library, "The library that the backend stands on, with its version.")
+      .def_readonly("poller", &BuildInfo::poller, "The kernel interface that the library drives.")
       .def_readonly("compiler", &BuildInfo::compiler, "The C++ compiler's version.")
       .def_readonly("python", &BuildInfo::python, "The Python it was built for.")
       .def_readonly("pybind11", &BuildInfo::pybind11, "pybind11's version.")

@@ -22,6 +22,7 @@
 #include "net/cork.h"
 #include "net/watch_table.h"
 #include "python/loop/address_cache.h"
+#include "python/loop/lingering.h"
 #include "python/interp/module_state.h"
 #include "python/interp/report.h"
 #include "python/loop/replacements.h"
@@ -72,6 +73,7 @@ struct LoopCore {
   std::vector<TransportObject*> transports;  // by descriptor; borrowed unless the transport is pinned
   AddressCache addresses;                          // of datagrams
   std::vector<ListenerObject*> listeners;          // owned references
+  IntrusiveList<Lingering> lingering;
   static constexpr size_t read_buffer_size = 256 * 1024;  // what asyncio reads at once
   PageBuffer read_buffer;                      // of sock_recv and pipes: bytes are copied out at their exact size
   Ref tls_scratch;                             // a bytearray that plaintext is copied out of likewise; null: not used yet

@@ -4,7 +4,7 @@
 #include <new>
 
 #include "base/fork_generation.h"
-#include "io/backend_factory.h"
+#include "io/backends.h"
 #include "python/interp/error.h"
 #include "python/loop/loop.h"
 #include "python/transport/socket_transport.h"
@@ -23,6 +23,8 @@ void close_core(Gil gil, LoopCore& core) noexcept {
   release_watches(gil, core);
   release_net(gil, core);
   clear_queues(gil, core);
+  core.backend->drain();
+  while (Lingering* const lingering = core.lingering.pop_front()) lingering->on_backend_drained(gil);
   core.watches.reset();
   // Threads that wait for the end of the loop see it before close() returns, as with asyncio's system calls.
   (void)gil.released([backend = std::move(core.backend)]() mutable {
@@ -39,25 +41,38 @@ void close_core(Gil gil, LoopCore& core) noexcept {
 
 // --- methods --------------------------------------------------------------------------------------------------
 
-// _open(backend): "auto" or "libev".
+// ValueError: there is no backend of that name.
+void raise_unknown_backend(Gil, PyObject* name) noexcept {
+  Ref choices = Ref::steal(PyUnicode_FromString("'auto'"));
+  for (const io::BackendEntry& entry : io::backends()) {
+    if (choices) choices = Ref::steal(PyUnicode_FromFormat("%U, '%s'", choices.get(), entry.name));
+  }
+  if (choices) PyErr_Format(PyExc_ValueError, "unknown backend %R: choose one of %U", name, choices.get());
+}
+
+// _open(backend): "auto" or a name of io/backends.h.
 PyObject* loop_open(PyObject* self, PyObject* backend_name) {
   const Gil gil = Gil::in_slot();
   LoopCore& core = core_of(self);
-  io::BackendKind kind = io::BackendKind::automatic;
   if (!PyUnicode_Check(backend_name)) {
     PyErr_Format(PyExc_TypeError, "backend must be a str, not %R", Py_TYPE(backend_name));
     return nullptr;
   }
-  if (PyUnicode_CompareWithASCIIString(backend_name, "libev") == 0) {
-    kind = io::BackendKind::libev;
-  } else if (PyUnicode_CompareWithASCIIString(backend_name, "auto") != 0) {
-    PyErr_Format(PyExc_ValueError, "unknown backend %R: choose 'auto' or 'libev'", backend_name);
+  const char* const name = PyUnicode_AsUTF8(backend_name);
+  if (name == nullptr) return nullptr;
+  const io::BackendEntry* const entry = io::find_backend(name);
+  if (entry == nullptr) {
+    raise_unknown_backend(gil, backend_name);
+    return nullptr;
+  }
+  if (const char* const reason = entry->why_not(); reason != nullptr) {
+    PyErr_Format(PyExc_RuntimeError, "the backend %R does not work on this system: %s", backend_name, reason);
     return nullptr;
   }
   if (core.backend != nullptr) Py_RETURN_NONE;  // a second __init__(), by classes with several bases
   if (!notice_replacements(gil, core)) return nullptr;
   Errno why = Errno::ok;
-  std::unique_ptr<io::Backend> backend = io::make_backend(kind, &why);
+  std::unique_ptr<io::Backend> backend = entry->make(&why);
   if (backend == nullptr) return raise_errno(gil, why);
   core.watches.reset(new (std::nothrow) net::WatchTable(*backend, on_watch_ready, &core));
   if (core.watches == nullptr) return PyErr_NoMemory();

@@ -17,7 +17,7 @@ namespace cxxloop::python {
 // Owned by the loop's table until it is stopped.
 struct ListenerObject {
   PyObject_HEAD
-  class Native final : public net::ListenerHandler {
+  class Native final : public net::ListenerHandler, public Lingering {
    public:
     Native(ListenerObject& self, LoopCore& core, int fd_of_sock, const int* fd_witness) noexcept
         : self_(self), core_(core), fd(fd_of_sock), listener(*core.backend, fd_of_sock, *this, fd_witness) {}
@@ -25,6 +25,7 @@ struct ListenerObject {
     void on_accept(UniqueFd accepted, const io::Address& peer) noexcept override;
     void on_accept_error(Errno error) noexcept override;
     void on_stopped() noexcept override;
+    void on_backend_drained(Gil gil) noexcept override;
 
     template <class F>
     int each_ref(F&& f) noexcept {
@@ -197,7 +198,15 @@ void ListenerObject::Native::on_accept_error(Errno error) noexcept {
   }
 }
 
-void ListenerObject::Native::on_stopped() noexcept { Py_DECREF(&self_); }
+void ListenerObject::Native::on_stopped() noexcept {
+  unlink();
+  Py_DECREF(&self_);
+}
+
+void ListenerObject::Native::on_backend_drained(Gil) noexcept {
+  listener.mark_stopped();
+  on_stopped();
+}
 
 namespace {
 
@@ -213,7 +222,12 @@ bool int_attribute(PyObject* object, const char* name, int* number) noexcept {
 void stop_listener(LoopCore& core, size_t fd) noexcept {
   if (fd >= core.listeners.size()) return;
   ListenerObject* const listener = std::exchange(core.listeners[fd], nullptr);
-  if (listener != nullptr && listener->native().listener.stop()) Py_DECREF(as_object(listener));
+  if (listener == nullptr) return;
+  if (listener->native().listener.stop()) {
+    Py_DECREF(as_object(listener));
+  } else {
+    core.lingering.push_back(listener->native());
+  }
 }
 
 // _start_listening(sock, protocol_factory, server, backlog, server_context, on_accepted)

@@ -148,10 +148,10 @@ bool SocketTransport::call_connection_lost(Gil gil, PyObject* exception) noexcep
   // Runs Python: the protocol may do anything but bring us back.
   const Ref outcome = Ref::steal(PyObject_CallMethodOneArg(receiver.get(), state_.names.connection_lost, exception));
   Ref error = outcome ? Ref() : take_exception(gil);
-  if (!is_open() || channel_->release()) {
+  if (release_channel()) {
     let_go(gil);
   } else {
-    close_when_released_ = true;
+    after_release_ = AfterRelease::let_go;
   }
   if (!after_connection_lost(gil)) error = take_exception(gil);
   update_pin();
@@ -160,10 +160,23 @@ bool SocketTransport::call_connection_lost(Gil gil, PyObject* exception) noexcep
   return false;
 }
 
+bool SocketTransport::release_channel() noexcept {
+  if (is_open() && !channel_->release()) core_->lingering.push_back(*this);
+  return channel_->state() == net::Channel::State::released;
+}
+
+void SocketTransport::on_backend_drained(Gil) noexcept {
+  channel_->mark_released();
+  on_channel_released();
+}
+
 void SocketTransport::on_channel_released() noexcept {
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
-  if (close_when_released_) let_go(gil);
+  unlink();
+  const AfterRelease next = std::exchange(after_release_, AfterRelease::nothing);
+  if (next == AfterRelease::let_go) let_go(gil);
+  if (next == AfterRelease::close_socket) close_socket(gil, Ref::borrow(sock.get()));
   update_pin();
 }
 
@@ -230,9 +243,12 @@ void SocketTransport::finalize(Gil gil) noexcept {
     PyErr_WriteUnraisable(self_object());
   }
   send_held_back();
-  if (is_open()) (void)channel_->release();
   // Keep the socket and the protocol: a destructor that runs later may still write to this transport, or close it.
-  close_socket(gil, Ref::borrow(sock.get()));
+  if (release_channel()) {
+    close_socket(gil, Ref::borrow(sock.get()));
+  } else {
+    after_release_ = AfterRelease::close_socket;  // the pin keeps us alive until then
+  }
   update_pin();  // the garbage collector finalizes pinned transports too, with a loop that nobody closed
 }
 
@@ -241,7 +257,7 @@ void SocketTransport::detach_from_loop(Gil) noexcept {
   send_held_back();
   if (is_open()) {
     queue_lost_ = !channel_->is_drained();
-    (void)channel_->release();
+    (void)release_channel();
   }
   if (core_ != nullptr) unregister_transport(*core_, fd, &self_);
   update_pin();

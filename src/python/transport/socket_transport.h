@@ -26,7 +26,7 @@ struct TransportObject {
   SocketTransport* native;
 };
 
-class SocketTransport {
+class SocketTransport : public Lingering {
  public:
   // --- what the methods of the Python type do; false or null: the indicator is set ---------------------------
   [[nodiscard]] bool start_reading(Gil gil) noexcept;
@@ -85,9 +85,12 @@ class SocketTransport {
   // The indicator is set: report it as asyncio does and close.
   void fail(Gil gil, const char* message) noexcept;
   void on_channel_released() noexcept;
+  void on_backend_drained(Gil gil) noexcept override;
   void update_pin() noexcept;
   [[nodiscard]] PyObject* self_object() const noexcept { return reinterpret_cast<PyObject*>(&self_); }
   [[nodiscard]] FlowControl::Parties parties() const noexcept { return {loop.get(), self_object(), protocol.get()}; }
+  // True exactly while the kernel has not let go of what connection_lost() or the last reference has left.
+  [[nodiscard]] bool is_lingering() const noexcept { return channel_->state() == net::Channel::State::releasing; }
   [[nodiscard]] bool is_open() const noexcept { return channel_->state() == net::Channel::State::open; }
 
   // --- what the kinds do besides -----------------------------------------------------------------------------
@@ -106,13 +109,17 @@ class SocketTransport {
   Ref write_context_;   // resume_writing() runs in it
   bool closing_ = false;
   bool paused_ = false;
-  bool close_when_released_ = false;
+  // What is to be done as soon as the kernel lets go.
+  enum class AfterRelease : uint8_t { nothing, close_socket, let_go };
+  AfterRelease after_release_ = AfterRelease::nothing;
   bool queue_lost_ = false;  // True exactly when the loop was closed with something queued; what comes behind is lost too
 
  private:
   [[nodiscard]] bool start_channel(Gil gil) noexcept;
   [[nodiscard]] bool schedule_connection_lost(Gil gil, PyObject* exception) noexcept;
   [[nodiscard]] bool report_fatal(Gil gil, PyObject* exception, PyObject* message) noexcept;
+  // True: the kernel has no op of ours. False: on_channel_released() will be called.
+  [[nodiscard]] bool release_channel() noexcept;
   void let_go(Gil gil) noexcept;
   void close_socket(Gil gil, const Ref& owner) noexcept;
 

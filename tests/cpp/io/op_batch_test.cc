@@ -44,7 +44,7 @@ TEST_F(OpBatchTest, RemovedOpsAreSkipped) {
   batch.remove(*ops[0]);
   batch.remove(*ops[0]);
   EXPECT_EQ(batch.front(), ops[1].get());
-  EXPECT_EQ(batch.front(), batch.pop_front());
+  EXPECT_EQ(batch.pop_front(), ops[1].get());
   EXPECT_EQ(batch.front(), nullptr);
   EXPECT_EQ(batch.pop_front(), nullptr);
 }

@@ -8,13 +8,16 @@
 #include <array>
 #include <utility>
 
-#include "io/backend_factory.h"
+#include "io/backends.h"
 
 namespace cxxloop::io {
 
-EvWorld::EvWorld() {
+EvWorld::EvWorld() : EvWorld("libev") {}
+LateWorld::LateWorld() : EvWorld("late") {}
+
+EvWorld::EvWorld(const char* backend_name) {
   Errno why = Errno::ok;
-  backend_ = make_backend(BackendKind::libev, &why);
+  backend_ = find_backend(backend_name)->make(&why);
   EXPECT_NE(backend_, nullptr);
   EXPECT_EQ(why, Errno::ok);
 }

@@ -425,6 +425,7 @@ def test_a_socket_closed_under_its_transport_takes_nothing_from_the_next_owner_o
     run(main())
 
 
+@pytest.mark.prompt_only("error_received() tells")
 @pauses_reading
 def test_reading_from_a_socket_closed_under_its_transport_is_not_resumed(run):
     async def main():

@@ -558,6 +558,7 @@ def test_a_server_whose_socket_was_closed_by_somebody_else_is_forgotten(loop, ru
     assert run(main())() is None
 
 
+@pytest.mark.prompt_only("the socket is closed when the kernel has let go")
 def test_accepted_sockets_are_like_others(loop, run):
     async def main():
         accepted = asyncio.Future()

@@ -167,6 +167,7 @@ def test_a_number_reused_after_remove(loop, turn):
         sock.close()
 
 
+@pytest.mark.prompt_only("the new watch begins when the old one has ended")
 def test_a_number_reused_before_remove(loop, turn):
     seen = []
     first, first_peer = socket.socketpair()

@@ -54,7 +54,7 @@ bool DatagramTransport::send_to(Gil gil, PyObject* data, PyObject* target) noexc
 #endif
   if (!check_target(gil, &target)) return false;
   const bool lost = conn_lost > 0 && target == address.get() && target != Py_None;
-  if (lost || !sock || close_when_released_) return note_lost_write(gil);
+  if (lost || !sock || is_lingering()) return note_lost_write(gil);
   if (!is_open()) return send_after_loop_closed(gil, data, target);
   if (datagram_.is_drained()) {
     const Errno error = send_now(gil, data, target);

@@ -78,7 +78,8 @@ bool StreamTransport::write(Gil gil, PyObject* data) noexcept {
 // After loop.close() asyncio still sends, and raises only if the send would have to wait.
 bool StreamTransport::send_after_loop_closed(Gil gil, PyObject* data) noexcept {
   if (queue_lost_) return true;
-  const Ref sent = Ref::steal(PyObject_CallMethodOneArg(sock.get(), state_.names.send, data));
+  if (is_lingering()) raise_errno(gil, Errno::bad_fd);  // the socket is closed as soon as it can be
+  const Ref sent = is_lingering() ? Ref() : Ref::steal(PyObject_CallMethodOneArg(sock.get(), state_.names.send, data));
   if (sent) {
     const Ref length = Ref::steal(PyLong_FromSsize_t(PyObject_Length(data)));
     const int all = length ? PyObject_RichCompareBool(sent.get(), length.get(), Py_GE) : -1;
@@ -361,7 +362,8 @@ bool StreamTransport::write_eof(Gil gil) noexcept {
   return error == Errno::ok;
 }
 
-bool StreamTransport::shutdown_after_loop_closed(Gil) noexcept {
+bool StreamTransport::shutdown_after_loop_closed(Gil gil) noexcept {
+  if (is_lingering()) return raise_errno(gil, Errno::bad_fd) != nullptr;
   return static_cast<bool>(Ref::steal(PyObject_CallMethod(sock.get(), "shutdown", "i", SHUT_WR)));
 }
 
