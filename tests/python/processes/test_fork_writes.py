@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A callback writes to a transport, then the process forks: the bytes are sent once, whatever the child does."""
 
+import sys
+
 import pytest
 
 COMMON = """
@@ -75,6 +77,8 @@ ENDS = {
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("where", ["callback", "task"])
 def test_bytes_written_before_a_fork_are_sent_once(run_forking, end, where):
+    if where == "task" and end in ("sys.exit", "KeyboardInterrupt") and sys.version_info >= (3, 14):
+        pytest.skip("a forked child has no current task any more: an exception in one does not leave the loop")
     out = run_forking(
         f"""
 async def main():
