@@ -1,24 +1,34 @@
 # SPDX-License-Identifier: MIT
-"""Runs the steps of ci/test one after the other, all of them even when one fails, and sums up."""
+"""Runs the steps of ci/test, all of them even when one fails, and sums up.
+
+Two commands run at a time: one that compiles beside one that tests, which mostly waits, as long as there are both.
+What a command says is kept in build/reports, and shown when it fails.
+"""
 
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "build" / "reports"
 BIN = Path(sys.executable).parent
-COMMAND_SECONDS_MAX = 900  # A command that runs longer hangs.
+COMMAND_SECONDS_MAX = 1500  # A command that runs longer hangs.
 LEFT_OUT = 3  # Exit code of a check that this machine cannot run: it says why.
+LINES_SHOWN_MAX = 300  # Of a command that failed; its file has all.
 SIMULATED_SEEDS = 10_000
 # Freed memory is kept back under AddressSanitizer, so that a growing process proves nothing.
 ASAN_IGNORES = ["--ignore=tests/python/interp/test_leaks.py"]
+# The rooms of tests/python that take about half of the time together; what is new goes to the other half.
+HALF_OF_ROOMS = ("compat", "datagrams", "hostile")
 STUBTEST_OPTIONS = ["--mypy-config-file=pyproject.toml", "--allowlist=ci/stubtest.allow", "--ignore-unused-allowlist"]
 
 
@@ -27,12 +37,16 @@ class Command:
     """One check of a step. With a JUnit report its cases are counted, without one the command itself is the case.
 
     may_be_left_out: the exit code LEFT_OUT is a skip, not a failure.
+    compiles: it keeps a core busy.
+    after: the name of a command that has to pass before, where that is asked for as well.
     """
 
     name: str
     arguments: list[str]
     report: Path | None = None
     may_be_left_out: bool = False
+    compiles: bool = False
+    after: str = ""
 
 
 @dataclass
@@ -66,9 +80,21 @@ def pytest(name: str, *arguments: str) -> Command:
     return Command(name, [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *arguments], report)
 
 
-def sanitized_cpp(name: str, sanitizer: str, folder: str) -> Command:
+def halves() -> dict[str, list[str]]:
+    """tests/python in two parts that take as long as each other, for two processes."""
+    first = [f"tests/python/{room}" for room in HALF_OF_ROOMS]
+    return {"first": first, "second": ["tests/python", *(f"--ignore={room}" for room in first)]}
+
+
+def asan(part: str, arguments: list[str]) -> Command:
+    report = REPORTS / f"asan-{part}.xml"
+    run_part = ["ci/sanitize", "python", *arguments, *ASAN_IGNORES, "-q", f"--junitxml={report}"]
+    return Command(f"asan-{part}", run_part, report, after="asan-build")
+
+
+def cpp(name: str, sanitizer: str, folder: str) -> Command:
     report = ROOT / "build" / folder / "meson-logs" / "testlog.junit.xml"
-    return Command(name, ["ci/sanitize", sanitizer], report)
+    return Command(name, ["ci/sanitize", sanitizer], report, compiles=True)
 
 
 def conformance() -> Command:
@@ -78,24 +104,34 @@ def conformance() -> Command:
 
 
 def steps() -> dict[str, list[Command]]:
-    asan_report = REPORTS / "asan.xml"
     return {
-        "cpp": [
-            sanitized_cpp("address", "address", "asan-cpp"),
-            sanitized_cpp("thread", "thread", "tsan-cpp"),
+        "cpp": [cpp("address", "address", "asan-cpp"), cpp("thread", "thread", "tsan-cpp")],
+        "python": [
+            pytest("python-cxxloop", "tests/python", "--loop", "cxxloop"),
+            pytest("python-asyncio", "tests/python", "--loop", "asyncio"),
         ],
-        "python": [pytest("python", "tests/python")],
         "soak": [Command("soak", [sys.executable, "tests/soak/soak.py", "--seconds", "60"])],
         "conformance": [conformance()],
         "frameworks": [pytest("frameworks", "tests/frameworks")],
-        "asan": [Command("asan", ["ci/sanitize", "python", "tests/python", *ASAN_IGNORES, "-q", f"--junitxml={asan_report}"], asan_report)],
-        "instructions": [Command("instructions", [sys.executable, "ci/instructions"], may_be_left_out=True)],
+        "asan": [
+            Command("asan-build", ["ci/sanitize", "build"], compiles=True),
+            *(asan(part, arguments) for part, arguments in halves().items()),
+        ],
+        "instructions": [
+            Command("instructions", [sys.executable, "ci/instructions"], may_be_left_out=True, compiles=True)
+        ],
         "tidy": [Command("tidy", ["ci/tidy"]), pytest("ci", "tests/ci"), pytest("benchmarks", "tests/benchmarks")],
         "types": [
-            Command("mypy", [str(BIN / "mypy"), "--strict", "cxxloop"]),
-            Command("stubtest", [str(BIN / "stubtest"), "cxxloop._core", *STUBTEST_OPTIONS]),
+            Command("mypy", [str(BIN / "mypy"), "--strict", "cxxloop"], compiles=True),
+            Command("stubtest", [str(BIN / "stubtest"), "cxxloop._core", *STUBTEST_OPTIONS], compiles=True),
         ],
     }
+
+
+def quick_step() -> list[Command]:
+    """What a developer runs after each change: few seeds, no sanitizer, cxxloop alone."""
+    parts = [pytest(f"quick-{part}", *arguments, "--loop", "cxxloop") for part, arguments in halves().items()]
+    return [cpp("plain", "plain", "plain-cpp"), *parts, Command("tidy", ["ci/tidy"])]
 
 
 def count_cases(report: Path) -> Outcome:
@@ -111,20 +147,47 @@ def count_cases(report: Path) -> Outcome:
     return outcome
 
 
-def run(command: Command) -> Outcome:
+class Processes:
+    """The commands that run: each is a session of its own, so that what hangs ends with everything it started."""
+
+    def __init__(self) -> None:
+        self.running: set[int] = set()
+        self.lock = threading.Lock()
+
+    @contextmanager
+    def started(self, command: Command, output: Path) -> Iterator[subprocess.Popen[bytes]]:
+        environment = {"CXXLOOP_SIM_SEEDS": str(SIMULATED_SEEDS), "JOBS": "1"} | os.environ
+        with output.open("wb") as log:
+            process = subprocess.Popen(
+                command.arguments, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        with self.lock:
+            self.running.add(process.pid)
+        try:
+            yield process
+        finally:
+            with self.lock:
+                self.running.discard(process.pid)
+
+    def kill(self) -> None:
+        with self.lock:
+            for pid in self.running:
+                os.killpg(pid, signal.SIGKILL)
+
+
+def run(command: Command, processes: Processes | None = None) -> Outcome:
     if command.report is not None:
         command.report.unlink(missing_ok=True)
-    environment = dict(os.environ, CXXLOOP_SIM_SEEDS=str(SIMULATED_SEEDS))
-    # A session of its own: what hangs is ended with everything it started.
-    with subprocess.Popen(command.arguments, cwd=ROOT, env=environment, start_new_session=True) as process:
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    output = REPORTS / f"{command.name}.log"
+    with (processes or Processes()).started(command, output) as process:
         try:
             code = process.wait(COMMAND_SECONDS_MAX)
-        except BaseException as error:
+        except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            if not isinstance(error, subprocess.TimeoutExpired):
-                raise
-            print(f"{command.name}: no end after {COMMAND_SECONDS_MAX} s", flush=True)
-            code = -signal.SIGKILL
+            code = process.wait()
+            with output.open("a") as log:
+                log.write(f"{command.name}: no end after {COMMAND_SECONDS_MAX} s\n")
     if code == LEFT_OUT and command.may_be_left_out:
         return Outcome(skipped=1, left_out=[command.name])
     counted = command.report is not None and command.report.exists()
@@ -136,26 +199,95 @@ def run(command: Command) -> Outcome:
     return outcome
 
 
+class Run:
+    """Commands of the chosen steps on two threads: the first prefers what compiles, the second what does not."""
+
+    def __init__(self, chosen: dict[str, list[Command]]) -> None:
+        self.waiting = [command for commands in chosen.values() for command in commands]
+        self.names = {command.name for command in self.waiting}
+        self.outcomes: dict[str, Outcome] = {}
+        self.seconds: dict[str, float] = {}
+        self.changed = threading.Condition()
+        self.processes = Processes()
+
+    def is_ready(self, command: Command) -> bool:
+        return command.after not in self.names or command.after in self.outcomes
+
+    def take(self, prefers_compiling: bool) -> Command | None:
+        """The next command, when there is one that need not wait for another; None at the end."""
+        with self.changed:
+            while self.waiting:
+                ready = [command for command in self.waiting if self.is_ready(command)]
+                if ready:
+                    command = min(ready, key=lambda command: command.compiles != prefers_compiling)
+                    self.waiting.remove(command)
+                    return command
+                self.changed.wait()
+            return None
+
+    def work(self, prefers_compiling: bool) -> None:
+        while (command := self.take(prefers_compiling)) is not None:
+            started = time.monotonic()
+            before = self.outcomes.get(command.after)
+            if before is not None and before.broken:
+                outcome = Outcome(failed=1, broken=[f"{command.name} (not run)"])
+            else:
+                print(f"  {command.name} ...", flush=True)
+                outcome = self.run(command)
+            with self.changed:
+                self.outcomes[command.name] = outcome
+                self.seconds[command.name] = time.monotonic() - started
+                self.show(command, outcome)
+                self.changed.notify_all()
+
+    def run(self, command: Command) -> Outcome:
+        try:
+            return run(command, self.processes)
+        except OSError as error:
+            (REPORTS / f"{command.name}.log").write_text(f"{command.arguments[0]}: {error}\n")
+            return Outcome(failed=1, broken=[command.name])
+
+    def show(self, command: Command, outcome: Outcome) -> None:
+        output = REPORTS / f"{command.name}.log"
+        if (outcome.broken or outcome.left_out) and output.exists():
+            lines = output.read_text(errors="replace").splitlines()
+            print(headline(command.name, "-"), *lines[-LINES_SHOWN_MAX:], sep="\n")
+        print(f"  {command.name:20} {self.seconds[command.name]:7.1f} s  {outcome.verdict}: {outcome}", flush=True)
+
+    def finish(self) -> None:
+        workers = [threading.Thread(target=self.work, args=(prefers,), daemon=True) for prefers in (True, False)]
+        for worker in workers:
+            worker.start()
+        try:
+            for worker in workers:
+                worker.join()
+        except BaseException:
+            self.processes.kill()
+            raise
+
+
 def headline(text: str, mark: str) -> str:
     return f" {text} ".center(shutil.get_terminal_size((100, 24)).columns, mark)
 
 
 def main(names: list[str]) -> int:
     known = steps()
-    unknown = [name for name in names if name not in known]
+    unknown = [name for name in names if name not in (*known, "quick")]
     if unknown:
-        print(f"usage: ci/test [{'|'.join(known)} ...]; there is no step {unknown[0]!r}", file=sys.stderr)
+        print(f"usage: ci/test [quick|{'|'.join(known)} ...]; there is no step {unknown[0]!r}", file=sys.stderr)
         return 2
-    REPORTS.mkdir(parents=True, exist_ok=True)
-    total, lines, started = Outcome(), [], time.monotonic()
-    for name in names or known:
-        print(headline(f"step {name}", "-"), flush=True)
-        step, step_started = Outcome(), time.monotonic()
-        for command in known[name]:
-            step.add(run(command))
+    chosen = {name: known[name] if name in known else quick_step() for name in names or known}
+    started = time.monotonic()
+    run_of_all = Run(chosen)
+    run_of_all.finish()
+    total, lines = Outcome(), []
+    for name, commands in chosen.items():
+        step = Outcome()
+        for command in commands:
+            step.add(run_of_all.outcomes[command.name])
         total.add(step)
-        lines.append(f"{name:12} {time.monotonic() - step_started:7.1f} s  {step.verdict}: {step}")
-        print(lines[-1], flush=True)
+        seconds = sum(run_of_all.seconds[command.name] for command in commands)
+        lines.append(f"{name:12} {seconds:7.1f} s  {step.verdict}: {step}")
     print(headline("summary", "-"), *lines, sep="\n")
     print(headline(f"{total} in {time.monotonic() - started:.2f}s", "="))
     return 1 if total.broken else 0

@@ -2,6 +2,7 @@
 """ci/test counts every case of a step, and tells what failed from what was left out."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -70,3 +71,51 @@ def test_the_conformance_run_is_left_out_without_cpythons_tests(ci_steps, tmp_pa
     run = f"runpy.run_path({str(SOURCE.parents[1] / script)!r}, run_name='__main__')"
     command = ci_steps.Command("conformance", python(hide + path + run, script, *options), may_be_left_out=True)
     assert ci_steps.run(command).left_out == ["conformance"]
+
+
+def test_what_needs_a_command_runs_after_it(ci_steps, summarize, tmp_path):
+    mark = tmp_path / "built"
+    build = ci_steps.Command("build", python("import pathlib, sys; pathlib.Path(sys.argv[1]).touch()", mark))
+    check = python("import pathlib, sys; sys.exit(not pathlib.Path(sys.argv[1]).exists())", mark)
+    assert summarize(ci_steps.Command("check", check, after="build"), build) == (0, "ok: 2 passed")
+
+
+def test_what_needs_a_command_that_failed_is_not_run_and_fails(ci_steps, summarize):
+    build = ci_steps.Command("build", python("raise SystemExit(1)"))
+    code, line = summarize(build, ci_steps.Command("check", python("pass"), after="build"))
+    assert (code, line) == (1, "FAILED (build, check (not run)): 2 failed")
+
+
+def test_a_command_that_does_not_exist_fails_alone(ci_steps, summarize):
+    commands = [ci_steps.Command("absent", ["./no-such-program"]), ci_steps.Command("fine", python("pass"))]
+    assert summarize(*commands) == (1, "FAILED (absent): 1 failed, 1 passed")
+
+
+def test_a_compiling_command_runs_beside_one_that_tests(ci_steps, summarize, tmp_path):
+    """Each waits for the other, through a FIFO."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    compiling = ci_steps.Command("compiling", python("import sys; open(sys.argv[1], 'w').close()", fifo), compiles=True)
+    testing = ci_steps.Command("testing", python("import sys; open(sys.argv[1]).close()", fifo))
+    assert summarize(compiling, testing) == (0, "ok: 2 passed")
+
+
+def test_a_command_that_failed_shows_what_it_said(ci_steps, monkeypatch, capfd, tmp_path):
+    monkeypatch.setattr(ci_steps, "REPORTS", tmp_path)
+    commands = [
+        ci_steps.Command("bad", python("print('why it failed'); raise SystemExit(1)")),
+        ci_steps.Command("fine", python("print('nobody wants to know')")),
+    ]
+    monkeypatch.setattr(ci_steps, "steps", lambda: {"only": commands})
+    ci_steps.main([])
+    shown = capfd.readouterr().out
+    assert "why it failed" in shown
+    assert "nobody wants to know" not in shown
+
+
+def test_the_halves_of_the_behaviour_tests_are_all_of_them(ci_steps):
+    rooms = {f"tests/python/{room}" for room in ci_steps.HALF_OF_ROOMS}
+    assert all((SOURCE.parents[1] / room).is_dir() for room in rooms)
+    halves = ci_steps.halves()
+    assert set(halves["first"]) == rooms
+    assert halves["second"] == ["tests/python", *(f"--ignore={room}" for room in halves["first"])]
