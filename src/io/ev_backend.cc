@@ -223,7 +223,11 @@ BackendCounters EvBackend::counters() const noexcept {
 Errno EvBackend::submit(Op& op) noexcept {
   CXL_ASSERT(!op.in_kernel());
   if (op.fd < 0) return Errno::bad_fd;
-  FdEntry* const entry = fds_.find_or_make(op.fd);
+  FdEntry* entry = fds_.find(op.fd);
+  if (entry == nullptr) {  // before the table grows by a number that is no descriptor: there are two thousand million
+    if (!is_open(op.fd)) return Errno::bad_fd;
+    entry = fds_.find_or_make(op.fd);
+  }
   if (entry == nullptr || !batch_.reserve(ops_count_ + 1)) return Errno::no_memory;
   Op*& place = entry->place_of(op);
   if (place != nullptr && place->still_owned()) return Errno::exists;

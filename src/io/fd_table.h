@@ -52,15 +52,15 @@ class FdTable {
     }
   }
 
+  // visit(entry) for every entry, those that were never used included; it may change the table.
   template <class F>
-  void for_each(F&& visit) noexcept {
+  void for_each(F&& visit) const noexcept {
     for (size_t i = 0; i < chunk_count_; ++i) {
       for (size_t k = 0; chunks_[i] != nullptr && k < chunk_size; ++k) visit(chunks_[i][k]);
     }
   }
 
  private:
-
   bool grow(size_t count) noexcept {
     auto* const chunks = static_cast<Entry**>(std::realloc(chunks_, count * sizeof(Entry*)));
     if (chunks == nullptr) return false;

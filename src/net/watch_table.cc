@@ -12,16 +12,25 @@ WatchTable::Entry::Entry(WatchTable* table_of_entry, int fd) noexcept
   for (io::Op& op : ops) op.fd = fd;
 }
 
-WatchTable::Entry* WatchTable::entry_for(int fd) noexcept {
-  const size_t index = static_cast<size_t>(fd);
-  if (index >= entries_.size()) entries_.resize(index + 1 + index / 2);
-  if (!entries_[index]) entries_[index].reset(new (std::nothrow) Entry(this, fd));
-  return entries_[index].get();
+WatchTable::~WatchTable() {
+  entries_.for_each([](Entry* entry) { delete entry; });
+}
+
+WatchTable::Entry* WatchTable::find(int fd) const noexcept {
+  Entry* const* const place = entries_.find(fd);
+  return place != nullptr ? *place : nullptr;
+}
+
+WatchTable::Entry* WatchTable::find_or_make(int fd) noexcept {
+  Entry** const place = entries_.find_or_make(fd);
+  if (place == nullptr) return nullptr;
+  if (*place == nullptr) *place = new (std::nothrow) Entry(this, fd);
+  return *place;
 }
 
 Errno WatchTable::watch(int fd, Direction direction, void* token, void** replaced) noexcept {
   CXL_ASSERT(fd >= 0 && token != nullptr);
-  Entry* entry = entry_for(fd);
+  Entry* const entry = find_or_make(fd);
   if (entry == nullptr) return Errno::no_memory;
   const size_t side = static_cast<size_t>(direction);
   io::Op& op = entry->ops[side];
@@ -36,7 +45,7 @@ Errno WatchTable::watch(int fd, Direction direction, void* token, void** replace
 void* WatchTable::unwatch(int fd, Direction direction) noexcept {
   void* const former = token(fd, direction);
   if (former == nullptr) return nullptr;
-  Entry& entry = *entries_[static_cast<size_t>(fd)];
+  Entry& entry = *find(fd);
   io::Op& op = entry.ops[static_cast<size_t>(direction)];
   entry.tokens[static_cast<size_t>(direction)] = nullptr;
   entry.resubmit[static_cast<size_t>(direction)] = false;
@@ -45,9 +54,8 @@ void* WatchTable::unwatch(int fd, Direction direction) noexcept {
 }
 
 void* WatchTable::token(int fd, Direction direction) const noexcept {
-  const size_t index = static_cast<size_t>(fd);
-  if (fd < 0 || index >= entries_.size() || !entries_[index]) return nullptr;
-  return entries_[index]->tokens[static_cast<size_t>(direction)];
+  const Entry* const entry = find(fd);
+  return entry != nullptr ? entry->tokens[static_cast<size_t>(direction)] : nullptr;
 }
 
 void WatchTable::on_complete(io::Op& op, int32_t) noexcept {

@@ -9,10 +9,9 @@
 
 #include <array>
 #include <cstdint>
-#include <memory>
-#include <vector>
 
 #include "io/backend.h"
+#include "io/fd_table.h"
 #include "io/op.h"
 
 namespace cxxloop::net {
@@ -26,6 +25,9 @@ class WatchTable {
 
   WatchTable(io::Backend& backend, ReadyFn on_ready, void* context) noexcept
       : backend_(backend), on_ready_(on_ready), context_(context) {}
+  WatchTable(const WatchTable&) = delete;
+  WatchTable& operator=(const WatchTable&) = delete;
+  ~WatchTable();
 
   // Watch `fd`, or hand its watch over to `token`; *replaced is the former token or null. On an error `token` watches
   // nothing; nor does the former token if it was handed back: its watch was lost with the descriptor it was for.
@@ -35,15 +37,14 @@ class WatchTable {
   void* unwatch(int fd, Direction direction) noexcept;
   [[nodiscard]] void* token(int fd, Direction direction) const noexcept;
 
-  // f(fd, direction, token) for every watch; f must not change the table.
+  // f(fd, direction, token) for every watch; f may change the table.
   template <class F>
   void each(F&& f) const noexcept {
-    for (const auto& entry : entries_) {
-      if (!entry) continue;
-      for (size_t i = 0; i < 2; ++i) {
+    entries_.for_each([&f](const Entry* entry) {
+      for (size_t i = 0; entry != nullptr && i < 2; ++i) {
         if (entry->tokens[i] != nullptr) f(entry->ops[i].fd, static_cast<Direction>(i), entry->tokens[i]);
       }
-    }
+    });
   }
 
  private:
@@ -56,12 +57,15 @@ class WatchTable {
   };
 
   static void on_complete(io::Op& op, int32_t result) noexcept;
-  [[nodiscard]] Entry* entry_for(int fd) noexcept;
+  // Null: nobody has watched `fd` yet.
+  [[nodiscard]] Entry* find(int fd) const noexcept;
+  // Null: no memory.
+  [[nodiscard]] Entry* find_or_make(int fd) noexcept;
 
   io::Backend& backend_;
   ReadyFn on_ready_;
   void* context_;
-  std::vector<std::unique_ptr<Entry>> entries_;  // by descriptor; entries stay where they are
+  io::FdTable<Entry*> entries_;  // owned
 };
 
 }  // namespace cxxloop::net

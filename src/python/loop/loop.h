@@ -12,13 +12,13 @@
 #include <memory>
 #include <mutex>
 #include <span>
-#include <vector>
 
 #include "base/clock.h"
 #include "base/page_buffer.h"
 #include "base/ring_queue.h"
 #include "base/timer_queue.h"
 #include "io/backend.h"
+#include "io/fd_table.h"
 #include "net/cork.h"
 #include "net/watch_table.h"
 #include "python/loop/address_cache.h"
@@ -55,6 +55,17 @@ class GilSleepHooks final : public io::SleepHooks {
   PyThreadState* thread_ = nullptr;
 };
 
+// What the loop serves on a descriptor. All null: nothing, or nothing yet.
+struct FdRow {
+  TransportObject* transport;  // borrowed unless the transport is pinned
+  ListenerObject* listener;    // owned
+  PyObject* watched_files[2];  // by net::Direction; owned: the file object given to add_reader()
+
+  [[nodiscard]] bool is_empty() const noexcept {
+    return transport == nullptr && listener == nullptr && watched_files[0] == nullptr && watched_files[1] == nullptr;
+  }
+};
+
 struct LoopCore {
   explicit LoopCore(LoopObject& self_object, ModuleState& module_state) noexcept;
 
@@ -63,16 +74,14 @@ struct LoopCore {
   GilSleepHooks sleep_hooks;
   std::unique_ptr<io::Backend> backend;        // null until open() and after close()
   std::unique_ptr<net::WatchTable> watches;    // tokens are owned references to handles or sock ops
-  std::vector<std::array<PyObject*, 2>> watched_files;  // by descriptor; owned: the file object given to add_reader()
+  io::FdTable<FdRow> fd_rows;                  // what is served, by descriptor
   net::Cork cork;
   RingQueue<PyObject*> ready;                  // owned references to handles
   size_t ready_before_io = 0;                  // entries of `ready` that run before the collected completions
   TimerQueue timers;                            // nodes of owned TimerHandleObjects
   ThreadsafeInbox inbox;
   PollPacing pacing;
-  std::vector<TransportObject*> transports;  // by descriptor; borrowed unless the transport is pinned
   AddressCache addresses;                          // of datagrams
-  std::vector<ListenerObject*> listeners;          // owned references
   IntrusiveList<Lingering> lingering;
   static constexpr size_t read_buffer_size = 256 * 1024;  // what asyncio reads at once
   PageBuffer read_buffer;                      // of sock_recv and pipes: bytes are copied out at their exact size
@@ -153,19 +162,22 @@ int parse_fileobj(Gil gil, LoopCore& core, PyObject* fileobj) noexcept;
 [[nodiscard]] bool ensure_fd_no_transport(Gil gil, LoopCore& core, PyObject* fileobj) noexcept;
 // Hand the watch to `token` (a handle or a sock op; takes a reference) and cancel the former one.
 [[nodiscard]] bool watch_fd(Gil gil, LoopCore& core, int fd, net::Direction direction, PyObject* token) noexcept;
+// The row of a descriptor. Null: no memory, or EBADF from the kernel; the indicator is set.
+[[nodiscard]] FdRow* make_fd_row(Gil gil, LoopCore& core, int fd) noexcept;
 // True exactly when there was a watch.
 bool unwatch_fd(Gil gil, LoopCore& core, int fd, net::Direction direction) noexcept;
 void release_watches(Gil gil, LoopCore& core) noexcept;
 
 // --- transports (transport/socket_transport.cc), listeners (transport/listener.cc) ------------------------------------------------
-void register_transport(LoopCore& core, int fd, TransportObject* transport) noexcept;
+// False: no memory, the indicator is set.
+[[nodiscard]] bool register_transport(Gil gil, LoopCore& core, int fd, TransportObject* transport) noexcept;
 void unregister_transport(LoopCore& core, int fd, TransportObject* transport) noexcept;
 TransportObject* transport_of_fd(LoopCore& core, int fd) noexcept;
 // (protocol_factory, sock, sslcontext, server, backlog), as asyncio's handles for listening sockets have them; backlog is
 // how many connections are accepted at once. Null: nobody listens, or the indicator is set.
 Ref accept_args_of(Gil gil, LoopCore& core, int fd) noexcept;
-// Gives back the memory behind the highest descriptor that has a transport.
-void shrink_transport_table(LoopCore& core) noexcept;
+// Gives back the memory of rows without content.
+void free_empty_rows(LoopCore& core) noexcept;
 // A list of the servers that listen, one for each of their sockets.
 Ref servers_of(Gil gil, LoopCore& core) noexcept;
 void release_net(Gil gil, LoopCore& core) noexcept;

@@ -40,7 +40,7 @@ bool return_memory(Gil gil, LoopCore& core) noexcept {
   free_handles(core.state.handle_freelist);
   free_handles(core.state.timer_freelist);
   core.backend->release_memory();
-  shrink_transport_table(core);
+  free_empty_rows(core);
   if (core.ready.empty()) core.ready.shrink();
   gil.released([] { trim_heap(); });
   return true;

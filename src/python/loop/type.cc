@@ -31,9 +31,9 @@ void close_core(Gil gil, LoopCore& core) noexcept {
     backend.reset();
     return 0;
   });
-  for (auto& files : core.watched_files) {
-    for (PyObject*& file : files) Py_CLEAR(file);
-  }
+  core.fd_rows.for_each([](FdRow& row) {
+    for (PyObject*& file : row.watched_files) Py_CLEAR(file);
+  });
   core.read_buffer.reset();
   core.addresses.clear();
   core.tls_scratch.reset();
@@ -227,18 +227,18 @@ int visit_owned_handle(PyObject* handle, const ModuleState& state, visitproc vis
   return 0;
 }
 
+int visit_row(const FdRow& row, visitproc visit, void* arg) noexcept {
+  if (row.transport != nullptr && row.transport->native->is_pinned()) Py_VISIT(reinterpret_cast<PyObject*>(row.transport));
+  for (PyObject* const file : row.watched_files) Py_VISIT(file);
+  return row.listener != nullptr ? visit_listener(row.listener, visit, arg) : 0;
+}
+
 int visit_served(LoopCore& core, visitproc visit, void* arg) noexcept {
-  for (TransportObject* const transport : core.transports) {
-    if (transport != nullptr && transport->native->is_pinned()) Py_VISIT(reinterpret_cast<PyObject*>(transport));
-  }
-  for (ListenerObject* const listener : core.listeners) {
-    if (const int result = listener != nullptr ? visit_listener(listener, visit, arg) : 0; result != 0) return result;
-  }
-  for (const auto& files : core.watched_files) {
-    for (PyObject* const file : files) Py_VISIT(file);
-  }
   int result = 0;
-  if (core.watches == nullptr) return 0;
+  core.fd_rows.for_each([&](const FdRow& row) {
+    if (result == 0) result = visit_row(row, visit, arg);
+  });
+  if (result != 0 || core.watches == nullptr) return result;
   core.watches->each([&](int, net::Direction, void* token) {
     if (result == 0) result = visit_owned_handle(static_cast<PyObject*>(token), core.state, visit, arg);
   });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // python/loop/watches.cc: add_reader, add_writer and their removal, on watches registered with the poller.
+#include "io/socket.h"
 #include "python/handle/call_args.h"
 #include "python/interp/error.h"
 #include "python/loop/loop.h"
@@ -11,20 +12,21 @@ namespace {
 
 using net::Direction;
 
-PyObject*& watched_file(LoopCore& core, int fd, Direction direction) noexcept {
-  const size_t index = static_cast<size_t>(fd);
-  if (index >= core.watched_files.size()) core.watched_files.resize(index + 1 + index / 2);
-  return core.watched_files[index][static_cast<size_t>(direction)];
+// The former file. A row that is gone, because only numbers were watched, takes none.
+Ref exchange_watched_file(LoopCore& core, int fd, Direction direction, Ref file) noexcept {
+  FdRow* const row = core.fd_rows.find(fd);
+  if (row == nullptr) return file;
+  return Ref::steal(std::exchange(row->watched_files[static_cast<size_t>(direction)], file.release()));
 }
 
 // A socket that was closed while it was watched has no descriptor any more: find it by identity, as selectors does.
 int find_watched_file(LoopCore& core, PyObject* fileobj) noexcept {
-  for (size_t fd = 0; fd < core.watched_files.size(); ++fd) {
-    for (PyObject* const file : core.watched_files[fd]) {
-      if (file == fileobj) return static_cast<int>(fd);
-    }
-  }
-  return -1;
+  int found = -1;
+  core.watches->each([&](int fd, Direction direction, void*) {
+    const FdRow* const row = core.fd_rows.find(fd);
+    if (found < 0 && row != nullptr && row->watched_files[static_cast<size_t>(direction)] == fileobj) found = fd;
+  });
+  return found;
 }
 
 // Called when a token loses its watch. Cancels a handle, as asyncio cancels a reader that is removed or replaced.
@@ -51,7 +53,7 @@ PyObject* add_watch(Gil gil, LoopCore& core, Direction direction, const char* me
   Ref result = Ref::steal(as_object(handle));
   if (!watch_fd(gil, core, fd, direction, result.get())) return nullptr;
   PyObject* const file = PyLong_CheckExact(parsed.leading) ? nullptr : parsed.leading;
-  const Ref former = Ref::steal(std::exchange(watched_file(core, fd, direction), Py_XNewRef(file)));
+  const Ref former = exchange_watched_file(core, fd, direction, Ref::borrow(file));
   return result.release();
 }
 
@@ -177,14 +179,27 @@ bool ensure_fd_no_transport(Gil gil, LoopCore& core, PyObject* fileobj) noexcept
   return false;
 }
 
+FdRow* make_fd_row(Gil gil, LoopCore& core, int fd) noexcept {
+  FdRow* row = core.fd_rows.find(fd);
+  if (row != nullptr) return row;
+  if (!io::is_open(fd)) {  // before the table grows by a number that is no descriptor
+    raise_errno(gil, Errno::bad_fd);
+    return nullptr;
+  }
+  row = core.fd_rows.find_or_make(fd);
+  if (row == nullptr) PyErr_NoMemory();
+  return row;
+}
+
 bool watch_fd(Gil gil, LoopCore& core, int fd, Direction direction, PyObject* token) noexcept {
+  if (make_fd_row(gil, core, fd) == nullptr) return false;
   expect_io(core);
   void* replaced = nullptr;
   const Errno error = core.watches->watch(fd, direction, token, &replaced);
   if (error == Errno::ok) Py_INCREF(token);
   Ref lost_file;
   if (error != Errno::ok && replaced != nullptr) {
-    lost_file = Ref::steal(std::exchange(watched_file(core, fd, direction), nullptr));
+    lost_file = exchange_watched_file(core, fd, direction, Ref());
   }
   release_token(gil, core, static_cast<PyObject*>(replaced));
   if (error == Errno::ok) return true;
@@ -195,16 +210,14 @@ bool watch_fd(Gil gil, LoopCore& core, int fd, Direction direction, PyObject* to
 bool unwatch_fd(Gil gil, LoopCore& core, int fd, Direction direction) noexcept {
   void* const token = core.watches->unwatch(fd, direction);
   if (token == nullptr) return false;
-  const Ref file = Ref::steal(std::exchange(watched_file(core, fd, direction), nullptr));
+  const Ref file = exchange_watched_file(core, fd, direction, Ref());
   release_token(gil, core, static_cast<PyObject*>(token));
   return true;
 }
 
 void release_watches(Gil gil, LoopCore& core) noexcept {
   if (core.watches == nullptr) return;
-  std::vector<std::pair<int, Direction>> watched;
-  core.watches->each([&watched](int fd, Direction direction, void*) { watched.emplace_back(fd, direction); });
-  for (const auto& [fd, direction] : watched) unwatch_fd(gil, core, fd, direction);
+  core.watches->each([&](int fd, Direction direction, void*) { unwatch_fd(gil, core, fd, direction); });
 }
 
 void on_watch_ready(void* context, void* token, int fd, Direction direction) noexcept {

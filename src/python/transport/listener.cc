@@ -219,9 +219,8 @@ bool int_attribute(PyObject* object, const char* name, int* number) noexcept {
   return PyErr_Occurred() == nullptr;
 }
 
-void stop_listener(LoopCore& core, size_t fd) noexcept {
-  if (fd >= core.listeners.size()) return;
-  ListenerObject* const listener = std::exchange(core.listeners[fd], nullptr);
+void stop_listener(LoopCore& core, FdRow& row) noexcept {
+  ListenerObject* const listener = std::exchange(row.listener, nullptr);
   if (listener == nullptr) return;
   if (listener->native().listener.stop()) {
     Py_DECREF(as_object(listener));
@@ -257,21 +256,21 @@ PyObject* loop_start_listening(PyObject* self, PyObject* const* args, Py_ssize_t
       !int_attribute(args[0], "type", &native.type) || !int_attribute(args[0], "proto", &native.proto)) {
     return nullptr;
   }
-  stop_listener(core, static_cast<size_t>(fd));
+  FdRow* const row = make_fd_row(gil, core, fd);
+  if (row == nullptr) return nullptr;
+  stop_listener(core, *row);
   const Errno error = native.listener.start(backlog > 0 ? static_cast<uint32_t>(backlog) : 1);
   if (error != Errno::ok) return raise_errno(gil, error);
-  const size_t index = static_cast<size_t>(fd);
-  if (index >= core.listeners.size()) core.listeners.resize(index + 1);
-  core.listeners[index] = reinterpret_cast<ListenerObject*>(owner.release());
+  row->listener = reinterpret_cast<ListenerObject*>(owner.release());
   Py_RETURN_NONE;
 }
 
 // Find the listener by the identity of its socket: a socket that was closed has lost its descriptor.
 PyObject* loop_stop_listening(PyObject* self, PyObject* sock) {
   LoopCore& core = core_of(self);
-  for (size_t fd = 0; fd < core.listeners.size(); ++fd) {
-    if (core.listeners[fd] != nullptr && core.listeners[fd]->native().sock.get() == sock) stop_listener(core, fd);
-  }
+  core.fd_rows.for_each([&core, sock](FdRow& row) {
+    if (row.listener != nullptr && row.listener->native().sock.get() == sock) stop_listener(core, row);
+  });
   Py_RETURN_NONE;
 }
 
@@ -312,8 +311,7 @@ PyObject* loop_forget_transport(PyObject* self, PyObject* transport) {
 
 PyObject* loop_remember_transport(PyObject* self, PyObject* transport) {
   TransportObject* const object = reinterpret_cast<TransportObject*>(transport);
-  if (object->native->sock) register_transport(core_of(self), object->native->fd, object);
-  Py_RETURN_NONE;
+  return none_if(!object->native->sock || register_transport(Gil::in_slot(), core_of(self), object->native->fd, object));
 }
 
 // What the callback that runs now has written so far. asyncio has sent it by now.
@@ -343,24 +341,24 @@ void listener_dealloc(PyObject* self) {
 
 Ref servers_of(Gil, LoopCore& core) noexcept {
   Ref servers = Ref::steal(PyList_New(0));
-  for (ListenerObject* const listener : core.listeners) {
-    if (listener == nullptr || !listener->native().server) continue;
-    if (!servers || PyList_Append(servers.get(), listener->native().server.get()) < 0) return {};
-  }
+  core.fd_rows.for_each([&servers](const FdRow& row) {
+    if (!servers || row.listener == nullptr || !row.listener->native().server) return;
+    if (PyList_Append(servers.get(), row.listener->native().server.get()) < 0) servers.reset();
+  });
   return servers;
 }
 
 void release_net(Gil gil, LoopCore& core) noexcept {
-  for (size_t fd = 0; fd < core.listeners.size(); ++fd) stop_listener(core, fd);
-  for (size_t fd = 0; fd < core.transports.size(); ++fd) {
-    if (const TransportObject* const transport = core.transports[fd]) transport->native->detach_from_loop(gil);
-  }
+  core.fd_rows.for_each([&core](FdRow& row) { stop_listener(core, row); });
+  core.fd_rows.for_each([gil](const FdRow& row) {
+    if (row.transport != nullptr) row.transport->native->detach_from_loop(gil);
+  });
 }
 
 Ref accept_args_of(Gil, LoopCore& core, int fd) noexcept {
-  const size_t index = static_cast<size_t>(fd);
-  if (index >= core.listeners.size() || core.listeners[index] == nullptr) return {};
-  const ListenerObject::Native& native = core.listeners[index]->native();
+  const FdRow* const row = core.fd_rows.find(fd);
+  if (row == nullptr || row->listener == nullptr) return {};
+  const ListenerObject::Native& native = row->listener->native();
   PyObject* const server = native.server ? native.server.get() : Py_None;
   PyObject* const on_accepted = native.on_accepted ? native.on_accepted.get() : Py_None;
   return Ref::steal(Py_BuildValue("OOOOI", native.protocol_factory.get(), native.sock.get(), on_accepted, server,

@@ -290,26 +290,26 @@ PyObject* SocketTransport::repr(Gil) noexcept {
 
 // --- the loop's table -----------------------------------------------------------------------------------------
 
-void register_transport(LoopCore& core, int fd, TransportObject* transport) noexcept {
-  const size_t index = static_cast<size_t>(fd);
-  if (index >= core.transports.size()) core.transports.resize(index + 1 + index / 2);
-  core.transports[index] = transport;
+bool register_transport(Gil, LoopCore& core, int fd, TransportObject* transport) noexcept {
+  if (fd < 0) return true;  // a closed socket: its transport fails when it begins to read
+  FdRow* const row = core.fd_rows.find_or_make(fd);
+  if (row == nullptr) return PyErr_NoMemory() != nullptr;
+  row->transport = transport;
+  return true;
 }
 
 void unregister_transport(LoopCore& core, int fd, TransportObject* transport) noexcept {
-  if (transport_of_fd(core, fd) == transport) core.transports[static_cast<size_t>(fd)] = nullptr;
+  FdRow* const row = core.fd_rows.find(fd);
+  if (row != nullptr && row->transport == transport) row->transport = nullptr;
 }
 
-void shrink_transport_table(LoopCore& core) noexcept {
-  size_t used = core.transports.size();
-  while (used > 0 && core.transports[used - 1] == nullptr) --used;
-  core.transports.resize(used);
-  std::vector(core.transports).swap(core.transports);  // shrink_to_fit() does nothing without exceptions
+void free_empty_rows(LoopCore& core) noexcept {
+  core.fd_rows.free_unused([](const FdRow& row) { return row.is_empty(); });
 }
 
 TransportObject* transport_of_fd(LoopCore& core, int fd) noexcept {
-  const size_t index = static_cast<size_t>(fd);
-  return fd >= 0 && index < core.transports.size() ? core.transports[index] : nullptr;
+  const FdRow* const row = core.fd_rows.find(fd);
+  return row != nullptr ? row->transport : nullptr;
 }
 
 }  // namespace cxxloop::python

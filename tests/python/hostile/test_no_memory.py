@@ -9,6 +9,7 @@ import faulthandler
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,12 +29,14 @@ def runs_of_each_scene(few):
     return {"": str(few), "all": "0"}.get(WHOLE, WHOLE)
 
 
-def sweep(loop_name, kind, runs_max, scenes):
+def sweep(loop_name, kind, runs_max, scenes, preload=None):
     """What has gone wrong, by scene."""
     if WHOLE:  # conftest's watchdog would take it for a hang
         signal.setitimer(signal.ITIMER_REAL, 0)
         faulthandler.cancel_dump_traceback_later()
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(path for path in sys.path if path))
+    if preload is not None:
+        environment["LD_PRELOAD"] = str(preload)
     command = [sys.executable, str(FOLDER / "no_memory_sweep.py"), loop_name, kind, runs_max, *scenes]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 0, done.stderr
@@ -47,3 +50,21 @@ def sweep(loop_name, kind, runs_max, scenes):
 def test_an_allocation_of_python_fails(loop_name, kind, scenes):
     pytest.importorskip("_testcapi", reason="this Python lacks CPython's hooks for failing allocations")
     assert sweep(loop_name, kind, runs_of_each_scene(4), scenes) == {}
+
+
+@pytest.fixture
+def failing_allocations(tmp_path):
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    if "asan" in os.environ.get("LD_PRELOAD", ""):
+        pytest.skip("AddressSanitizer has the C library's allocator already")
+    library = tmp_path / "fail_allocation.so"
+    source = FOLDER / "fail_allocation.c"
+    subprocess.run([compiler, "-O1", "-shared", "-fPIC", "-fno-builtin", "-o", library, source], check=True)
+    return library
+
+
+@pytest.mark.parametrize("scenes", GROUPS, ids=lambda scenes: scenes[0])
+def test_an_allocation_of_ours_fails(loop_name, scenes, failing_allocations):
+    assert sweep(loop_name, "core", "0", scenes, failing_allocations) == {}

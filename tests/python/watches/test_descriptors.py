@@ -11,6 +11,8 @@ import weakref
 
 import pytest
 
+from weighing import resident_kib
+
 # File objects and descriptors
 
 
@@ -75,6 +77,16 @@ def test_a_closed_descriptor(loop, pipe, method):
         getattr(loop, f"add_{method}")(fd, int)
     assert info.value.errno == errno.EBADF
     assert getattr(loop, f"remove_{method}")(fd) is False
+
+
+@pytest.mark.parametrize("fd", [10**8, 2**31 - 1])
+def test_a_large_number_that_is_no_descriptor_costs_no_memory(loop, fd):
+    before_kib = resident_kib()
+    with pytest.raises(OSError) as info:
+        loop.add_reader(fd, int)
+    assert info.value.errno == errno.EBADF
+    assert loop.remove_reader(fd) is False
+    assert resident_kib() - before_kib < 10_000
 
 
 @pytest.mark.parametrize("method", ["reader", "writer"])

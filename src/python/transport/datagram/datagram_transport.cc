@@ -31,7 +31,7 @@ bool DatagramTransport::open(Gil gil, const DatagramArgs& args) noexcept {
   sock = Ref::borrow(args.sock);
   protocol = Ref::borrow(args.protocol);
   address = Ref::borrow(args.address);
-  register_transport(*core_, fd, &self_);
+  if (!register_transport(gil, *core_, fd, &self_)) return false;
   return schedule_start(gil, args.waiter);
 }
 
