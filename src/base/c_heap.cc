@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "base/c_heap.h"
 
+#include <cstdlib>  // any header of the C library defines __GLIBC__
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
