@@ -34,7 +34,6 @@ struct BackendCounters {
   int64_t blocking_waits = 0;  // those that were allowed to sleep
   int64_t wake_writes = 0;     // system calls that wake() made
   int64_t timer_arms = 0;      // system calls that set a kernel timer
-  int64_t rebuilds = 0;        // how often release_memory() has rebuilt the poller
 };
 
 // What a backend stands on, for build_info().

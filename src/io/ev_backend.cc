@@ -97,8 +97,6 @@ class EvBackend final : public Backend {
   static void on_before_sleep(struct ev_loop* loop) noexcept;
   static void on_after_sleep(struct ev_loop* loop) noexcept;
 
-  void adopt_loop(struct ev_loop* loop) noexcept;
-  void rebuild() noexcept;
   [[nodiscard]] Errno open_wakers() noexcept;
   [[nodiscard]] Errno rebuild_after_fork() noexcept;
   void sync_interest(int fd, FdEntry& entry) noexcept;
@@ -120,7 +118,6 @@ class EvBackend final : public Backend {
 
   static constexpr size_t shared_buffer_size = 256 * 1024;
   static constexpr size_t events_per_poll_min = 64;
-  static constexpr size_t ops_worth_rebuilding = 1024;
 
   struct ev_loop* loop_ = nullptr;
   uint64_t generation_ = fork_generation();
@@ -129,7 +126,6 @@ class EvBackend final : public Backend {
   OpBatch displaced_;  // whose places the next owners of their numbers have taken; the next wait() collects them
   size_t events_per_poll_ = events_per_poll_min;  // libev's epoll_eventmax
   size_t ops_count_ = 0;
-  size_t most_ops_ = 0;  // since loop_ was made
   FdEntry* first_changed_ = nullptr;
   Op* dispatching_ = nullptr;  // the op that may complete several times in this dispatch; detach() clears it
   PageBuffer shared_buffer_;
@@ -157,44 +153,11 @@ Errno EvBackend::open() noexcept {
     const Errno error = last_errno();
     return error != Errno::ok ? error : Errno::no_memory;
   }
-  adopt_loop(loop_);
-  return open_wakers();
-}
-
-void EvBackend::adopt_loop(struct ev_loop* loop) noexcept {
-  ev_set_userdata(loop, this);
-  ev_set_loop_release_cb(loop, on_before_sleep, on_after_sleep);
+  ev_set_userdata(loop_, this);
+  ev_set_loop_release_cb(loop_, on_before_sleep, on_after_sleep);
   ev_fork_init(&reregister_watcher_, on_reregister);
-  ev_fork_start(loop, &reregister_watcher_);
-}
-
-// libev keeps 16 bytes for each descriptor and 28 for each event of a poll, for the most there have been and for ever.
-void EvBackend::rebuild() noexcept {
-  // Registered anew, a number that somebody else has closed and got again would wake its former owner. And the new poller
-  // could get the number of one that is closed, and be asked to watch itself.
-  bool is_one_lost = false;
-  fds_.for_each([&is_one_lost](const FdEntry& entry) noexcept {
-    if (!ev_is_active(&entry.watcher)) return;
-    is_one_lost = is_one_lost || !entry.file.is_known() || identity_of(entry.watcher.fd) != entry.file;
-  });
-  if (is_one_lost) return;
-  struct ev_loop* const fresh = ev_loop_new(poller_flag | EVFLAG_NOENV);
-  if (fresh == nullptr) return;
-  ev_fork_stop(loop_, &reregister_watcher_);
-  adopt_loop(fresh);
-  ev_io_stop(loop_, &wakeup_watcher_);
-  ev_io_start(fresh, &wakeup_watcher_);
-  timer_.move(loop_, fresh);
-  fds_.for_each([this, fresh](FdEntry& entry) noexcept {
-    if (!ev_is_active(&entry.watcher)) return;
-    ev_io_stop(loop_, &entry.watcher);
-    ev_io_start(fresh, &entry.watcher);
-    mark_changed(entry);
-  });
-  ev_loop_destroy(std::exchange(loop_, fresh));
-  events_per_poll_ = events_per_poll_min;
-  most_ops_ = ops_count_;
-  ++counters_.rebuilds;
+  ev_fork_start(loop_, &reregister_watcher_);
+  return open_wakers();
 }
 
 Errno EvBackend::open_wakers() noexcept {
@@ -240,7 +203,7 @@ Errno EvBackend::submit(Op& op) noexcept {
   }
   place = &op;
   op.state = OpState::armed;
-  most_ops_ = std::max(most_ops_, ++ops_count_);
+  ++ops_count_;
   entry->failure = Errno::ok;
   sync_interest(op.fd, *entry);
   return Errno::ok;
@@ -273,9 +236,6 @@ void EvBackend::release_memory() noexcept {
     return !ev_is_active(&entry.watcher) && entry.wanted_events() == 0 && !entry.is_changed;
   });
   batch_.shrink(ops_count_);
-  const bool is_ours = generation_ == fork_generation();
-  const bool few_are_left = most_ops_ >= ops_worth_rebuilding && ops_count_ <= most_ops_ / 8;
-  if (is_ours && few_are_left && ev_pending_count(loop_) == 0) rebuild();
 }
 
 // Tells libev what the ops of `fd` wait for. Makes no system call: libev does, once, in the next ev_run().

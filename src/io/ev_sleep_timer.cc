@@ -28,11 +28,6 @@ void SleepTimer::close(struct ev_loop* loop) noexcept {
   fd_.reset();
 }
 
-void SleepTimer::move(struct ev_loop* from, struct ev_loop* to) noexcept {
-  ev_io_stop(from, &watcher_);
-  ev_io_start(to, &watcher_);
-}
-
 void SleepTimer::set(struct ev_loop*, int64_t deadline_ns) noexcept {
   if (state_ == State::set && deadline_ns_ <= deadline_ns) return;
   itimerspec when{};
@@ -61,11 +56,6 @@ Errno SleepTimer::open(struct ev_loop*) noexcept {
 }
 
 void SleepTimer::close(struct ev_loop* loop) noexcept { ev_timer_stop(loop, &watcher_); }
-
-void SleepTimer::move(struct ev_loop* from, struct ev_loop*) noexcept {
-  ev_timer_stop(from, &watcher_);
-  state_ = State::unset;
-}
 
 void SleepTimer::set(struct ev_loop* loop, int64_t deadline_ns) noexcept {
   if (state_ == State::set && deadline_ns_ <= deadline_ns) return;

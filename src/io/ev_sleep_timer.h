@@ -18,7 +18,6 @@ class SleepTimer {
  public:
   [[nodiscard]] Errno open(struct ev_loop* loop) noexcept;
   void close(struct ev_loop* loop) noexcept;
-  void move(struct ev_loop* from, struct ev_loop* to) noexcept;
 
   // Make ev_run() return at `deadline_ns` or earlier.
   void set(struct ev_loop* loop, int64_t deadline_ns) noexcept;

@@ -5,7 +5,6 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -415,7 +414,6 @@ TEST_F(EvBackendAfterAFloodTest, WhoIsLeftGoesOnWaiting) {
   PollProbe writer(world, OpKind::poll_write, after.near);
   ASSERT_EQ(late.submit(), Errno::ok);
   backend.release_memory();
-  EXPECT_EQ(backend.counters().rebuilds, 1);
   ASSERT_EQ(writer.submit(), Errno::ok);
   EXPECT_TRUE(world.run_until([&] { return writer.completions > 0; }));
   EXPECT_EQ(early.completions, 0);
@@ -424,18 +422,6 @@ TEST_F(EvBackendAfterAFloodTest, WhoIsLeftGoesOnWaiting) {
   EXPECT_TRUE(world.run_until([&] { return early.completions > 0; }));
   world.write(after.far, "x");
   EXPECT_TRUE(world.run_until([&] { return late.completions > 0; }));
-}
-
-TEST_F(EvBackendAfterAFloodTest, AFileThatCannotBeToldFromOthersKeepsThePoller) {
-  const UniqueFd event(::eventfd(0, EFD_CLOEXEC));
-  PollProbe probe(world, OpKind::poll_read, event.get());
-  ASSERT_EQ(probe.submit(), Errno::ok);
-  flood();
-  backend.release_memory();
-  EXPECT_EQ(backend.counters().rebuilds, 0);
-  EXPECT_TRUE(backend.cancel(probe.op));
-  backend.release_memory();
-  EXPECT_EQ(backend.counters().rebuilds, 1);
 }
 
 TEST_F(EvBackendAfterAFloodTest, SleepsEndAtTheirDeadlineAndByWake) {
@@ -448,64 +434,12 @@ TEST_F(EvBackendAfterAFloodTest, SleepsEndAtTheirDeadlineAndByWake) {
   const Deadline armed{monotonic_ns() + 30'000'000};
   ASSERT_EQ(backend.wait(armed), Errno::ok);
   backend.release_memory();
-  EXPECT_EQ(backend.counters().rebuilds, 1);
   ASSERT_EQ(backend.wait(armed), Errno::ok);
   EXPECT_GE(monotonic_ns(), armed.at_ns);
   EXPECT_LT(monotonic_ns(), armed.at_ns + 1'000'000'000);
   backend.wake();
   ASSERT_EQ(backend.wait(Deadline::never()), Errno::ok);
   EXPECT_EQ(probe.completions, 0);
-}
-
-TEST_F(EvBackendAfterAFloodTest, ANewPollerDoesNotTakeTheNumberOfADescriptorClosedMeanwhile) {
-  const FdPair lost = pair();
-  const FdPair fds = pair();
-  PollProbe forgotten(world, OpKind::poll_read, lost.near);
-  PollProbe probe(world, OpKind::poll_read, fds.near);
-  ASSERT_EQ(forgotten.submit(), Errno::ok);
-  ASSERT_EQ(probe.submit(), Errno::ok);
-  flood();
-  close(lost.near);
-  backend.release_memory();
-  EXPECT_EQ(backend.counters().rebuilds, 0);
-  world.write(fds.far, "x");
-  EXPECT_TRUE(world.run_until([&] { return probe.completions > 0; }));
-  EXPECT_EQ(forgotten.completions, 0);
-}
-
-TEST_F(EvBackendAfterAFloodTest, TheNextOwnerOfANumberDoesNotWakeTheFormer) {
-  const FdPair lost = pair();
-  const FdPair fds = pair();
-  PollProbe forgotten(world, OpKind::poll_read, lost.near);
-  PollProbe probe(world, OpKind::poll_read, fds.near);
-  ASSERT_EQ(forgotten.submit(), Errno::ok);
-  ASSERT_EQ(probe.submit(), Errno::ok);
-  flood();
-  const FdPair next = pair();
-  ASSERT_EQ(::dup2(next.near, lost.near), lost.near);
-  backend.release_memory();
-  EXPECT_EQ(backend.counters().rebuilds, 0);
-  world.write(next.far, "x");
-  world.write(fds.far, "x");
-  EXPECT_TRUE(world.run_until([&] { return probe.completions > 0; }));
-  world.settle();
-  EXPECT_EQ(forgotten.completions, 0);
-}
-
-TEST_F(EvBackendAfterAFloodTest, WithoutADescriptorForANewPollerTheOldOneServes) {
-  const FdPair fds = pair();
-  PollProbe probe(world, OpKind::poll_read, fds.near);
-  ASSERT_EQ(probe.submit(), Errno::ok);
-  flood();
-  rlimit old_limit;
-  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &old_limit), 0);
-  const rlimit limit{.rlim_cur = 0, .rlim_max = old_limit.rlim_max};
-  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
-  backend.release_memory();
-  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &old_limit), 0);
-  EXPECT_EQ(backend.counters().rebuilds, 0);
-  world.write(fds.far, "x");
-  EXPECT_TRUE(world.run_until([&] { return probe.completions > 0; }));
 }
 
 // Fork
