@@ -49,6 +49,12 @@ bool parse_schedule_args(Gil, const char* method, const char* leading_name, PyOb
          require(method, "callback", out->handle.callback);
 }
 
+bool check_count(const char* method, Py_ssize_t nargs, Py_ssize_t count) noexcept {
+  if (nargs == count) return true;
+  PyErr_Format(PyExc_TypeError, "%s() takes exactly %zd arguments (%zd given)", method, count, nargs);
+  return false;
+}
+
 PyObject* named_argument(const char* method, const char* name, PyObject* const* args, Py_ssize_t nargs,
                          PyObject* kwnames) noexcept {
   const Py_ssize_t keywords_count = kwnames != nullptr ? PyTuple_GET_SIZE(kwnames) : 0;

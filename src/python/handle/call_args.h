@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // python/handle/call_args.h: arguments of native methods that may be given by position or by name: those of call_soon() and its
-// kin, (positional..., callback, *args, context=None), and a single one.
+// kin, (positional..., callback, *args, context=None), a single one, and a fixed number of them.
 #pragma once
 
 #include "python/handle/handle.h"
@@ -22,6 +22,9 @@ struct ScheduleArgs {
 // Null: TypeError is set.
 [[nodiscard]] PyObject* named_argument(const char* method, const char* name, PyObject* const* args, Py_ssize_t nargs,
                                        PyObject* kwnames) noexcept;
+
+// For a method that takes exactly `count` arguments, by position. False: TypeError is set.
+[[nodiscard]] bool check_count(const char* method, Py_ssize_t nargs, Py_ssize_t count) noexcept;
 
 // The only parameter of a method. Borrowed; null: TypeError is set.
 [[nodiscard]] inline PyObject* only_argument(const char* method, const char* name, PyObject* const* args,

@@ -8,6 +8,7 @@
 #include <cstddef>
 
 #include "io/socket.h"
+#include "python/handle/call_args.h"
 #include "python/interp/error.h"
 #include "python/interp/fd_witness.h"
 #include "python/loop/loop.h"
@@ -168,8 +169,7 @@ bool hold_buffer(SockOpObject& op, PyObject* object, int flags) noexcept {
 PyObject* loop_sock_recv(PyObject* self, PyObject* const* args, Py_ssize_t nargs) {
   const Gil gil = Gil::in_slot();
   LoopCore& core = core_of(self);
-  CXL_ASSERT(nargs == 2);
-  (void)nargs;
+  if (!check_count("_native_sock_recv", nargs, 2)) return nullptr;
   const Ref number = Ref::steal(PyNumber_Index(args[1]));
   const Py_ssize_t size = number ? PyLong_AsSsize_t(number.get()) : -1;
   if (size == -1 && PyErr_Occurred() != nullptr) return nullptr;
@@ -195,11 +195,13 @@ PyObject* start_buffer_op(PyObject* self, PyObject* const* args, SockOpKind kind
   return start_op(gil, core, std::move(owner));
 }
 
-PyObject* loop_sock_recv_into(PyObject* self, PyObject* const* args, Py_ssize_t) {
+PyObject* loop_sock_recv_into(PyObject* self, PyObject* const* args, Py_ssize_t nargs) {
+  if (!check_count("_native_sock_recv_into", nargs, 2)) return nullptr;
   return start_buffer_op(self, args, SockOpKind::recv_into, PyBUF_WRITABLE);
 }
 
-PyObject* loop_sock_sendall(PyObject* self, PyObject* const* args, Py_ssize_t) {
+PyObject* loop_sock_sendall(PyObject* self, PyObject* const* args, Py_ssize_t nargs) {
+  if (!check_count("_native_sock_sendall", nargs, 2)) return nullptr;
   return start_buffer_op(self, args, SockOpKind::sendall, PyBUF_SIMPLE);
 }
 

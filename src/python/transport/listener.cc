@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "net/listener.h"
+#include "python/handle/call_args.h"
 #include "python/transport/datagram/datagram_transport.h"
 #include "python/interp/error.h"
 #include "python/interp/fd_witness.h"
@@ -233,8 +234,7 @@ void stop_listener(LoopCore& core, FdRow& row) noexcept {
 PyObject* loop_start_listening(PyObject* self, PyObject* const* args, Py_ssize_t nargs) {
   const Gil gil = Gil::in_slot();
   LoopCore& core = core_of(self);
-  CXL_ASSERT(nargs == 6);
-  (void)nargs;
+  if (!check_count("_start_listening", nargs, 6)) return nullptr;
   if (!check_closed(gil, core) || !check_forked(gil, core)) return nullptr;
   const int fd = parse_fileobj(gil, core, args[0]);
   if (fd < 0) return nullptr;
@@ -274,12 +274,19 @@ PyObject* loop_stop_listening(PyObject* self, PyObject* sock) {
   Py_RETURN_NONE;
 }
 
+// What get_extra_info() answers. False: TypeError is set.
+bool check_extra(PyObject* extra) noexcept {
+  if (PyDict_Check(extra)) return true;
+  PyErr_Format(PyExc_TypeError, "extra must be a dict, not %R", Py_TYPE(extra));
+  return false;
+}
+
 // _make_stream_transport(sock, protocol, waiter, extra, server, context)
 PyObject* loop_make_stream_transport(PyObject* self, PyObject* const* args, Py_ssize_t nargs) {
   const Gil gil = Gil::in_slot();
   LoopCore& core = core_of(self);
-  CXL_ASSERT(nargs == 6);
-  (void)nargs;
+  if (!check_count("_make_stream_transport", nargs, 6)) return nullptr;
+  if (args[3] != Py_None && !check_extra(args[3])) return nullptr;
   if (!check_closed(gil, core) || !check_forked(gil, core)) return nullptr;
   if (!ensure_fd_no_transport(gil, core, args[0])) return nullptr;
   return make_stream_transport(gil, core, {args[0], args[1], args[2], args[3], args[4], args[5]});
@@ -289,17 +296,24 @@ PyObject* loop_make_stream_transport(PyObject* self, PyObject* const* args, Py_s
 PyObject* loop_make_datagram_transport(PyObject* self, PyObject* const* args, Py_ssize_t nargs) {
   const Gil gil = Gil::in_slot();
   LoopCore& core = core_of(self);
-  CXL_ASSERT(nargs == 5);
-  (void)nargs;
+  if (!check_count("_make_native_datagram_transport", nargs, 5) || !check_extra(args[4])) return nullptr;
   if (!check_closed(gil, core) || !check_forked(gil, core)) return nullptr;
   if (!ensure_fd_no_transport(gil, core, args[0])) return nullptr;
   return make_datagram_transport(gil, core, {args[0], args[1], args[2], args[3], args[4]});
 }
 
+// Null: TypeError is set.
+TransportObject* as_transport(const LoopCore& core, PyObject* object) noexcept {
+  if (PyObject_TypeCheck(object, core.state.socket_transport_type)) return reinterpret_cast<TransportObject*>(object);
+  PyErr_Format(PyExc_TypeError, "expected a transport of a cxxloop loop, not %R", Py_TYPE(object));
+  return nullptr;
+}
+
 // sendfile takes the descriptor away from its transport for a while. KeyError, as asyncio's: it is away already.
 PyObject* loop_forget_transport(PyObject* self, PyObject* transport) {
-  TransportObject* const object = reinterpret_cast<TransportObject*>(transport);
   LoopCore& core = core_of(self);
+  TransportObject* const object = as_transport(core, transport);
+  if (object == nullptr) return nullptr;
   if (transport_of_fd(core, object->native->fd) != object) {
     const Ref number = Ref::steal(PyLong_FromLong(object->native->fd));
     if (number) PyErr_SetObject(PyExc_KeyError, number.get());
@@ -310,7 +324,8 @@ PyObject* loop_forget_transport(PyObject* self, PyObject* transport) {
 }
 
 PyObject* loop_remember_transport(PyObject* self, PyObject* transport) {
-  TransportObject* const object = reinterpret_cast<TransportObject*>(transport);
+  TransportObject* const object = as_transport(core_of(self), transport);
+  if (object == nullptr) return nullptr;
   return none_if(!object->native->sock || register_transport(Gil::in_slot(), core_of(self), object->native->fd, object));
 }
 

@@ -75,6 +75,10 @@ PyObject* make_stream_transport(Gil gil, LoopCore& core, const TransportArgs& ar
   const Ref number = Ref::steal(PyObject_CallMethodNoArgs(args.sock, core.state.names.fileno));
   const long fd = number ? PyLong_AsLong(number.get()) : -1;
   if (fd == -1 && PyErr_Occurred() != nullptr) return nullptr;
+  if (fd < 0 || fd > INT32_MAX) {
+    PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %ld", fd);
+    return nullptr;
+  }
   const int* const fd_witness = fd_witness_of(core.state, args.sock, static_cast<int>(fd));
   Ref transport = make_transport_object<StreamTransportObject, StreamTransport>(core.state.stream_transport_type, core,
                                                                                 static_cast<int>(fd), fd_witness);
