@@ -9,6 +9,7 @@
 import sys
 from typing import TYPE_CHECKING, Any
 
+from . import _asyncio as _asyncio  # first: it says what this Python lacks
 from ._core import build_info
 from ._fork import send_before_forks
 from ._install import install, uninstall

@@ -2,6 +2,7 @@
 //
 // python/module.cc: the extension module cxxloop._core: its state, its types, once per interpreter.
 #include "python/interp/bindings.h"
+#include "python/interp/cpython.h"
 #include "python/transport/datagram/datagram_transport.h"
 #include "python/handle/handle.h"
 #include "python/loop/loop.h"
@@ -20,7 +21,7 @@ ModuleState& state_of(PyObject* module) noexcept { return *static_cast<ModuleSta
 int module_exec(PyObject* module) {
   const Gil gil = Gil::in_slot();
   ModuleState& state = state_of(module);
-  const bool added = init_module_state(gil, state) && add_handle_types(gil, module, state) &&
+  const bool added = init_module_state(gil, state) && check_cpython(gil, state) && add_handle_types(gil, module, state) &&
                      add_sock_op_type(gil, module, state) && add_listener_type(gil, module, state) &&
                      add_socket_transport_type(gil, module, state) &&
                      add_stream_transport_type(gil, module, state) &&

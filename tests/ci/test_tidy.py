@@ -51,6 +51,7 @@ VIOLATIONS = {
     "liburing": ("src/io/a.h", LICENCE + "#include <liburing.h>\n", "uring_*.cc only"),
     "PyGILState": ("src/python/a.cc", LICENCE + "void f() { PyGILState_Ensure(); }\n", "PyGILState_"),
     "GIL given away": ("src/python/a.cc", LICENCE + "auto s = PyEval_SaveThread();\n", "gil.released()"),
+    "private in CPython": ("src/python/a.cc", LICENCE + "auto t = type->tp_version_tag;\n", "interp/cpython.h"),
     "std::function": ("src/net/a.h", LICENCE + "std::function<void()> f;\n", "std::function"),
     "shared_ptr": ("src/net/a.h", LICENCE + "std::shared_ptr<int> p;\n", "std::shared_ptr"),
     "no licence": ("src/net/a.h", "#pragma once\n", "SPDX-License-Identifier"),

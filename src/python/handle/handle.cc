@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "python/handle/handle.h"
 
+#include "python/interp/cpython.h"
 #include "python/interp/report.h"
 #include "python/loop/loop.h"
 
@@ -55,16 +56,16 @@ bool set_source_traceback(HandleObject& handle) noexcept {
 
 // A copy of an empty context is an empty context: most programs have no context variables, and each copy is an object
 // the garbage collector walks over (four threads flooding a loop made it stop for 200 ms at a time).
-bool current_context_is_empty() noexcept {
-  PyObject* const current = PyThreadState_Get()->context;
+bool current_context_is_empty(Gil gil) noexcept {
+  PyObject* const current = current_context(gil);
   return current == nullptr || PyObject_Size(current) == 0;
 }
 
-HandleObject* fill_handle(Gil, HandleObject* handle, LoopObject& loop, const HandleArgs& args) noexcept {
+HandleObject* fill_handle(Gil gil, HandleObject* handle, LoopObject& loop, const HandleArgs& args) noexcept {
   if (handle == nullptr) return nullptr;
   Ref owner = Ref::steal(as_object(handle));
   if (args.context == nullptr || args.context == Py_None) {
-    if (!current_context_is_empty()) {
+    if (!current_context_is_empty(gil)) {
       handle->context = PyContext_CopyCurrent();
       if (handle->context == nullptr) return nullptr;
     }

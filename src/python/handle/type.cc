@@ -6,6 +6,7 @@
 
 #include <cstddef>
 
+#include "python/interp/cpython.h"
 #include "python/interp/error.h"
 #include "python/handle/handle.h"
 #include "python/loop/loop.h"
@@ -118,8 +119,7 @@ void recycle(HandleObject& handle, ModuleState& state) noexcept {
   PyTypeObject* const type = Py_TYPE(&handle);
   // When the interpreter ends, the collector takes the module away from its types and frees `state` before the handles
   // that are left.
-  const bool has_module = reinterpret_cast<PyHeapTypeObject*>(type)->ht_module != nullptr;
-  HandleFreelist* const freelist = has_module ? freelist_for(state, type) : nullptr;
+  HandleFreelist* const freelist = has_module(type) ? freelist_for(state, type) : nullptr;
   if (freelist != nullptr && freelist->count < HandleFreelist::handles_max) {
     freelist->handles[freelist->count++] = &handle;
   } else {

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "python/interp/fd_witness.h"
 
+#include "python/interp/cpython.h"
+
 namespace cxxloop::python {
 
 const int* number_field(const ModuleState& state, PyObject* file) noexcept {
   for (PyObject* const type : {state.imports.socket_type, state.imports.file_io}) {
-    // The first field of both since Python 3.0.
-    if (PyObject_TypeCheck(file, reinterpret_cast<PyTypeObject*>(type))) {
-      return reinterpret_cast<const int*>(reinterpret_cast<const char*>(file) + sizeof(PyObject));
-    }
+    if (PyObject_TypeCheck(file, reinterpret_cast<PyTypeObject*>(type))) return number_field_of(file);
   }
   return nullptr;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "python/loop/replacements.h"
 
+#include "python/interp/cpython.h"
 #include "python/interp/error.h"
 #include "python/loop/loop.h"
 
@@ -10,8 +11,7 @@ namespace {
 // Whether `found`, looked up on the loop, is the native method itself.
 bool is_bound_native(LoopCore& core, PyObject* found, PyObject* native) noexcept {
   if (!PyCFunction_CheckExact(found) || !Py_IS_TYPE(native, &PyMethodDescr_Type)) return false;
-  const PyMethodDef* const method = reinterpret_cast<PyMethodDescrObject*>(native)->d_method;
-  return PyCFunction_GetFunction(found) == method->ml_meth && PyCFunction_GetSelf(found) == as_object(core.self);
+  return PyCFunction_GetFunction(found) == function_of(native) && PyCFunction_GetSelf(found) == as_object(core.self);
 }
 
 // True if the class has another method than the native one, or the loop has an attribute of that name. Looks the name up
@@ -54,8 +54,6 @@ bool is_accept_of_module(const Imports& imports, bool* is_own) noexcept {
   return static_cast<bool>(accept);
 }
 
-unsigned version_of(const PyObject* type) noexcept { return reinterpret_cast<const PyTypeObject*>(type)->tp_version_tag; }
-
 bool notice_replaced_socket_methods(LoopCore& core) noexcept {
   const Imports& imports = core.state.imports;
   bool as_made = false;
@@ -66,7 +64,7 @@ bool notice_replaced_socket_methods(LoopCore& core) noexcept {
     as_made = as_made && inherited;
   }
   core.replaced.socket_methods = !as_made;
-  core.replaced.socket_version = version_of(imports.socket_type);
+  core.replaced.socket_version = type_version(imports.socket_type);
   return true;
 }
 
@@ -77,11 +75,11 @@ bool follow_patches(LoopCore& core) noexcept {
   PyObject* const clock = PyDict_GetItemWithError(PyModule_GetDict(imports.time_module), core.state.names.monotonic);
   const bool is_fake_clock = clock == nullptr || !PyCFunction_CheckExact(clock);
   const unsigned version = core.replaced.loop_version;
-  const bool as_before = version != 0 && version == version_of(imports.selector_loop);
+  const bool as_before = version != 0 && version == type_version(imports.selector_loop);
   if (as_before && is_fake_clock == core.replaced.monotonic) return true;
   if (!Ref::steal(PyObject_CallMethodNoArgs(as_object(core.self), core.state.names._follow_patches))) return false;
   core.replaced.monotonic = is_fake_clock;
-  core.replaced.loop_version = version_of(imports.selector_loop);
+  core.replaced.loop_version = type_version(imports.selector_loop);
   return true;
 }
 
@@ -105,7 +103,7 @@ bool notice_replacements(Gil, LoopCore& core) noexcept {
 
 bool handle_is_as_before(const LoopCore& core) noexcept {
   const unsigned version = core.replaced.handle_version;
-  return version != 0 && version == version_of(core.state.imports.handle_type);
+  return version != 0 && version == type_version(core.state.imports.handle_type);
 }
 
 bool notice_replaced_handle_run(Gil, LoopCore& core) noexcept {
@@ -113,7 +111,7 @@ bool notice_replaced_handle_run(Gil, LoopCore& core) noexcept {
   const Ref run = Ref::steal(PyObject_GetAttr(imports.handle_type, core.state.names._run));
   if (!run) return false;
   core.replaced.handle_run = !is_function_of(run.get(), imports.events_module);
-  core.replaced.handle_version = version_of(imports.handle_type);  // The lookup assigned a tag, unless CPython has run out.
+  core.replaced.handle_version = type_version(imports.handle_type);  // The lookup assigned a tag, unless CPython has run out.
   return true;
 }
 
@@ -122,7 +120,7 @@ bool is_plain_socket(Gil, LoopCore& core, PyObject* sock, bool* plain) noexcept 
   *plain = false;
   if (Py_TYPE(sock) != reinterpret_cast<PyTypeObject*>(plain_type)) return true;
   const unsigned version = core.replaced.socket_version;
-  if ((version == 0 || version != version_of(plain_type)) && !notice_replaced_socket_methods(core)) return false;
+  if ((version == 0 || version != type_version(plain_type)) && !notice_replaced_socket_methods(core)) return false;
   *plain = !core.replaced.socket_methods;
   return true;
 }

@@ -6,6 +6,7 @@
 #include "net/listener.h"
 #include "python/handle/call_args.h"
 #include "python/transport/datagram/datagram_transport.h"
+#include "python/interp/cpython.h"
 #include "python/interp/error.h"
 #include "python/interp/fd_witness.h"
 #include "python/loop/loop.h"
@@ -90,17 +91,10 @@ Ref ListenerObject::Native::make_socket(Gil gil, UniqueFd accepted) noexcept {
 #else
   const int flags = 0;
 #endif
-  const Ref arguments = Ref::steal(Py_BuildValue("iiii", family, type | flags, proto, accepted.get()));
-  if (!arguments) return {};
-  // Skip socket.__init__(), which is Python code: a KeyboardInterrupt inside it would leave the descriptor without an owner.
-  PyTypeObject* const socket_type = reinterpret_cast<PyTypeObject*>(core_.state.imports.socket_type);
-  Ref conn = Ref::steal(socket_type->tp_new(socket_type, arguments.get(), nullptr));
-  if (!conn || socket_type->tp_base->tp_init(conn.get(), arguments.get(), nullptr) < 0) return {};
-  (void)accepted.take();  // the socket object owns it now
-  const Names& names = core_.state.names;
-  const Ref zero = Ref::steal(PyLong_FromLong(0));
-  if (!zero || PyObject_SetAttr(conn.get(), names._io_refs, zero.get()) < 0) return {};
-  return PyObject_SetAttr(conn.get(), names._closed, Py_False) == 0 ? std::move(conn) : Ref();
+  bool owned = false;
+  Ref conn = make_socket_object(gil, core_.state, family, type | flags, proto, accepted.get(), &owned);
+  if (owned) (void)accepted.take();
+  return conn;
 }
 
 // A socket that is not plain is served by asyncio's transport.
