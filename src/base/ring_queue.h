@@ -61,6 +61,13 @@ class RingQueue {
     return true;
   }
 
+  // Before the front. False: out of memory, nothing has changed.
+  [[nodiscard]] bool push_front(T value) noexcept {
+    if (!make_room()) return false;
+    slots_[--head_ & (capacity_ - 1)] = value;
+    return true;
+  }
+
   // REQUIRES: !empty().
   T pop_front() noexcept {
     CXL_ASSERT(!empty());
@@ -104,7 +111,7 @@ class RingQueue {
 
   T* slots_ = nullptr;
   size_t capacity_ = 0;    // zero or a power of two
-  size_t head_ = 0;        // Both indexes only grow; a slot is index % capacity_.
+  size_t head_ = 0;        // Both indexes wrap around, only push_front() counts down; a slot is index % capacity_.
   size_t tail_ = 0;
   size_t drained_at_ = 0;  // tail_ when the queue was last found empty
 };

@@ -132,6 +132,9 @@ inline LoopCore& core_of(PyObject* loop) noexcept { return reinterpret_cast<Loop
                             PyObject* context) noexcept;
 // Run a handle from the poller; in debug mode with asyncio's warning if it is slow. False: the indicator is set.
 [[nodiscard]] bool run_any_handle(Gil gil, LoopCore& core, PyObject* handle) noexcept;
+// run_any_handle() has failed. True exactly when the exception came before the first bytecode of the callback: a signal
+// arrived while native code ran, and Python called its handler when the callback was entered.
+[[nodiscard]] bool was_left_before_callback(Gil gil, const LoopCore& core, PyObject* handle) noexcept;
 [[nodiscard]] bool run_timed(Gil gil, LoopCore& core, PyObject* handle) noexcept;
 // Debug mode: call back the oldest collected completion, as run_timed() would run asyncio's handle for it.
 [[nodiscard]] bool dispatch_timed(Gil gil, LoopCore& core) noexcept;

@@ -93,11 +93,20 @@ bool queue_due_timers(Gil gil, LoopCore& core) noexcept {
   return true;
 }
 
+// The indicator is set to what leaves run_forever(). A callback that had not begun then is the first of the next run.
+void keep_if_not_begun(Gil gil, LoopCore& core, PyObject* handle) noexcept {
+  if (!was_left_before_callback(gil, core, handle) || !core.ready.push_front(handle)) return drop_loops_reference(handle);
+  if (core.backend->collected() > 0) ++core.ready_before_io;
+}
+
 bool run_next_ready(Gil gil, LoopCore& core) noexcept {
   PyObject* const handle = core.ready.pop_front();
-  const bool go_on = core.debug ? run_timed(gil, core, handle) : run_any_handle(gil, core, handle);
+  if (!(core.debug ? run_timed(gil, core, handle) : run_any_handle(gil, core, handle))) [[unlikely]] {
+    keep_if_not_begun(gil, core, handle);
+    return false;
+  }
   drop_loops_reference(handle);
-  return go_on;
+  return true;
 }
 
 void pull_cork(LoopCore& core) noexcept {

@@ -85,6 +85,22 @@ bool run_any_handle(Gil gil, LoopCore& core, PyObject* handle) noexcept {
   return static_cast<bool>(Ref::steal(PyObject_CallMethodNoArgs(handle, core.state.names._run)));
 }
 
+bool was_left_before_callback(Gil gil, const LoopCore& core, PyObject* handle) noexcept {
+  if (!is_native_handle(core.state, handle) || reinterpret_cast<HandleObject*>(handle)->cancelled) return false;
+  PyObject* function = reinterpret_cast<HandleObject*>(handle)->callback;
+  if (PyMethod_Check(function)) function = PyMethod_GET_FUNCTION(function);
+  if (!PyFunction_Check(function)) return false;
+  Ref exception = take_exception(gil);
+  const Ref traceback = is_exit(exception.get()) ? Ref::steal(PyException_GetTraceback(exception.get())) : Ref();
+  set_exception(gil, std::move(exception));
+  if (!traceback) return false;
+  const PyTracebackObject& outermost = *reinterpret_cast<PyTracebackObject*>(traceback.get());
+  const Ref code = Ref::steal(reinterpret_cast<PyObject*>(PyFrame_GetCode(outermost.tb_frame)));
+  if (code.get() != PyFunction_GET_CODE(function)) return false;
+  constexpr int instruction_bytes = 2;  // tb_lasti counts bytes; the first traceable instruction is where signals are seen
+  return outermost.tb_lasti <= reinterpret_cast<PyCodeObject*>(code.get())->_co_firsttraceable * instruction_bytes;
+}
+
 bool run_timed(Gil gil, LoopCore& core, PyObject* handle) noexcept {
   return time_step(gil, core, handle, [&]() noexcept { return run_any_handle(gil, core, handle); });
 }

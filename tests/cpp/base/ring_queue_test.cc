@@ -40,8 +40,9 @@ TEST(RingQueue, BehavesAsADeque) {
       for (size_t count = random.below(200); count > 0; --count) {
         if (grows) {
           const uint64_t value = random.next();
-          ASSERT_TRUE(queue.push_back(value));
-          model.push_back(value);
+          const bool in_front = random.chance(100);
+          ASSERT_TRUE(in_front ? queue.push_front(value) : queue.push_back(value));
+          in_front ? model.push_front(value) : model.push_back(value);
         } else if (!model.empty()) {
           ASSERT_EQ(queue.pop_front(), model.front());
           model.pop_front();
