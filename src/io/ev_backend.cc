@@ -18,10 +18,10 @@
 #include <new>
 #include <utility>
 
+#include "base/fd_map.h"
 #include "base/fork_generation.h"
 #include "base/page_buffer.h"
 #include "io/ev_sleep_timer.h"
-#include "io/fd_table.h"
 #include "io/op_batch.h"
 #include "io/socket.h"
 #include "io/wakeup.h"
@@ -121,7 +121,7 @@ class EvBackend final : public Backend {
 
   struct ev_loop* loop_ = nullptr;
   uint64_t generation_ = fork_generation();
-  FdTable<FdEntry> fds_;
+  FdMap<FdEntry> fds_;
   OpBatch batch_;
   OpBatch displaced_;  // whose places the next owners of their numbers have taken; the next wait() collects them
   size_t events_per_poll_ = events_per_poll_min;  // libev's epoll_eventmax

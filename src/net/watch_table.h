@@ -10,8 +10,8 @@
 #include <array>
 #include <cstdint>
 
+#include "base/fd_map.h"
 #include "io/backend.h"
-#include "io/fd_table.h"
 #include "io/op.h"
 
 namespace cxxloop::net {
@@ -65,7 +65,7 @@ class WatchTable {
   io::Backend& backend_;
   ReadyFn on_ready_;
   void* context_;
-  io::FdTable<Entry*> entries_;  // owned
+  FdMap<Entry*> entries_;  // owned
 };
 
 }  // namespace cxxloop::net

@@ -14,11 +14,11 @@
 #include <span>
 
 #include "base/clock.h"
+#include "base/fd_map.h"
 #include "base/page_buffer.h"
 #include "base/ring_queue.h"
 #include "base/timer_queue.h"
 #include "io/backend.h"
-#include "io/fd_table.h"
 #include "net/cork.h"
 #include "net/watch_table.h"
 #include "python/loop/address_cache.h"
@@ -74,7 +74,7 @@ struct LoopCore {
   GilSleepHooks sleep_hooks;
   std::unique_ptr<io::Backend> backend;        // null until open() and after close()
   std::unique_ptr<net::WatchTable> watches;    // tokens are owned references to handles or sock ops
-  io::FdTable<FdRow> fd_rows;                  // what is served, by descriptor
+  FdMap<FdRow> fd_rows;                  // what is served, by descriptor
   net::Cork cork;
   RingQueue<PyObject*> ready;                  // owned references to handles
   size_t ready_before_io = 0;                  // entries of `ready` that run before the collected completions

@@ -61,6 +61,10 @@ PyObject* remove_watch(Gil gil, LoopCore& core, Direction direction, PyObject* f
   if (core.closed || core.backend == nullptr) Py_RETURN_FALSE;
   int fd = parse_fileobj(gil, core, fileobj);
   if (fd < 0) {
+    if (PyErr_ExceptionMatches(PyExc_OverflowError) != 0) {  // a number that nobody can have watched
+      PyErr_Clear();
+      Py_RETURN_FALSE;
+    }
     if (PyErr_ExceptionMatches(PyExc_ValueError) == 0) return nullptr;
     const int found = find_watched_file(core, fileobj);
     if (found < 0) return nullptr;
@@ -152,18 +156,25 @@ int parse_fileobj(Gil, LoopCore& core, PyObject* fileobj) noexcept {
       return -1;
     }
   }
-  const long fd = PyLong_AsLong(number.get());
+  int overflow = 0;
+  const long fd = PyLong_AsLongAndOverflow(number.get(), &overflow);
   if (fd == -1 && PyErr_Occurred() != nullptr) return -1;
-  if (fd < 0 || fd > INT32_MAX) {
-    PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %ld", fd);
+  if (overflow > 0 || fd > INT32_MAX) {  // the error of asyncio's poller
+    PyErr_SetString(PyExc_OverflowError, "Python int too large to convert to C int");
     return -1;
   }
-  return static_cast<int>(fd);
+  if (fd >= 0) return static_cast<int>(fd);
+  PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %S", number.get());
+  return -1;
 }
 
 bool ensure_fd_no_transport(Gil gil, LoopCore& core, PyObject* fileobj) noexcept {
   const int fd = parse_fileobj(gil, core, fileobj);
   if (fd < 0) {
+    if (PyErr_ExceptionMatches(PyExc_OverflowError) != 0) {  // no transport has such a number
+      PyErr_Clear();
+      return true;
+    }
     // As in asyncio, a closed file is an error of the poller; an object that is no file is refused here.
     if (PyErr_ExceptionMatches(PyExc_ValueError) == 0) return false;
     Ref exception = take_exception(gil);

@@ -5,6 +5,7 @@ import asyncio
 import errno
 import gc
 import os
+import resource
 import select
 import socket
 import weakref
@@ -67,6 +68,28 @@ def test_a_negative_descriptor(loop, method):
     closed.close()
     with pytest.raises(ValueError, match="^Invalid file descriptor: -1$"):
         getattr(loop, method)(closed, int)
+
+
+@pytest.mark.parametrize("number", [2**31, 2**70])
+def test_a_number_that_is_no_c_int(loop, number):
+    with pytest.raises(OverflowError, match="^Python int too large to convert to C int$"):
+        loop.add_reader(number, print)
+    assert not loop.remove_reader(number)
+    with pytest.raises(ValueError, match=f"^Invalid file descriptor: {-number}$"):
+        loop.remove_reader(-number)
+
+
+def test_a_large_number_that_is_a_descriptor_is_watched(loop, socket_pair):
+    left, right = socket_pair()
+    number = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 100_000) - 1
+    os.dup2(left.fileno(), number)
+    try:
+        loop.add_reader(number, loop.stop)
+        right.send(b"x")
+        loop.run_forever()
+        assert loop.remove_reader(number)
+    finally:
+        os.close(number)
 
 
 @pytest.mark.parametrize("method", ["reader", "writer"])
