@@ -97,6 +97,7 @@ def test_remove_reader(loop, socket_pair, in_thread_of_sleeper):
     assert called == []
 
 
+@pytest.mark.prompt_only("the new watch begins when the old one has ended")
 def test_a_reader_of_a_number_that_is_used_again(loop, in_thread_of_sleeper):
     """The descriptor of a watch is closed, and its number watched anew for another, all while the loop sleeps."""
     done = loop.create_future()
