@@ -297,9 +297,9 @@ class Loop(Serving, _SelectorEventLoop):
             return cast(int, await asyncio_loop._sendfile_native(transp, file, offset, count))
         self._forget_transport(transp)
         resume_reading = transp.is_reading()
-        transp.pause_reading()
-        await transp._make_empty_waiter()
         try:
+            transp.pause_reading()
+            await transp._make_empty_waiter()
             return await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
         finally:
             transp._reset_empty_waiter()

@@ -185,7 +185,7 @@ bool ensure_fd_no_transport(Gil gil, LoopCore& core, PyObject* fileobj) noexcept
     return false;
   }
   TransportObject* const transport = transport_of_fd(core, fd);
-  if (transport == nullptr || transport->native->is_closing()) return true;
+  if (transport == nullptr || transport->native->is_closing() || transport->native->is_lent) return true;
   PyErr_Format(PyExc_RuntimeError, "File descriptor %R is used by transport %R", fileobj, transport);
   return false;
 }

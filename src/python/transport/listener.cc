@@ -308,19 +308,20 @@ PyObject* loop_forget_transport(PyObject* self, PyObject* transport) {
   LoopCore& core = core_of(self);
   TransportObject* const object = as_transport(core, transport);
   if (object == nullptr) return nullptr;
-  if (transport_of_fd(core, object->native->fd) != object) {
+  if (transport_of_fd(core, object->native->fd) != object || object->native->is_lent) {
     const Ref number = Ref::steal(PyLong_FromLong(object->native->fd));
     if (number) PyErr_SetObject(PyExc_KeyError, number.get());
     return nullptr;
   }
-  unregister_transport(core, object->native->fd, object);
+  object->native->is_lent = true;
   Py_RETURN_NONE;
 }
 
 PyObject* loop_remember_transport(PyObject* self, PyObject* transport) {
   TransportObject* const object = as_transport(core_of(self), transport);
   if (object == nullptr) return nullptr;
-  return none_if(!object->native->sock || register_transport(Gil::in_slot(), core_of(self), object->native->fd, object));
+  object->native->is_lent = false;
+  Py_RETURN_NONE;
 }
 
 // What the callback that runs now has written so far. asyncio has sent it by now.

@@ -69,6 +69,7 @@ class SocketTransport : public Lingering {
   Ref sock;      // null after connection_lost()
   Ref protocol;  // null after connection_lost()
   const int fd;
+  bool is_lent = false;    // True exactly while sendfile has the descriptor, which the loop's own methods may use then
   uint32_t conn_lost = 0;  // > 0: connection_lost() is scheduled; counts writes after that
 
   virtual ~SocketTransport() = default;

@@ -158,6 +158,7 @@ def run_to_its_end(loop, main):
 
 
 def check_loop(loop):
+    asyncio._set_running_loop(None)  # without memory asyncio's run_forever() may leave itself behind as running
     run_a_little(loop)
     for timer in list(loop._scheduled):  # what would stop the loop
         timer.cancel()

@@ -139,3 +139,28 @@ def test_a_peer_that_leaves_ends_sendfile_and_the_connection(loop, run, tmp_path
             await protocol.until_event("connection_lost")
 
     run(main())
+
+
+def test_a_loop_may_be_closed_while_a_file_is_sent(run_script):
+    run_script(
+        """
+        import gc, os, socket, tempfile
+        loop = new_loop()
+        a, b = socket.socketpair()
+
+        async def main():
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=a)
+            transport.write(b"x" * 4_000_000)  # the file waits behind it
+            file = tempfile.TemporaryFile()
+            file.write(b"y" * 1000)
+            sending.append(loop.create_task(loop.sendfile(transport, file)))
+            await asyncio.sleep(0.01)
+
+        sending = []
+        loop.run_until_complete(main())
+        loop.close()
+        del loop
+        sending.clear()
+        gc.collect()
+        """
+    )

@@ -377,7 +377,10 @@ PyObject* StreamTransport::make_empty_waiter(Gil gil) noexcept {
   if (!empty_waiter) return nullptr;
   if (queued == 0) {
     const Ref set = Ref::steal(PyObject_CallMethodOneArg(empty_waiter.get(), state_.names.set_result, Py_None));
-    if (!set) return nullptr;
+    if (!set) {
+      empty_waiter.reset();  // or nobody could write any more
+      return nullptr;
+    }
   }
   return Py_NewRef(empty_waiter.get());
 }
