@@ -56,6 +56,7 @@ class TimerHeap {
 
   // The order of adding, for nodes that are kept elsewhere too (base/timer_queue.h).
   [[nodiscard]] uint64_t take_sequence() noexcept { return next_sequence_++; }
+  [[nodiscard]] uint64_t next_sequence() const noexcept { return next_sequence_; }
 
   // Removes top(). REQUIRES: !empty().
   TimerNode* pop() noexcept {

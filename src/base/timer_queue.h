@@ -34,6 +34,9 @@ class TimerQueue {
     return true;
   }
 
+  // TimerNode::sequence of the next node that is added: smaller for all that are queued.
+  [[nodiscard]] uint64_t next_sequence() const noexcept { return heap_.next_sequence(); }
+
   // The next to run, or nullptr.
   [[nodiscard]] TimerNode* top() noexcept {
     drop_holes();

@@ -148,6 +148,8 @@ class Backend {
   // Sleep until `deadline` (never early by the clock; late by microseconds), a completion, or wake(). Collects into
   // the batch; runs no callback; needs no GIL. EINTR returns ok with whatever there is. REQUIRES: the batch is empty.
   [[nodiscard]] virtual Errno wait(Deadline deadline) noexcept = 0;
+  // The clock of deadlines.
+  [[nodiscard]] virtual int64_t now_ns() const noexcept { return monotonic_ns(); }
   // Number of collected completions that were not dispatched yet (cancelled ones may count).
   [[nodiscard]] virtual size_t collected() const noexcept = 0;
   // The op that dispatch_one() will call back next; null: the batch is used up.

@@ -2,10 +2,16 @@
 //
 // net/cork.h: the streams written to during one callback, sent when it ends: one vectored send each.
 //
+// Decision: held until the end of the callback and not of the turn, because a slow callback later in the turn would delay
+// a response that is finished.
 // In a forked child the streams that the parent has written to are still linked. The parent sends those bytes; the child
 // drops its copy of them.
-// Thread: loop thread.  Python: none.  Owns: nothing; a stream unlinks itself when it dies.
+// Thread: loop thread, except may_hold().  Python: none.  Owns: nothing; a stream unlinks itself when it dies.
 #pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <thread>
 
 #include "base/fork_generation.h"
 #include "base/intrusive_list.h"
@@ -15,6 +21,21 @@ namespace cxxloop::net {
 
 class Cork {
  public:
+  // What a callback writes beyond this is sent at once: the kernel can send while the callback goes on.
+  static constexpr size_t held_bytes_max = 64 * 1024;
+
+  // From now on, until close(), this thread calls pull() after each callback.
+  void open() noexcept { puller_ = std::this_thread::get_id(); }
+  void close() noexcept { puller_ = std::thread::id(); }
+  [[nodiscard]] bool is_open() const noexcept { return puller_ != std::thread::id(); }
+
+  // May a write that leaves this much queued wait for the end of the callback? Not if nobody would pull the cork (another
+  // thread writes, no loop runs, or the parent's loop ran when it forked), and not if the writer has to be paused.
+  [[nodiscard]] bool may_hold(size_t queued_bytes, size_t high_water_bytes) const noexcept {
+    return queued_bytes <= std::min(high_water_bytes, held_bytes_max) && puller_ == std::this_thread::get_id() &&
+           !is_inherited();
+  }
+
   [[nodiscard]] bool empty() const noexcept { return dirty_.empty(); }
 
   void add(Stream& stream) noexcept {
@@ -54,6 +75,7 @@ class Cork {
 
   IntrusiveList<Stream> dirty_;
   const uint64_t generation_ = fork_generation();
+  std::thread::id puller_;
 };
 
 }  // namespace cxxloop::net

@@ -117,7 +117,7 @@ class SimBackend final : public io::Backend {
   // What goes wrong from now on.
   void set_faults(Faults faults) { faults_ = faults; }
 
-  [[nodiscard]] int64_t now_ns() const noexcept { return now_ns_; }
+  [[nodiscard]] int64_t now_ns() const noexcept override { return now_ns_; }
   // Runs `event` inside the wait() that reaches the time.
   void schedule(int64_t delay_ns, std::function<void()> event);
   // True exactly when the last wait() was without a deadline and nothing could have ended it: a real one would hang.

@@ -183,8 +183,8 @@ HandleFreelist* freelist_for(ModuleState& state, const PyTypeObject* type) noexc
   return type == state.timer_handle_type ? &state.timer_freelist : nullptr;
 }
 
-TimerHandleObject* TimerHandleObject::of_node(TimerNode* node) noexcept {
-  return reinterpret_cast<TimerHandleObject*>(reinterpret_cast<char*>(node) - offsetof(TimerHandleObject, node));
+TimerHandleObject* TimerHandleObject::of_task(TimerTask& task) noexcept {
+  return reinterpret_cast<TimerHandleObject*>(reinterpret_cast<char*>(&task) - offsetof(TimerHandleObject, task));
 }
 
 HandleObject* make_handle(Gil gil, LoopObject& loop, const HandleArgs& args) noexcept {
@@ -202,7 +202,7 @@ TimerHandleObject* make_timer_handle(Gil gil, LoopObject& loop, const HandleArgs
   HandleObject* const handle = fill_handle(gil, allocate_handle(gil, state, state.timer_handle_type), loop, args);
   if (handle == nullptr) return nullptr;
   TimerHandleObject* const timer = reinterpret_cast<TimerHandleObject*>(handle);
-  new (&timer->node) TimerNode();
+  timer->task.node.heap_index = TimerNode::not_queued;
   Py_INCREF(when);
   timer->when = when;
   return timer;

@@ -10,8 +10,7 @@
 // Thread: loop thread; cancel() of a thread-safe handle from any thread that holds the GIL.
 #pragma once
 
-#include "base/mpsc_queue.h"
-#include "base/timer_heap.h"
+#include "base/task.h"
 #include "python/interp/module_state.h"
 
 namespace cxxloop::python {
@@ -24,7 +23,7 @@ struct HandleObject {
 
   PyObject_HEAD
   PyObject* base_slots[base_slots_max];  // asyncio's; null but for the weak reference list
-  MpscNode inbox_node;
+  Task task;                    // posted to the loop by other threads
   ModuleState* state;
   LoopObject* loop;             // owned
   PyObject* callback;           // owned
@@ -41,10 +40,11 @@ struct HandleObject {
 
 struct TimerHandleObject {
   HandleObject handle;
-  TimerNode node;   // queued in the loop's heap until it is due or cancelled
+  TimerTask task;   // queued in the loop's timers until it is due or cancelled
   PyObject* when;   // owned; the number call_at() was given
 
-  static TimerHandleObject* of_node(TimerNode* node) noexcept;
+  // REQUIRES: the task is a handle's.
+  static TimerHandleObject* of_task(TimerTask& task) noexcept;
 };
 
 struct HandleArgs {
@@ -59,8 +59,9 @@ HandleObject* make_handle(Gil gil, LoopObject& loop, const HandleArgs& args) noe
 HandleObject* make_threadsafe_handle(Gil gil, LoopObject& loop, const HandleArgs& args) noexcept;
 TimerHandleObject* make_timer_handle(Gil gil, LoopObject& loop, const HandleArgs& args, PyObject* when) noexcept;
 
-inline HandleObject* handle_of_inbox(MpscNode* node) noexcept {
-  return reinterpret_cast<HandleObject*>(reinterpret_cast<char*>(node) - offsetof(HandleObject, inbox_node));
+// REQUIRES: the task is a handle's.
+inline HandleObject* handle_of_task(Task& task) noexcept {
+  return reinterpret_cast<HandleObject*>(reinterpret_cast<char*>(&task) - offsetof(HandleObject, task));
 }
 inline PyObject* as_object(HandleObject* handle) noexcept { return reinterpret_cast<PyObject*>(handle); }
 inline PyObject* as_object(TimerHandleObject* timer) noexcept { return reinterpret_cast<PyObject*>(timer); }

@@ -26,7 +26,7 @@ PyObject* get_repr(PyObject* self, void*) { return or_none(as_handle(self).repr)
 PyObject* get_source_traceback(PyObject* self, void*) { return or_none(as_handle(self).source_traceback); }
 PyObject* get_cancelled(PyObject* self, void*) { return PyBool_FromLong(as_handle(self).cancelled); }
 PyObject* get_when(PyObject* self, void*) { return or_none(as_timer(self).when); }
-PyObject* get_scheduled(PyObject* self, void*) { return PyBool_FromLong(as_timer(self).node.queued()); }
+PyObject* get_scheduled(PyObject* self, void*) { return PyBool_FromLong(as_timer(self).task.node.queued()); }
 
 PyObject* get_args(PyObject* self, void*) {
   HandleObject& handle = as_handle(self);
@@ -43,8 +43,8 @@ int set_source_traceback(PyObject* self, PyObject* value, void*) {
 // Drop a timer from its loop's heap; the heap's reference goes with it. The caller holds another.
 void unschedule(HandleObject& handle) noexcept {
   TimerHandleObject& timer = reinterpret_cast<TimerHandleObject&>(handle);
-  if (!timer.node.queued() || handle.loop == nullptr) return;  // null: both are garbage, the collector has begun
-  handle.loop->core().timers.remove(&timer.node);
+  if (!timer.task.node.queued() || handle.loop == nullptr) return;  // null: both are garbage, the collector has begun
+  handle.loop->core().engine.cancel_timer(timer.task);
   drop_loops_reference(as_object(&handle));
 }
 
@@ -219,7 +219,7 @@ PyTypeObject* make_handle_type(PyObject* module, const HandleTypeSpec& wanted) n
   const Ref base = Ref::steal(PyObject_GetAttrString(events.get(), wanted.base));
   if (!base) return nullptr;
   if (reinterpret_cast<PyTypeObject*>(base.get())->tp_basicsize >
-      static_cast<Py_ssize_t>(offsetof(HandleObject, inbox_node))) {
+      static_cast<Py_ssize_t>(offsetof(HandleObject, task))) {
     PyErr_Format(PyExc_ImportError, "cxxloop: asyncio.%s is larger than this build expects", wanted.base);
     return nullptr;
   }

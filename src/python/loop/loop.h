@@ -4,7 +4,7 @@
 //
 // The Python half (cxxloop/_loop.py) derives from this type and from asyncio's own loop class: what runs per loop or
 // per connection is asyncio's code, what runs per callback or per packet is here.
-// Thread: loop thread, except what threadsafe_inbox.h names.  Owns: everything queued.
+// Thread: loop thread, except call_soon_threadsafe() and what net::Engine names.  Owns: everything queued.
 #pragma once
 
 #include <array>
@@ -17,33 +17,21 @@
 #include "base/fd_map.h"
 #include "base/page_buffer.h"
 #include "base/ring_queue.h"
-#include "base/timer_queue.h"
 #include "io/backend.h"
-#include "net/cork.h"
+#include "net/engine.h"
 #include "net/watch_table.h"
-#include "python/loop/address_cache.h"
-#include "python/loop/lingering.h"
+#include "python/handle/handle.h"
 #include "python/interp/module_state.h"
 #include "python/interp/report.h"
+#include "python/loop/address_cache.h"
+#include "python/loop/flood_brake.h"
+#include "python/loop/lingering.h"
 #include "python/loop/replacements.h"
-#include "python/loop/threadsafe_inbox.h"
 
 namespace cxxloop::python {
 
 struct TransportObject;
 struct ListenerObject;
-
-// When to poll while callbacks are ready: at every turn, as asyncio does, until a run of polls has found nothing; then
-// rarely, because an empty poll costs more than a callback.
-struct PollPacing {
-  static constexpr uint32_t empty_polls_before_skipping = 32;
-  static constexpr uint32_t turns_skipped_max = 32;
-  static constexpr int64_t skip_ns_max = 25'000;
-
-  uint32_t empty_polls = 0;
-  uint32_t turns_skipped = 0;
-  int64_t last_poll_ns = 0;
-};
 
 // Gives the GIL away while the kernel may put the thread to sleep.
 class GilSleepHooks final : public io::SleepHooks {
@@ -75,12 +63,10 @@ struct LoopCore {
   std::unique_ptr<io::Backend> backend;        // null until open() and after close()
   std::unique_ptr<net::WatchTable> watches;    // tokens are owned references to handles or sock ops
   FdMap<FdRow> fd_rows;                  // what is served, by descriptor
-  net::Cork cork;
+  net::Engine engine;                          // attached to the backend; its tasks and timers that are handles' are owned
+  FloodBrake flood_brake;
   RingQueue<PyObject*> ready;                  // owned references to handles
   size_t ready_before_io = 0;                  // entries of `ready` that run before the collected completions
-  TimerQueue timers;                            // nodes of owned TimerHandleObjects
-  ThreadsafeInbox inbox;
-  PollPacing pacing;
   AddressCache addresses;                          // of datagrams
   IntrusiveList<Lingering> lingering;
   static constexpr size_t read_buffer_size = 256 * 1024;  // what asyncio reads at once
@@ -94,7 +80,6 @@ struct LoopCore {
   bool debug = false;
   bool closed = false;
   bool stopping = false;
-  bool in_turn = false;          // True exactly when a callback of the loop may be on the stack
   Replacements replaced;
   // Other threads wait here for the callback of a thread-safe handle to end.
   std::mutex running_mutex;
@@ -127,6 +112,15 @@ inline LoopCore& core_of(PyObject* loop) noexcept { return reinterpret_cast<Loop
 }
 // Queue a native handle behind everything that was called before it, by this thread or another.
 [[nodiscard]] bool enqueue(Gil gil, LoopCore& core, HandleObject* handle) noexcept;
+// Move handles from the engine's tasks to `ready`, the oldest first, and run what tasks of others there are among them.
+// False: no memory, the indicator is set, and nothing was lost.
+[[nodiscard]] bool take_posted_batch(Gil gil, LoopCore& core) noexcept;
+[[nodiscard]] bool take_all_posted(Gil gil, LoopCore& core) noexcept;
+// The same for a timer that is due.
+[[nodiscard]] bool take_due_timer(Gil gil, LoopCore& core, TimerTask& timer) noexcept;
+// The handle of a task in the loop's engine, or null: somebody else's task.
+HandleObject* posted_handle(Task& task) noexcept;
+TimerHandleObject* timer_handle(TimerTask& timer) noexcept;
 // loop.call_soon(callback, *args, context=context) without the handle; through the program's own, if it replaced that.
 [[nodiscard]] bool schedule(Gil gil, LoopCore& core, PyObject* callback, PyObject* const* args, Py_ssize_t nargs,
                             PyObject* context) noexcept;
@@ -146,10 +140,11 @@ Ref create_future(Gil gil, LoopCore& core) noexcept;
 
 // --- a turn (run.cc) -------------------------------------------------------------------------------------
 PyObject* run_turns(Gil gil, LoopCore& core) noexcept;
-// Queue handles that other threads sent, the oldest first. False: no memory, the indicator is set.
-[[nodiscard]] bool take_from_threads(Gil gil, LoopCore& core, size_t handles_max) noexcept;
-// The program has just sent something or begun to watch: look at the kernel at every turn for a while.
-inline void expect_io(LoopCore& core) noexcept { core.pacing.empty_polls = 0; }
+// True exactly when a new turn would begin now and find nothing: nothing that a callback caused, nothing that has
+// arrived, and no reason to leave run_forever().
+inline bool turn_is_idle(const LoopCore& core) noexcept {
+  return core.ready.empty() && core.engine.is_idle() && !core.stopping && !core.exit_exception;
+}
 // A callback of the backend failed with the indicator set: run_turns() will raise it.
 void leave_run_forever(Gil gil, LoopCore& core) noexcept;
 // False: leave_run_forever() was called; the indicator is set to its exception.

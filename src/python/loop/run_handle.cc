@@ -116,9 +116,9 @@ bool dispatch_timed(Gil gil, LoopCore& core) noexcept {
     handle = make_handle_of_step(gil, core, step);
     if (!handle && PyErr_Occurred() != nullptr) return false;
   }
-  if (!handle) return core.backend->dispatch_one(), true;
+  if (!handle) return core.engine.dispatch_one(), true;
   return time_step(gil, core, handle.get(), [&]() noexcept {
-    core.backend->dispatch_one();
+    core.engine.dispatch_one();
     return take_exit(gil, core) && cancel_if_over(gil, step, handle.get());
   });
 }

@@ -48,6 +48,23 @@ Ref call_method(LoopCore& core, PyObject* name, PyObject* leading, const HandleA
   return Ref::steal(PyObject_Call(method.get(), values.get(), keywords.get()));
 }
 
+// What tasks of handles run. REQUIRES: make_room_for_ready().
+void push_into_room(LoopCore& core, HandleObject* handle) noexcept {
+  const bool pushed = core.ready.push_back(as_object(handle));
+  CXL_ASSERT(pushed);
+  static_cast<void>(pushed);
+}
+
+void on_posted(Task& task) noexcept {
+  HandleObject* const handle = handle_of_task(task);
+  push_into_room(handle->loop->core(), handle);
+}
+
+void on_timer_due(TimerTask& timer) noexcept {
+  HandleObject* const handle = &TimerHandleObject::of_task(timer)->handle;
+  push_into_room(handle->loop->core(), handle);
+}
+
 PyObject* schedule_soon(Gil gil, LoopCore& core, const HandleArgs& args) noexcept {
   HandleObject* const handle = make_handle(gil, core.self, args);
   if (handle == nullptr) return nullptr;
@@ -62,9 +79,10 @@ PyObject* schedule_timer(Gil gil, LoopCore& core, const HandleArgs& args, PyObje
   TimerHandleObject* const timer = make_timer_handle(gil, core.self, args, when);
   if (timer == nullptr) return nullptr;
   Ref result = Ref::steal(as_object(timer));
-  timer->node.deadline_ns = deadline_of(seconds);
-  if (!(is_due ? core.timers.push_due(&timer->node) : core.timers.push(&timer->node))) return PyErr_NoMemory();
-  Py_INCREF(timer);  // the heap's
+  timer->task.node.deadline_ns = deadline_of(seconds);
+  timer->task.run = on_timer_due;
+  if (!(is_due ? core.engine.add_due_timer(timer->task) : core.engine.add_timer(timer->task))) return PyErr_NoMemory();
+  Py_INCREF(timer);  // the engine's
   // Track the timer: its caller usually keeps it, and a sleeping task must not keep a loop alive that nobody closed.
   PyObject_GC_Track(result.get());
   return result.release();
@@ -147,14 +165,16 @@ PyObject* loop_call_soon_threadsafe(PyObject* self, PyObject* const* args, Py_ss
   if (handle == nullptr) return nullptr;
   Ref result = Ref::steal(as_object(handle));
   // A loop that does not run, or this thread's own, need not be woken. A program may run single turns itself.
-  const bool runs = core.thread_id != 0 || core.in_turn;
+  const bool runs = core.thread_id != 0 || core.engine.cork().is_open();
   if (!runs || core.thread_id == PyThread_get_thread_ident()) {
     if (!enqueue(gil, core, handle)) return nullptr;
   } else {
     Py_INCREF(handle);
+    handle->task.run = on_posted;
+    core.engine.post(handle->task);
+    const int64_t pause_ns = core.flood_brake.on_posted();
     // Runs Python: other threads, which may close the loop.
-    const int64_t pause_ns = core.inbox.push(handle, *core.backend);
-    if (pause_ns > 0) ThreadsafeInbox::pause(gil, pause_ns);
+    if (pause_ns > 0) FloodBrake::pause(gil, pause_ns);
   }
   return result.release();
 }
@@ -168,7 +188,7 @@ PyObject* loop_add_callback(PyObject* self, PyObject* handle) {
   const int is_cancelled = PyObject_IsTrue(cancelled.get());
   if (is_cancelled < 0) return nullptr;
   if (is_cancelled == 0) {
-    if (!take_from_threads(gil, core, SIZE_MAX) || !push_ready(gil, core, Ref::borrow(handle))) return nullptr;
+    if (!take_all_posted(gil, core) || !push_ready(gil, core, Ref::borrow(handle))) return nullptr;
   }
   Py_RETURN_NONE;
 }
@@ -271,10 +291,55 @@ bool push_ready(Gil, LoopCore& core, Ref handle) noexcept {
 }
 
 bool enqueue(Gil gil, LoopCore& core, HandleObject* handle) noexcept {
-  if (core.inbox.empty()) return push_ready(gil, core, Ref::borrow(as_object(handle)));
+  if (core.engine.none_posted()) return push_ready(gil, core, Ref::borrow(as_object(handle)));
   Py_INCREF(handle);
-  core.inbox.append(handle);
+  handle->task.run = on_posted;
+  core.engine.post_here(handle->task);
+  core.flood_brake.on_posted_here();
   return true;
+}
+
+bool take_posted_batch(Gil gil, LoopCore& core) noexcept {
+  constexpr size_t tasks_max = net::Engine::tasks_per_batch_max;
+  bool has_room = true;
+  size_t taken = 0;
+  while (taken < tasks_max) {
+    has_room = make_room_for_ready(gil, core);
+    Task* const task = has_room ? core.engine.take_posted() : nullptr;
+    if (task == nullptr) break;
+    ++taken;
+    if (HandleObject* const handle = posted_handle(*task)) {
+      push_into_room(core, handle);  // what its task would run, without the calls
+    } else {
+      core.engine.run_task(*task);
+    }
+  }
+  core.flood_brake.on_taken(taken);
+  return has_room;
+}
+
+bool take_all_posted(Gil gil, LoopCore& core) noexcept {
+  while (!core.engine.none_posted()) {
+    if (!take_posted_batch(gil, core)) return false;
+  }
+  return true;
+}
+
+bool take_due_timer(Gil gil, LoopCore& core, TimerTask& timer) noexcept {
+  if (!make_room_for_ready(gil, core)) return false;
+  if (TimerHandleObject* const handle = timer_handle(timer)) {
+    core.engine.cancel_timer(timer);
+    push_into_room(core, &handle->handle);  // what the timer would run, without the calls
+  } else {
+    core.engine.run_timer(timer);
+  }
+  return true;
+}
+
+HandleObject* posted_handle(Task& task) noexcept { return task.run == on_posted ? handle_of_task(task) : nullptr; }
+
+TimerHandleObject* timer_handle(TimerTask& timer) noexcept {
+  return timer.run == on_timer_due ? TimerHandleObject::of_task(timer) : nullptr;
 }
 
 bool schedule(Gil gil, LoopCore& core, PyObject* callback, PyObject* const* args, Py_ssize_t nargs,
@@ -305,16 +370,23 @@ Ref create_future(Gil, LoopCore& core) noexcept {
 }
 
 void clear_queues(Gil, LoopCore& core) noexcept {
-  while (HandleObject* const handle = core.inbox.pop()) drop_loops_reference(as_object(handle));
+  while (Task* const task = core.engine.take_posted()) {
+    HandleObject* const handle = posted_handle(*task);
+    if (handle != nullptr) {
+      drop_loops_reference(as_object(handle));
+    } else {
+      task->run(*task);  // somebody else's, who may wait for it
+    }
+  }
   while (!core.ready.empty()) {
     PyObject* const handle = core.ready[0];
     core.ready.pop_front();
     drop_loops_reference(handle);
   }
   core.ready_before_io = 0;
-  while (TimerNode* const node = core.timers.top()) {
-    core.timers.remove(node);
-    drop_loops_reference(as_object(TimerHandleObject::of_node(node)));
+  while (TimerTask* const timer = core.engine.next_timer()) {
+    core.engine.cancel_timer(*timer);
+    if (TimerHandleObject* const handle = timer_handle(*timer)) drop_loops_reference(as_object(handle));
   }
 }
 

@@ -26,6 +26,7 @@ void close_core(Gil gil, LoopCore& core) noexcept {
   core.backend->drain();
   while (Lingering* const lingering = core.lingering.pop_front()) lingering->on_backend_drained(gil);
   core.watches.reset();
+  core.engine.detach();
   // Threads that wait for the end of the loop see it before close() returns, as with asyncio's system calls.
   (void)gil.released([backend = std::move(core.backend)]() mutable {
     backend.reset();
@@ -77,6 +78,7 @@ PyObject* loop_open(PyObject* self, PyObject* backend_name) {
   core.watches.reset(new (std::nothrow) net::WatchTable(*backend, on_watch_ready, &core));
   if (core.watches == nullptr) return PyErr_NoMemory();
   backend->set_sleep_hooks(&core.sleep_hooks);
+  core.engine.attach(*backend);
   core.backend = std::move(backend);
   Py_RETURN_NONE;
 }
@@ -163,7 +165,7 @@ int set_task_factory(PyObject* self, PyObject* value, void*) {
 // Snapshots: programs and tests look at len(loop._ready); changing them changes nothing.
 PyObject* get_ready(PyObject* self, void*) {
   LoopCore& core = core_of(self);
-  if (!take_from_threads(Gil::in_slot(), core, SIZE_MAX)) return nullptr;
+  if (!take_all_posted(Gil::in_slot(), core)) return nullptr;
   // The list starts empty: making it may run the collector, and a destructor may then change the queue.
   Ref list = Ref::steal(PyList_New(0));
   for (size_t i = 0; list && i < core.ready.size(); ++i) {
@@ -177,8 +179,9 @@ PyObject* get_scheduled(PyObject* self, void*) {
   const Ref list = Ref::steal(PyList_New(0));
   if (!list) return nullptr;
   bool complete = true;
-  core.timers.each([&list, &complete](TimerNode* node) {
-    complete = complete && PyList_Append(list.get(), as_object(TimerHandleObject::of_node(node))) == 0;
+  core.engine.each_timer([&list, &complete](TimerTask& timer) {
+    TimerHandleObject* const handle = timer_handle(timer);
+    complete = complete && (handle == nullptr || PyList_Append(list.get(), as_object(handle)) == 0);
   });
   return complete ? Py_NewRef(list.get()) : nullptr;
 }
@@ -254,11 +257,13 @@ int loop_traverse(PyObject* self, visitproc visit, void* arg) {
     if (const int result = visit_owned_handle(core.ready[i], core.state, visit, arg); result != 0) return result;
   }
   int result = 0;
-  core.inbox.each([&](HandleObject* handle) {
-    if (result == 0) result = visit_owned_handle(as_object(handle), core.state, visit, arg);
+  core.engine.each_posted([&](Task& task) {
+    HandleObject* const handle = posted_handle(task);
+    if (result == 0 && handle != nullptr) result = visit_owned_handle(as_object(handle), core.state, visit, arg);
   });
-  core.timers.each([&](TimerNode* node) {
-    if (result == 0) result = visit_owned_handle(as_object(TimerHandleObject::of_node(node)), core.state, visit, arg);
+  core.engine.each_timer([&](TimerTask& timer) {
+    TimerHandleObject* const handle = timer_handle(timer);
+    if (result == 0 && handle != nullptr) result = visit_owned_handle(as_object(handle), core.state, visit, arg);
   });
   if (result != 0) return result;
   return visit_served(core, visit, arg);

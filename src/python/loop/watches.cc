@@ -204,7 +204,7 @@ FdRow* make_fd_row(Gil gil, LoopCore& core, int fd) noexcept {
 
 bool watch_fd(Gil gil, LoopCore& core, int fd, Direction direction, PyObject* token) noexcept {
   if (make_fd_row(gil, core, fd) == nullptr) return false;
-  expect_io(core);
+  core.engine.expect_io();
   void* replaced = nullptr;
   const Errno error = core.watches->watch(fd, direction, token, &replaced);
   if (error == Errno::ok) Py_INCREF(token);

@@ -327,7 +327,7 @@ PyObject* loop_remember_transport(PyObject* self, PyObject* transport) {
 // What the callback that runs now has written so far. asyncio has sent it by now.
 PyObject* loop_send_held_back(PyObject* self, PyObject*) {
   // Runs Python: a send that fails is reported, and may be what pauses a protocol.
-  core_of(self).cork.pull_early();
+  core_of(self).engine.cork().pull_early();
   Py_RETURN_NONE;
 }
 

@@ -47,7 +47,7 @@ bool SocketTransport::start_channel(Gil gil) noexcept {
   PyObject* const context = callback_context();
   read_context_ = context != nullptr ? Ref::borrow(context) : Ref::steal(PyContext_CopyCurrent());
   if (!read_context_) return false;
-  expect_io(*core_);
+  core_->engine.expect_io();
   const Errno error = channel_->start_reading();
   if (error != Errno::ok) {
     raise_errno(gil, error);

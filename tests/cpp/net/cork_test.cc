@@ -78,6 +78,19 @@ TEST_F(CorkTest, AForkedChildDropsWhatItsParentWillSend) {
   EXPECT_EQ(world.read(other_fds.far), "parent");
 }
 
+TEST_F(CorkTest, HoldsOnlyWhatItsThreadWillSendAndNotTooMuch) {
+  constexpr size_t far_away = SIZE_MAX;
+  EXPECT_FALSE(cork.may_hold(1, far_away)) << "nobody pulls it";
+  cork.open();
+  EXPECT_TRUE(cork.may_hold(Cork::held_bytes_max, far_away));
+  EXPECT_FALSE(cork.may_hold(Cork::held_bytes_max + 1, far_away));
+  EXPECT_TRUE(cork.may_hold(10, 10));
+  EXPECT_FALSE(cork.may_hold(11, 10)) << "the writer must be told";
+  std::thread([this] { EXPECT_FALSE(cork.may_hold(1, far_away)); }).join();
+  cork.close();
+  EXPECT_FALSE(cork.may_hold(1, far_away));
+}
+
 TEST_F(CorkTest, AStreamThatDiesOrDropsItsWritesIsForgotten) {
   probe.append("never");
   cork.add(*probe.stream);

@@ -40,8 +40,7 @@ bool DatagramTransport::open(Gil gil, const DatagramArgs& args) noexcept {
 // asyncio receives one datagram a turn. Receive another one in this turn only if a new turn would begin with it: no ready
 // callback, no due timer and no other completion would run before it.
 bool DatagramTransport::on_may_receive_more() noexcept {
-  return core_ != nullptr && core_->ready.empty() && core_->backend->collected() == 0 && core_->inbox.empty() &&
-         core_->cork.empty() && !core_->stopping && !core_->exit_exception;
+  return core_ != nullptr && turn_is_idle(*core_);
 }
 
 void DatagramTransport::on_datagram(std::span<const std::byte> data, const io::Address& sender) noexcept {

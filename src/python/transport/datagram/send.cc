@@ -109,7 +109,7 @@ Errno DatagramTransport::send_bytes(Gil gil, std::span<const std::byte> bytes, P
   io::Address storage;
   const io::Address* resolved = nullptr;
   if (resolve(gil, target, &resolved, &storage) == Target::foreign) return send_foreign(gil, data, target);
-  expect_io(*core_);
+  core_->engine.expect_io();
   return datagram_.send(bytes, resolved);
 }
 

@@ -60,8 +60,6 @@ class StreamTransport final : public SocketTransport, public net::StreamHandler 
   bool eof_written = false;
 
  private:
-  // Bytes written in one callback that may wait for its end; more are sent at once.
-  static constexpr size_t corked_bytes_max = 64 * 1024;
   // Other buffers than bytes are offered to the kernel before they are copied or kept, from this size on.
   static constexpr size_t send_before_copy_bytes = 4096;
 
@@ -75,7 +73,6 @@ class StreamTransport final : public SocketTransport, public net::StreamHandler 
   [[nodiscard]] bool write_buffer(Gil gil, PyObject* data) noexcept;
   [[nodiscard]] bool after_append(Gil gil) noexcept;
   [[nodiscard]] bool send_appended(Gil gil) noexcept;
-  [[nodiscard]] bool may_cork() const noexcept;
   [[nodiscard]] bool is_shared() const noexcept;
   [[nodiscard]] bool send_after_loop_closed(Gil gil, PyObject* data) noexcept;
   [[nodiscard]] bool shutdown_after_loop_closed(Gil gil) noexcept;

@@ -59,7 +59,7 @@ bool StreamTransport::check_writable(Gil gil, const char* method, bool* drop) no
     return note_lost_write(gil);
   }
   // In a forked child the new bytes must not go out behind a copy of the parent's.
-  if (stream_.is_linked() && core_->cork.is_inherited()) core_->cork.pull_early(stream_);
+  if (stream_.is_linked() && core_->engine.cork().is_inherited()) core_->engine.cork().pull_early(stream_);
   return true;
 }
 
@@ -212,18 +212,13 @@ bool StreamTransport::is_shared() const noexcept {
   return descriptor_given_out_ || Py_REFCNT(sock.get()) > own_references;
 }
 
-bool StreamTransport::may_cork() const noexcept {
-  return core_ != nullptr && core_->in_turn && core_->thread_id == PyThread_get_thread_ident() && !is_shared() &&
-         !core_->cork.is_inherited();
-}
-
 // Sends when the callback ends, or now if the queue is over the cork's limit or the high mark.
 bool StreamTransport::after_append(Gil gil) noexcept {
   const size_t queued = stream_.queued_bytes();
   if (queued == 0) return true;
   if (!stream_.is_send_waiting()) {
-    if (may_cork() && queued <= std::min(flow_.high_water(), corked_bytes_max)) {
-      core_->cork.add(stream_);
+    if (core_ != nullptr && core_->engine.cork().may_hold(queued, flow_.high_water()) && !is_shared()) {
+      core_->engine.cork().add(stream_);
       return true;
     }
     return send_appended(gil);
@@ -233,7 +228,7 @@ bool StreamTransport::after_append(Gil gil) noexcept {
 
 bool StreamTransport::send_appended(Gil gil) noexcept {
   LoopCore& core = core_of(loop.get());
-  expect_io(core);
+  core.engine.expect_io();
   stream_.flush();
   update_pin();
   if (core.exit_exception) return true;
@@ -242,7 +237,7 @@ bool StreamTransport::send_appended(Gil gil) noexcept {
 
 void StreamTransport::send_held_back() noexcept {
   if (!is_open() || !stream_.is_held_back()) return;
-  core_->cork.pull_early(stream_);
+  core_->engine.cork().pull_early(stream_);
   update_pin();
 }
 
@@ -310,7 +305,7 @@ void StreamTransport::on_sent() noexcept {
     // no later event would trigger it.
     if (!resumed) report_or_leave(gil, core, "Exception in callback StreamTransport.on_sent()");
     // Send what resume_writing() wrote now: a closing transport ends when its queue is empty, and no later event follows.
-    if (closing_ && is_open()) core_->cork.pull_early(stream_);
+    if (closing_ && is_open()) core_->engine.cork().pull_early(stream_);
     if (conn_lost == 0 && is_open() && stream_.queued_bytes() == 0 && !on_drained(gil)) {
       report_or_leave(gil, core, "Exception in callback StreamTransport.on_sent()");
     }
