@@ -40,7 +40,9 @@ bool prepare_sleep(Gil gil, LoopCore& core) noexcept {
   if (core.state.tls_gauge.should_trim()) [[unlikely]] {
     if (!return_memory(gil, core)) return false;
   }
-  return PyErr_CheckSignals() == 0;
+  if (PyErr_CheckSignals() < 0) return false;
+  core.engine.pull_cork();  // a handler has written: no callback ends here that would send it
+  return take_exit(gil, core);
 }
 
 // Only a poll that can sleep gives the GIL away (through the sleep hooks). If every poll gave the GIL away, a thread that

@@ -474,6 +474,23 @@ def test_a_signal_during_a_native_callback_does_not_wait_for_the_end_of_a_sleep(
     late.cancel()
 
 
+def test_what_a_signal_handler_writes_before_a_sleep_is_sent(loop, socket_pair, python_handler):
+    ours, theirs = socket_pair()
+    transport, _ = loop.run_until_complete(loop.connect_accepted_socket(asyncio.Protocol, ours))
+    loop.add_reader(theirs, loop.stop)
+    late = loop.call_later(30, loop.stop)
+    loop.call_soon(ctypes.PyDLL(None)["raise"], int(SIGNAL))  # its handler runs after the callback, right before the sleep
+    python_handler(lambda signum, frame: transport.write(b"by a handler"))
+    started = time.monotonic()
+    loop.run_forever()
+    assert time.monotonic() - started < 10
+    assert theirs.recv(100) == b"by a handler"
+    late.cancel()
+    loop.remove_reader(theirs)
+    transport.close()
+    loop.run_until_complete(asyncio.sleep(0))
+
+
 # Whose wakeup descriptor it is
 
 
