@@ -27,10 +27,10 @@
 #include "python/loop/flood_brake.h"
 #include "python/loop/lingering.h"
 #include "python/loop/replacements.h"
+#include "python/loop/served.h"
 
 namespace cxxloop::python {
 
-struct TransportObject;
 struct ListenerObject;
 
 // Gives the GIL away while the kernel may put the thread to sleep.
@@ -45,7 +45,7 @@ class GilSleepHooks final : public io::SleepHooks {
 
 // What the loop serves on a descriptor. All null: nothing, or nothing yet.
 struct FdRow {
-  TransportObject* transport;  // borrowed unless the transport is pinned
+  Served* transport;           // borrowed unless the transport is pinned
   ListenerObject* listener;    // owned
   PyObject* watched_files[2];  // by net::Direction; owned: the file object given to add_reader()
 
@@ -166,11 +166,11 @@ int parse_fileobj(Gil gil, LoopCore& core, PyObject* fileobj) noexcept;
 bool unwatch_fd(Gil gil, LoopCore& core, int fd, net::Direction direction) noexcept;
 void release_watches(Gil gil, LoopCore& core) noexcept;
 
-// --- transports (transport/socket_transport.cc), listeners (transport/listener.cc) ------------------------------------------------
+// --- transports (served.cc), listeners (transport/listener.cc) ------------------------------------------------
 // False: no memory, the indicator is set.
-[[nodiscard]] bool register_transport(Gil gil, LoopCore& core, int fd, TransportObject* transport) noexcept;
-void unregister_transport(LoopCore& core, int fd, TransportObject* transport) noexcept;
-TransportObject* transport_of_fd(LoopCore& core, int fd) noexcept;
+[[nodiscard]] bool register_transport(Gil gil, LoopCore& core, int fd, Served* transport) noexcept;
+void unregister_transport(LoopCore& core, int fd, Served* transport) noexcept;
+Served* transport_of_fd(LoopCore& core, int fd) noexcept;
 // (protocol_factory, sock, sslcontext, server, backlog), as asyncio's handles for listening sockets have them; backlog is
 // how many connections are accepted at once. Null: nobody listens, or the indicator is set.
 Ref accept_args_of(Gil gil, LoopCore& core, int fd) noexcept;

@@ -3,7 +3,6 @@
 // python/loop/run_handle.cc: running one handle: native, asyncio's own, or timed in debug mode.
 #include "python/interp/error.h"
 #include "python/loop/loop.h"
-#include "python/transport/socket_transport.h"
 
 namespace cxxloop::python {
 namespace {
@@ -44,7 +43,8 @@ bool time_step(Gil gil, LoopCore& core, PyObject* handle, Step&& step) noexcept 
 struct IoStep {
   int fd;
   bool sends;
-  Ref transport;  // null: a listening socket
+  Ref transport;         // null: a listening socket
+  const Served* served;  // the native side of `transport`
 };
 
 // A handle that is looked at and never run. Null: nobody known is served, or the indicator is set.
@@ -66,8 +66,7 @@ Ref make_handle_of_step(Gil gil, LoopCore& core, const IoStep& step) noexcept {
 // asyncio cancels the handle of a reader or writer that is removed, by whoever that was.
 bool cancel_if_over(Gil gil, const IoStep& step, PyObject* handle) noexcept {
   if (!step.transport) return true;
-  const SocketTransport& native = *reinterpret_cast<TransportObject*>(step.transport.get())->native;
-  return native.is_polled(step.sends) || cancel_handle(gil, *reinterpret_cast<HandleObject*>(handle));
+  return step.served->is_polled(step.sends) || cancel_handle(gil, *reinterpret_cast<HandleObject*>(handle));
 }
 
 }  // namespace
@@ -109,10 +108,10 @@ bool dispatch_timed(Gil gil, LoopCore& core) noexcept {
   const io::Op* const op = core.backend->next_collected();
   const bool is_watch = op == nullptr || op->kind == io::OpKind::poll_read || op->kind == io::OpKind::poll_write;
   Ref handle;
-  IoStep step{.fd = -1, .sends = false, .transport = {}};
+  IoStep step{.fd = -1, .sends = false, .transport = {}, .served = nullptr};
   if (!is_watch) {  // those are timed as the handles that they are
-    TransportObject* const transport = transport_of_fd(core, op->fd);
-    step = {op->fd, !op->reads(), Ref::borrow(reinterpret_cast<PyObject*>(transport))};
+    const Served* const served = transport_of_fd(core, op->fd);
+    step = {op->fd, !op->reads(), Ref::borrow(served != nullptr ? served->object() : nullptr), served};
     handle = make_handle_of_step(gil, core, step);
     if (!handle && PyErr_Occurred() != nullptr) return false;
   }

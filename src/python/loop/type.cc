@@ -7,7 +7,6 @@
 #include "io/backends.h"
 #include "python/interp/error.h"
 #include "python/loop/loop.h"
-#include "python/transport/socket_transport.h"
 
 namespace cxxloop::python {
 
@@ -231,7 +230,7 @@ int visit_owned_handle(PyObject* handle, const ModuleState& state, visitproc vis
 }
 
 int visit_row(const FdRow& row, visitproc visit, void* arg) noexcept {
-  if (row.transport != nullptr && row.transport->native->is_pinned()) Py_VISIT(reinterpret_cast<PyObject*>(row.transport));
+  if (row.transport != nullptr && row.transport->is_pinned()) Py_VISIT(row.transport->object());
   for (PyObject* const file : row.watched_files) Py_VISIT(file);
   return row.listener != nullptr ? visit_listener(row.listener, visit, arg) : 0;
 }

@@ -5,7 +5,6 @@
 #include "python/handle/call_args.h"
 #include "python/interp/error.h"
 #include "python/loop/loop.h"
-#include "python/transport/socket_transport.h"
 
 namespace cxxloop::python {
 namespace {
@@ -184,9 +183,9 @@ bool ensure_fd_no_transport(Gil gil, LoopCore& core, PyObject* fileobj) noexcept
     set_exception(gil, std::move(exception));
     return false;
   }
-  TransportObject* const transport = transport_of_fd(core, fd);
-  if (transport == nullptr || transport->native->is_closing() || transport->native->is_lent) return true;
-  PyErr_Format(PyExc_RuntimeError, "File descriptor %R is used by transport %R", fileobj, transport);
+  const Served* const transport = transport_of_fd(core, fd);
+  if (transport == nullptr || !transport->keeps_descriptor()) return true;
+  PyErr_Format(PyExc_RuntimeError, "File descriptor %R is used by transport %R", fileobj, transport->object());
   return false;
 }
 

@@ -308,7 +308,7 @@ PyObject* loop_forget_transport(PyObject* self, PyObject* transport) {
   LoopCore& core = core_of(self);
   TransportObject* const object = as_transport(core, transport);
   if (object == nullptr) return nullptr;
-  if (transport_of_fd(core, object->native->fd) != object || object->native->is_lent) {
+  if (transport_of_fd(core, object->native->fd) != object->native || object->native->is_lent) {
     const Ref number = Ref::steal(PyLong_FromLong(object->native->fd));
     if (number) PyErr_SetObject(PyExc_KeyError, number.get());
     return nullptr;
@@ -361,7 +361,7 @@ Ref servers_of(Gil, LoopCore& core) noexcept {
 void release_net(Gil gil, LoopCore& core) noexcept {
   core.fd_rows.for_each([&core](FdRow& row) { stop_listener(core, row); });
   core.fd_rows.for_each([gil](const FdRow& row) {
-    if (row.transport != nullptr) row.transport->native->detach_from_loop(gil);
+    if (row.transport != nullptr) row.transport->detach_from_loop(gil);
   });
 }
 

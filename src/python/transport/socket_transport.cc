@@ -188,7 +188,7 @@ void SocketTransport::let_go(Gil gil) noexcept {
 
 // Close through the socket object, so that it never refers to a descriptor that is already closed.
 void SocketTransport::close_socket(Gil gil, const Ref& owner) noexcept {
-  if (core_ != nullptr) unregister_transport(*core_, fd, &self_);
+  if (core_ != nullptr) unregister_transport(*core_, fd, this);
   // Runs Python: socket.close().
   const Ref closed = owner ? Ref::steal(PyObject_CallMethodNoArgs(owner.get(), state_.names.close)) : Ref();
   if (!closed && PyErr_Occurred() != nullptr) PyErr_WriteUnraisable(self_object());
@@ -259,7 +259,7 @@ void SocketTransport::detach_from_loop(Gil) noexcept {
     queue_lost_ = !channel_->is_drained();
     (void)release_channel();
   }
-  if (core_ != nullptr) unregister_transport(*core_, fd, &self_);
+  if (core_ != nullptr) unregister_transport(*core_, fd, this);
   update_pin();
   core_ = nullptr;
 }
@@ -286,30 +286,6 @@ PyObject* SocketTransport::repr(Gil) noexcept {
   return PyUnicode_FromFormat("<%s%s fd=%d read=%s write=<%s, bufsize=%zu>>", short_name, state, fd,
                               is_open() && channel_->is_reading() ? "polling" : "idle",
                               is_open() && channel_->is_send_waiting() ? "polling" : "idle", size);
-}
-
-// --- the loop's table -----------------------------------------------------------------------------------------
-
-bool register_transport(Gil, LoopCore& core, int fd, TransportObject* transport) noexcept {
-  if (fd < 0) return true;  // a closed socket: its transport fails when it begins to read
-  FdRow* const row = core.fd_rows.find_or_make(fd);
-  if (row == nullptr) return PyErr_NoMemory() != nullptr;
-  row->transport = transport;
-  return true;
-}
-
-void unregister_transport(LoopCore& core, int fd, TransportObject* transport) noexcept {
-  FdRow* const row = core.fd_rows.find(fd);
-  if (row != nullptr && row->transport == transport) row->transport = nullptr;
-}
-
-void free_empty_rows(LoopCore& core) noexcept {
-  core.fd_rows.free_unused([](const FdRow& row) { return row.is_empty(); });
-}
-
-TransportObject* transport_of_fd(LoopCore& core, int fd) noexcept {
-  const FdRow* const row = core.fd_rows.find(fd);
-  return row != nullptr ? row->transport : nullptr;
 }
 
 }  // namespace cxxloop::python

@@ -26,7 +26,7 @@ struct TransportObject {
   SocketTransport* native;
 };
 
-class SocketTransport : public Lingering {
+class SocketTransport : public Served, public Lingering {
  public:
   // --- what the methods of the Python type do; false or null: the indicator is set ---------------------------
   [[nodiscard]] bool start_reading(Gil gil) noexcept;
@@ -48,17 +48,19 @@ class SocketTransport : public Lingering {
   [[nodiscard]] virtual size_t write_buffer_size() noexcept = 0;
   // The last reference is gone (asyncio's __del__).
   void finalize(Gil gil) noexcept;
-  // The loop closes: its backend is about to go.
-  void detach_from_loop(Gil gil) noexcept;
+
+  // --- what the loop asks -------------------------------------------------------------------------------------
+  [[nodiscard]] PyObject* object() const noexcept final { return reinterpret_cast<PyObject*>(&self_); }
+  [[nodiscard]] bool keeps_descriptor() const noexcept final { return !closing_ && !is_lent; }
+  [[nodiscard]] bool is_pinned() const noexcept final { return pinned_; }
+  [[nodiscard]] bool is_polled(bool sends) const noexcept final {
+    return is_open() && (sends ? channel_->is_send_waiting() : channel_->is_reading());
+  }
+  void detach_from_loop(Gil gil) noexcept final;
 
   [[nodiscard]] bool is_closing() const noexcept { return closing_; }
   [[nodiscard]] bool is_paused() const noexcept { return paused_; }
   [[nodiscard]] bool is_reading() const noexcept { return !closing_ && !paused_; }
-  [[nodiscard]] bool is_pinned() const noexcept { return pinned_; }
-  // True exactly when the poller has the op that reads, or the one that sends.
-  [[nodiscard]] bool is_polled(bool sends) const noexcept {
-    return is_open() && (sends ? channel_->is_send_waiting() : channel_->is_reading());
-  }
   [[nodiscard]] const FlowControl& flow() const noexcept { return flow_; }
 
   // Every reference, for the garbage collector; null at the end.
@@ -88,7 +90,7 @@ class SocketTransport : public Lingering {
   void on_channel_released() noexcept;
   void on_backend_drained(Gil gil) noexcept override;
   void update_pin() noexcept;
-  [[nodiscard]] PyObject* self_object() const noexcept { return reinterpret_cast<PyObject*>(&self_); }
+  [[nodiscard]] PyObject* self_object() const noexcept { return object(); }
   [[nodiscard]] FlowControl::Parties parties() const noexcept { return {loop.get(), self_object(), protocol.get()}; }
   // True exactly while the kernel has not let go of what connection_lost() or the last reference has left.
   [[nodiscard]] bool is_lingering() const noexcept { return channel_->state() == net::Channel::State::releasing; }

@@ -31,7 +31,7 @@ bool DatagramTransport::open(Gil gil, const DatagramArgs& args) noexcept {
   sock = Ref::borrow(args.sock);
   protocol = Ref::borrow(args.protocol);
   address = Ref::borrow(args.address);
-  if (!register_transport(gil, *core_, fd, &self_)) return false;
+  if (!register_transport(gil, *core_, fd, this)) return false;
   return schedule_start(gil, args.waiter);
 }
 

@@ -78,7 +78,7 @@ bool StreamTransport::open(Gil gil, const TransportArgs& args) noexcept {
     if (!attached) return false;
     server = Ref::borrow(args.server);
   }
-  if (!register_transport(gil, *core_, fd, &self_)) return false;
+  if (!register_transport(gil, *core_, fd, this)) return false;
   return schedule_start(gil, is_given(args.waiter) ? args.waiter : Py_None);
 }
 
