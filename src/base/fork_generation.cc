@@ -15,14 +15,16 @@ std::atomic<uint64_t> generation{1};
 
 void on_fork_in_child() noexcept { generation.fetch_add(1, std::memory_order_relaxed); }
 
-bool register_child_hook() noexcept { return pthread_atfork(nullptr, nullptr, on_fork_in_child) == 0; }
+bool register_child_hook() noexcept {
+  CXL_CHECK(pthread_atfork(nullptr, nullptr, on_fork_in_child) == 0);
+  return true;
+}
+
+// When the library is loaded: fork_generation() is asked at each write and must not look whether this is the first time.
+[[maybe_unused]] const bool is_registered = register_child_hook();
 
 }  // namespace
 
-uint64_t fork_generation() noexcept {
-  static const bool registered = register_child_hook();
-  CXL_CHECK(registered);
-  return generation.load(std::memory_order_relaxed);
-}
+uint64_t fork_generation() noexcept { return generation.load(std::memory_order_relaxed); }
 
 }  // namespace cxxloop

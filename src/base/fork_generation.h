@@ -7,8 +7,8 @@
 
 namespace cxxloop {
 
-// Constant within a process and larger in each child it forks after the first call. What a constructor stored and a
-// later call returns differ exactly when a fork() lies between them. Any thread, async-signal-safe after the first call.
+// Constant within a process and larger in each child it forks. What a constructor stored and a later call returns differ
+// exactly when a fork() lies between them. Any thread, async-signal-safe; not from constructors of static objects.
 [[nodiscard]] uint64_t fork_generation() noexcept;
 
 }  // namespace cxxloop
