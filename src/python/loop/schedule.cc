@@ -166,15 +166,15 @@ PyObject* loop_call_soon_threadsafe(PyObject* self, PyObject* const* args, Py_ss
   Ref result = Ref::steal(as_object(handle));
   // A loop that does not run, or this thread's own, need not be woken. A program may run single turns itself.
   const bool runs = core.thread_id != 0 || core.engine.cork().is_open();
-  if (!runs || core.thread_id == PyThread_get_thread_ident()) {
+  const unsigned long thread = PyThread_get_thread_ident();
+  if (!runs || core.thread_id == thread) {
     if (!enqueue(gil, core, handle)) return nullptr;
   } else {
     Py_INCREF(handle);
     handle->task.run = on_posted;
     core.engine.post(handle->task);
-    const int64_t pause_ns = core.flood_brake.on_posted();
     // Runs Python: other threads, which may close the loop.
-    if (pause_ns > 0) FloodBrake::pause(gil, pause_ns);
+    if (core.flood_brake.on_posted(thread)) core.flood_brake.let_loop_run(gil);
   }
   return result.release();
 }
