@@ -6,10 +6,8 @@
 
 #include <cstddef>
 
-#include "python/interp/cpython.h"
 #include "python/interp/error.h"
 #include "python/handle/handle.h"
-#include "python/loop/loop.h"
 
 namespace cxxloop::python {
 namespace {
@@ -20,7 +18,7 @@ TimerHandleObject& as_timer(PyObject* self) noexcept { return *reinterpret_cast<
 PyObject* or_none(PyObject* object) noexcept { return Py_NewRef(object != nullptr ? object : Py_None); }
 
 PyObject* get_callback(PyObject* self, void*) { return or_none(as_handle(self).clear_after_run ? nullptr : as_handle(self).callback); }
-PyObject* get_loop(PyObject* self, void*) { return or_none(reinterpret_cast<PyObject*>(as_handle(self).loop)); }
+PyObject* get_loop(PyObject* self, void*) { return or_none(as_handle(self).host != nullptr ? as_handle(self).host->loop : nullptr); }
 PyObject* get_context(PyObject* self, void*) { return Py_XNewRef(handle_context(Gil::in_slot(), as_handle(self))); }
 PyObject* get_repr(PyObject* self, void*) { return or_none(as_handle(self).repr); }
 PyObject* get_source_traceback(PyObject* self, void*) { return or_none(as_handle(self).source_traceback); }
@@ -43,8 +41,8 @@ int set_source_traceback(PyObject* self, PyObject* value, void*) {
 // Drop a timer from its loop's heap; the heap's reference goes with it. The caller holds another.
 void unschedule(HandleObject& handle) noexcept {
   TimerHandleObject& timer = reinterpret_cast<TimerHandleObject&>(handle);
-  if (!timer.task.node.queued() || handle.loop == nullptr) return;  // null: both are garbage, the collector has begun
-  handle.loop->core().engine.cancel_timer(timer.task);
+  if (!timer.task.node.queued() || handle.host == nullptr) return;  // null: both are garbage, the collector has begun
+  handle.host->engine.cancel_timer(timer.task);
   drop_loops_reference(as_object(&handle));
 }
 
@@ -67,11 +65,11 @@ PyObject* timer_when(PyObject* self, PyObject*) { return or_none(as_timer(self).
 #if PY_VERSION_HEX >= 0x030E0000
 // The lock of asyncio's thread-safe handle: other threads wait while the callback runs.
 void wait_until_not_running(Gil gil, HandleObject& handle) noexcept {
-  while (handle.running && handle.loop->core().thread_id != PyThread_get_thread_ident()) {
-    LoopCore& core = handle.loop->core();
-    gil.released([&core, &handle] {
-      std::unique_lock lock(core.running_mutex);
-      core.running_ended.wait_for(lock, std::chrono::milliseconds(10));
+  while (handle.running && handle.host->thread_id != PyThread_get_thread_ident()) {
+    HandleHost& host = *handle.host;
+    gil.released([&host, &handle] {
+      std::unique_lock lock(host.running_mutex);
+      host.running_ended.wait_for(lock, std::chrono::milliseconds(10));
       return 0;
     });
   }
@@ -91,8 +89,15 @@ PyObject* threadsafe_cancelled(PyObject* self, PyObject*) {
 #endif
 
 int handle_traverse(PyObject* self, visitproc visit, void* arg) {
+  HandleObject& handle = as_handle(self);
   Py_VISIT(Py_TYPE(self));
-  return visit_handle(as_handle(self), visit, arg);
+  if (handle.host != nullptr) Py_VISIT(handle.host->loop);
+  Py_VISIT(handle.callback);
+  Py_VISIT(handle.context);
+  Py_VISIT(handle.args_tuple);
+  Py_VISIT(handle.source_traceback);
+  for (Py_ssize_t i = 0; i < HandleObject::inline_args_max; ++i) Py_VISIT(handle.inline_args[1 + i]);
+  return 0;
 }
 
 int timer_traverse(PyObject* self, visitproc visit, void* arg) {
@@ -100,56 +105,52 @@ int timer_traverse(PyObject* self, visitproc visit, void* arg) {
   return handle_traverse(self, visit, arg);
 }
 
-int handle_clear(PyObject* self) {
-  HandleObject& handle = as_handle(self);
+// Everything but the loop.
+void clear_references(HandleObject& handle) noexcept {
   handle.cancelled = true;
   Py_CLEAR(handle.callback);
   Py_CLEAR(handle.args_tuple);
   for (Py_ssize_t i = 0; i < HandleObject::inline_args_max; ++i) Py_CLEAR(handle.inline_args[1 + i]);
   handle.nargs = 0;
   Py_CLEAR(handle.context);
-  Py_CLEAR(handle.loop);
   Py_CLEAR(handle.repr);
   Py_CLEAR(handle.source_traceback);
+}
+
+int handle_clear(PyObject* self) {
+  HandleObject& handle = as_handle(self);
+  clear_references(handle);
+  if (HandleHost* const host = std::exchange(handle.host, nullptr)) Py_DECREF(host->loop);
   return 0;
 }
 
-// Keeps the memory for the next handle of the type, or frees it.
-void recycle(HandleObject& handle, ModuleState& state) noexcept {
+// The references are gone. Keeps the memory for the next handle of the kind, or frees it.
+inline void recycle(HandleObject& handle, HandleKind kind) noexcept {
   PyTypeObject* const type = Py_TYPE(&handle);
-  // When the interpreter ends, the collector takes the module away from its types and frees `state` before the handles
-  // that are left.
-  HandleFreelist* const freelist = has_module(type) ? freelist_for(state, type) : nullptr;
-  if (freelist != nullptr && freelist->count < HandleFreelist::handles_max) {
-    freelist->handles[freelist->count++] = &handle;
-  } else {
-    PyObject_GC_Del(&handle);
-  }
+  HandleHost* const host = std::exchange(handle.host, nullptr);  // null: the collector has cleared the handle
+  HandleFreelist* const freelist = host != nullptr ? freelist_for(*host, kind) : nullptr;
+  handle.cancelled = false;
+  if (freelist == nullptr || !freelist->keep(&handle)) PyObject_GC_Del(&handle);
   Py_DECREF(type);
+  if (host != nullptr) Py_DECREF(host->loop);  // with its last reference the freelist and this handle go
 }
 
 void handle_dealloc(PyObject* self) {
-  HandleObject& handle = as_handle(self);
-  ModuleState& state = *handle.state;
   PyObject_GC_UnTrack(self);
   Py_TRASHCAN_BEGIN(self, handle_dealloc)  // a handle may be the argument of a handle, and so on
   PyObject_ClearWeakRefs(self);
-  handle_clear(self);
-  handle.cancelled = false;
-  recycle(handle, state);
+  clear_references(as_handle(self));
+  recycle(as_handle(self), as_handle(self).kind);
   Py_TRASHCAN_END
 }
 
 void timer_dealloc(PyObject* self) {
-  HandleObject& handle = as_handle(self);
-  ModuleState& state = *handle.state;
   PyObject_GC_UnTrack(self);
   Py_TRASHCAN_BEGIN(self, timer_dealloc)
   PyObject_ClearWeakRefs(self);
   Py_CLEAR(as_timer(self).when);
-  handle_clear(self);
-  handle.cancelled = false;
-  recycle(handle, state);
+  clear_references(as_handle(self));
+  recycle(as_handle(self), HandleKind::timer);
   Py_TRASHCAN_END
 }
 

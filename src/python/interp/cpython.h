@@ -31,12 +31,6 @@ inline const int* number_field_of(PyObject* file) noexcept {
   return reinterpret_cast<const int*>(reinterpret_cast<const char*>(file) + sizeof(PyObject));
 }
 
-// False: the interpreter ends, and the collector has taken the module away from its types and freed the module's state.
-// Read on 3.11 to 3.15: PyHeapTypeObject::ht_module. Stands for PyType_GetModule(), which raises.
-inline bool has_module(PyTypeObject* type) noexcept {
-  return reinterpret_cast<PyHeapTypeObject*>(type)->ht_module != nullptr;
-}
-
 // A socket.socket that owns `fd`, of a type number that may carry SOCK_NONBLOCK; null: the indicator is set, and *owned says
 // whether the object that died has closed `fd`. Read on 3.11 to 3.15: socket.socket adds _io_refs and _closed to
 // _socket.socket. Stands for socket.socket(family, type, proto, fileno=fd), whose constructor is Python code: a

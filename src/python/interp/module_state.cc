@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "python/interp/module_state.h"
 
-#include "python/handle/handle.h"
-
 namespace cxxloop::python {
 namespace {
 
@@ -112,8 +110,6 @@ int traverse_module_state(ModuleState& state, visitproc visit, void* arg) noexce
 }
 
 void clear_module_state(ModuleState& state) noexcept {
-  free_handles(state.handle_freelist);
-  free_handles(state.timer_freelist);
   PyObject** const names = reinterpret_cast<PyObject**>(&state.names);
   for (size_t i = 0; i < sizeof(Names) / sizeof(PyObject*); ++i) Py_CLEAR(names[i]);
   PyObject** const imports = reinterpret_cast<PyObject**>(&state.imports);

@@ -3,7 +3,6 @@
 // python/interp/module_state.h: everything the module keeps per interpreter; there are no globals and no static objects.
 #pragma once
 
-#include <array>
 #include <cstddef>
 
 #include "base/flood_gauge.h"
@@ -29,8 +28,6 @@
   X(_closed) X(_io_refs) X(_run_once) X(call_at) X(call_soon) X(context) X(create_future) X(_server_side)
 
 namespace cxxloop::python {
-
-struct HandleObject;
 
 struct Names {
 #define CXL_DECLARE_NAME(name) PyObject* name;
@@ -74,13 +71,6 @@ struct Imports {
   PyTypeObject* ssl_memory_bio;             // ssl.MemoryBIO; null likewise
 };
 
-// Dead handles kept for the next call_soon(): an allocation less per callback.
-struct HandleFreelist {
-  static constexpr size_t handles_max = 256;
-  std::array<HandleObject*, handles_max> handles;
-  size_t count;
-};
-
 struct ModuleState {
   Names names;
   Imports imports;
@@ -97,8 +87,6 @@ struct ModuleState {
   PyTypeObject* native_protocol_type;
   PyTypeObject* tls_protocol_type;
   PyObject* kwnames_loop;     // ("loop",)
-  HandleFreelist handle_freelist;
-  HandleFreelist timer_freelist;
   FloodGauge tls_gauge;
 };
 

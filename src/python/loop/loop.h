@@ -8,9 +8,7 @@
 #pragma once
 
 #include <array>
-#include <condition_variable>
 #include <memory>
-#include <mutex>
 #include <span>
 
 #include "base/clock.h"
@@ -31,6 +29,7 @@
 
 namespace cxxloop::python {
 
+struct LoopObject;
 struct ListenerObject;
 
 // Gives the GIL away while the kernel may put the thread to sleep.
@@ -54,16 +53,14 @@ struct FdRow {
   }
 };
 
-struct LoopCore {
+struct LoopCore : HandleHost {
   explicit LoopCore(LoopObject& self_object, ModuleState& module_state) noexcept;
 
   LoopObject& self;
-  ModuleState& state;
   GilSleepHooks sleep_hooks;
   std::unique_ptr<io::Backend> backend;        // null until open() and after close()
   std::unique_ptr<net::WatchTable> watches;    // tokens are owned references to handles or sock ops
-  FdMap<FdRow> fd_rows;                  // what is served, by descriptor
-  net::Engine engine;                          // attached to the backend; its tasks and timers that are handles' are owned
+  FdMap<FdRow> fd_rows;                        // what is served, by descriptor
   FloodBrake flood_brake;
   RingQueue<PyObject*> ready;                  // owned references to handles
   size_t ready_before_io = 0;                  // entries of `ready` that run before the collected completions
@@ -72,18 +69,13 @@ struct LoopCore {
   static constexpr size_t read_buffer_size = 256 * 1024;  // what asyncio reads at once
   PageBuffer read_buffer;                      // of sock_recv and pipes: bytes are copied out at their exact size
   Ref tls_scratch;                             // a bytearray that plaintext is copied out of likewise; null: not used yet
-  Ref spare_context;                           // empty, for handles without a context of their own
   Ref task_factory;                            // null: asyncio.Task
   Ref exit_exception;                          // a SystemExit/KeyboardInterrupt on its way out of run_forever()
-  unsigned long thread_id = 0;                 // of the thread in run_forever(), 0 outside
   uint64_t fork_generation = 0;
-  bool debug = false;
+  bool has_untracked_watches = false;  // True if a handle that add_reader() has made in this run may be untracked
   bool closed = false;
   bool stopping = false;
   Replacements replaced;
-  // Other threads wait here for the callback of a thread-safe handle to end.
-  std::mutex running_mutex;
-  std::condition_variable running_ended;
 };
 
 struct LoopObject {
@@ -135,6 +127,12 @@ TimerHandleObject* timer_handle(TimerTask& timer) noexcept;
 // loop.time() in nanoseconds, the replacement's if there is one. False: the indicator is set.
 [[nodiscard]] bool loop_time_ns(Gil gil, LoopCore& core, int64_t* now_ns) noexcept;
 void clear_queues(Gil gil, LoopCore& core) noexcept;
+// The loop stops: what it has queued may be part of a cycle with it, which the collector has to find.
+void track_queued(Gil gil, LoopCore& core) noexcept;
+// The same for a handle that is queued in a loop that does not run.
+inline void track_unless_running(LoopCore& core, HandleObject* handle) noexcept {
+  if (!core.engine.cork().is_open()) [[unlikely]] track_handle(handle);
+}
 // loop.create_future(), the replacement's if there is one.
 Ref create_future(Gil gil, LoopCore& core) noexcept;
 

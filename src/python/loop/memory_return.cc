@@ -37,8 +37,7 @@ bool return_memory(Gil gil, LoopCore& core) noexcept {
     if (!check_closed(gil, core)) return false;  // a finalizer may close a loop whose _run_once() the program calls itself
   }
   // Each dead handle may be the only object that keeps one of Python's arenas (1 MiB) from being freed.
-  free_handles(core.state.handle_freelist);
-  free_handles(core.state.timer_freelist);
+  free_handles(core);
   core.backend->release_memory();
   free_empty_rows(core);
   if (core.ready.empty()) core.ready.shrink();

@@ -157,6 +157,7 @@ PyObject* run_turns(Gil gil, LoopCore& core) noexcept {
     if (core.stopping || only_one) break;
   }
   core.engine.cork().close();
+  track_queued(gil, core);
   if (!go_on) return nullptr;
   Py_RETURN_NONE;
 }

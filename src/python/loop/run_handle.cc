@@ -54,13 +54,13 @@ Ref make_handle_of_step(Gil gil, LoopCore& core, const IoStep& step) noexcept {
     PyObject* const args[] = {loop, step.transport.get(), step.sends ? Py_True : Py_False};
     const Ref callback = Ref::steal(PyObject_VectorcallMethod(core.state.names._step_of, args, 3, nullptr));
     if (!callback) return {};
-    return Ref::steal(as_object(make_handle(gil, core.self, {callback.get(), nullptr, 0, nullptr})));
+    return Ref::steal(as_object(make_handle(gil, core, {callback.get(), nullptr, 0, nullptr})));
   }
   const Ref args = accept_args_of(gil, core, step.fd);
   const Ref callback = args ? Ref::steal(PyObject_GetAttr(loop, core.state.names._accept_connection)) : Ref();
   if (!callback) return {};
   PyObject* const* const values = reinterpret_cast<PyTupleObject*>(args.get())->ob_item;
-  return Ref::steal(as_object(make_handle(gil, core.self, {callback.get(), values, PyTuple_GET_SIZE(args.get()), nullptr})));
+  return Ref::steal(as_object(make_handle(gil, core, {callback.get(), values, PyTuple_GET_SIZE(args.get()), nullptr})));
 }
 
 // asyncio cancels the handle of a reader or writer that is removed, by whoever that was.

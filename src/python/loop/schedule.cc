@@ -57,16 +57,16 @@ void push_into_room(LoopCore& core, HandleObject* handle) noexcept {
 
 void on_posted(Task& task) noexcept {
   HandleObject* const handle = handle_of_task(task);
-  push_into_room(handle->loop->core(), handle);
+  push_into_room(*static_cast<LoopCore*>(handle->host), handle);
 }
 
 void on_timer_due(TimerTask& timer) noexcept {
   HandleObject* const handle = &TimerHandleObject::of_task(timer)->handle;
-  push_into_room(handle->loop->core(), handle);
+  push_into_room(*static_cast<LoopCore*>(handle->host), handle);
 }
 
 PyObject* schedule_soon(Gil gil, LoopCore& core, const HandleArgs& args) noexcept {
-  HandleObject* const handle = make_handle(gil, core.self, args);
+  HandleObject* const handle = make_handle(gil, core, args);
   if (handle == nullptr) return nullptr;
   Ref result = Ref::steal(as_object(handle));
   return enqueue(gil, core, handle) ? result.release() : nullptr;
@@ -76,7 +76,7 @@ PyObject* schedule_soon(Gil gil, LoopCore& core, const HandleArgs& args) noexcep
 PyObject* schedule_timer(Gil gil, LoopCore& core, const HandleArgs& args, PyObject* when, bool is_due) noexcept {
   const double seconds = PyFloat_AsDouble(when);
   if (seconds == -1.0 && PyErr_Occurred() != nullptr) return nullptr;
-  TimerHandleObject* const timer = make_timer_handle(gil, core.self, args, when);
+  TimerHandleObject* const timer = make_timer_handle(gil, core, args, when);
   if (timer == nullptr) return nullptr;
   Ref result = Ref::steal(as_object(timer));
   timer->task.node.deadline_ns = deadline_of(seconds);
@@ -161,7 +161,7 @@ PyObject* loop_call_soon_threadsafe(PyObject* self, PyObject* const* args, Py_ss
   if (!parse_schedule_args(gil, "call_soon_threadsafe", nullptr, args, nargs, kwnames, &parsed)) return nullptr;
   if (!check_closed(gil, core) || !check_forked(gil, core)) return nullptr;
   if (core.debug && !check_debug(core, parsed.handle.callback, "call_soon_threadsafe", false)) return nullptr;
-  HandleObject* const handle = make_threadsafe_handle(gil, core.self, parsed.handle);
+  HandleObject* const handle = make_threadsafe_handle(gil, core, parsed.handle);
   if (handle == nullptr) return nullptr;
   Ref result = Ref::steal(as_object(handle));
   // A loop that does not run, or this thread's own, need not be woken. A program may run single turns itself.
@@ -171,6 +171,7 @@ PyObject* loop_call_soon_threadsafe(PyObject* self, PyObject* const* args, Py_ss
     if (!enqueue(gil, core, handle)) return nullptr;
   } else {
     Py_INCREF(handle);
+    track_unless_running(core, handle);  // run_forever() may be about to end
     handle->task.run = on_posted;
     core.engine.post(handle->task);
     // Runs Python: other threads, which may close the loop.
@@ -189,6 +190,7 @@ PyObject* loop_add_callback(PyObject* self, PyObject* handle) {
   if (is_cancelled < 0) return nullptr;
   if (is_cancelled == 0) {
     if (!take_all_posted(gil, core) || !push_ready(gil, core, Ref::borrow(handle))) return nullptr;
+    if (is_native_handle(core.state, handle)) track_unless_running(core, reinterpret_cast<HandleObject*>(handle));
   }
   Py_RETURN_NONE;
 }
@@ -291,6 +293,7 @@ bool push_ready(Gil, LoopCore& core, Ref handle) noexcept {
 }
 
 bool enqueue(Gil gil, LoopCore& core, HandleObject* handle) noexcept {
+  track_unless_running(core, handle);
   if (core.engine.none_posted()) return push_ready(gil, core, Ref::borrow(as_object(handle)));
   Py_INCREF(handle);
   handle->task.run = on_posted;
@@ -367,6 +370,19 @@ Ref create_future(Gil, LoopCore& core) noexcept {
   PyObject* const loop = as_object(core.self);
   if (!core.replaced.create_future) return Ref::steal(loop_create_future(loop, nullptr));
   return Ref::steal(PyObject_CallMethodNoArgs(loop, core.state.names.create_future));
+}
+
+void track_queued(Gil, LoopCore& core) noexcept {
+  const auto track = [&core](PyObject* object) {
+    if (is_native_handle(core.state, object)) track_handle(reinterpret_cast<HandleObject*>(object));
+  };
+  for (size_t i = 0; i < core.ready.size(); ++i) track(core.ready[i]);
+  core.engine.each_posted([](Task& task) {
+    if (HandleObject* const handle = posted_handle(task)) track_handle(handle);
+  });
+  // Looked through only if there is something new: a program that runs single turns may watch thousands of descriptors.
+  if (!std::exchange(core.has_untracked_watches, false) || core.watches == nullptr) return;
+  core.watches->each([&track](int, net::Direction, void* token) { track(static_cast<PyObject*>(token)); });
 }
 
 void clear_queues(Gil, LoopCore& core) noexcept {

@@ -11,7 +11,7 @@
 namespace cxxloop::python {
 
 LoopCore::LoopCore(LoopObject& self_object, ModuleState& module_state) noexcept
-    : self(self_object), state(module_state), fork_generation(::cxxloop::fork_generation()) {}
+    : HandleHost(as_object(self_object), module_state), self(self_object), fork_generation(::cxxloop::fork_generation()) {}
 
 namespace {
 
@@ -218,17 +218,6 @@ PyObject* loop_new(PyTypeObject* type, PyObject*, PyObject*) {
   return self;
 }
 
-// A handle that only the loop holds is untracked, and the loop's traverse visits what it refers to. A handle that the
-// program holds, too, may be part of a cycle: track it now, and the next collection finds the cycle.
-int visit_owned_handle(PyObject* handle, const ModuleState& state, visitproc visit, void* arg) noexcept {
-  if (PyObject_GC_IsTracked(handle) == 0 && is_native_handle(state, handle)) {
-    if (Py_REFCNT(handle) == 1) return visit_handle(*reinterpret_cast<HandleObject*>(handle), visit, arg);
-    PyObject_GC_Track(handle);
-  }
-  Py_VISIT(handle);
-  return 0;
-}
-
 int visit_row(const FdRow& row, visitproc visit, void* arg) noexcept {
   if (row.transport != nullptr && row.transport->is_pinned()) Py_VISIT(row.transport->object());
   for (PyObject* const file : row.watched_files) Py_VISIT(file);
@@ -242,27 +231,27 @@ int visit_served(LoopCore& core, visitproc visit, void* arg) noexcept {
   });
   if (result != 0 || core.watches == nullptr) return result;
   core.watches->each([&](int, net::Direction, void* token) {
-    if (result == 0) result = visit_owned_handle(static_cast<PyObject*>(token), core.state, visit, arg);
+    if (result == 0) result = visit(static_cast<PyObject*>(token), arg);
   });
   return result;
 }
 
+// Handles that are queued in a running loop are not tracked, and the collector does not see what they refer to. Such a loop
+// is alive, because its thread refers to it, and so is what it has queued; see track_queued().
 int loop_traverse(PyObject* self, visitproc visit, void* arg) {
   LoopCore& core = core_of(self);
   Py_VISIT(Py_TYPE(self));
   Py_VISIT(core.task_factory.get());
   Py_VISIT(core.exit_exception.get());
-  for (size_t i = 0; i < core.ready.size(); ++i) {
-    if (const int result = visit_owned_handle(core.ready[i], core.state, visit, arg); result != 0) return result;
-  }
+  for (size_t i = 0; i < core.ready.size(); ++i) Py_VISIT(core.ready[i]);
   int result = 0;
   core.engine.each_posted([&](Task& task) {
     HandleObject* const handle = posted_handle(task);
-    if (result == 0 && handle != nullptr) result = visit_owned_handle(as_object(handle), core.state, visit, arg);
+    if (result == 0 && handle != nullptr) result = visit(as_object(handle), arg);
   });
   core.engine.each_timer([&](TimerTask& timer) {
     TimerHandleObject* const handle = timer_handle(timer);
-    if (result == 0 && handle != nullptr) result = visit_owned_handle(as_object(handle), core.state, visit, arg);
+    if (result == 0 && handle != nullptr) result = visit(as_object(handle), arg);
   });
   if (result != 0) return result;
   return visit_served(core, visit, arg);

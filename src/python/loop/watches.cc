@@ -47,9 +47,11 @@ PyObject* add_watch(Gil gil, LoopCore& core, Direction direction, const char* me
   if (!check_closed(gil, core) || !check_forked(gil, core)) return nullptr;
   const int fd = parse_fileobj(gil, core, parsed.leading);
   if (fd < 0) return nullptr;
-  HandleObject* const handle = make_handle(gil, core.self, parsed.handle);
+  HandleObject* const handle = make_handle(gil, core, parsed.handle);
   if (handle == nullptr) return nullptr;
   Ref result = Ref::steal(as_object(handle));
+  track_unless_running(core, handle);
+  core.has_untracked_watches = true;
   if (!watch_fd(gil, core, fd, direction, result.get())) return nullptr;
   PyObject* const file = PyLong_CheckExact(parsed.leading) ? nullptr : parsed.leading;
   const Ref former = exchange_watched_file(core, fd, direction, Ref::borrow(file));

@@ -4,6 +4,7 @@
 import asyncio
 import contextvars
 import gc
+import socket
 import sys
 import threading
 import warnings
@@ -251,3 +252,60 @@ def test_a_cycle_through_the_call_of_a_thread_is_collected_with_its_unclosed_loo
         gc.collect()
         gc.collect()
     assert ref() is None
+
+
+def stop_with_waiting_call(loop, holder):
+    holder.loop = loop
+
+    def callback():
+        holder.handle = loop.call_soon(id, holder)
+        loop.stop()
+
+    loop.call_soon(callback)
+    loop.run_forever()
+
+
+def stop_while_watching(loop, holder):
+    holder.loop = loop
+    holder.pair = socket.socketpair()
+    loop.call_soon(loop.add_reader, holder.pair[0], id, holder)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+
+
+def watch_before_the_run(loop, holder):
+    holder.loop = loop
+    holder.pair = socket.socketpair()
+    loop.add_reader(holder.pair[0], id, holder)
+
+
+@pytest.mark.parametrize("queue", [stop_with_waiting_call, stop_while_watching, watch_before_the_run])
+def test_a_cycle_through_what_a_stopped_loop_has_queued_is_collected(loop_factory, queue):
+    class Holder:
+        pass
+
+    def make():
+        holder = Holder()
+        queue(loop_factory(), holder)
+        return weakref.ref(holder)
+
+    ref = make()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+        gc.collect()
+    assert ref() is None
+
+
+@pytest.mark.cxxloop_only("asyncio's handles are tracked from the start")
+def test_a_collection_in_a_running_loop_leaves_its_handles_untracked(loop, turn):
+    tracked = []
+
+    def callback():
+        handle = loop.call_soon(int)
+        gc.collect()
+        tracked.append(gc.is_tracked(handle))
+
+    loop.call_soon(callback)
+    turn()
+    assert tracked == [False]
