@@ -6,9 +6,16 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+COMPILER = os.environ.get("CXX", "c++").split()
+RAW = "raw"  # The echo server without a loop, net/raw_echo.cc: a contestant that no Python has to have.
+
+# What decides how the kernel copies: with these, by one instruction that is sensitive to the alignment of both sides.
+COPY_FLAGS = ("erms", "fsrm")
 
 # Runs in the interpreter under test. A loop counts as present only when it can make a loop.
 PROBE = """
@@ -39,24 +46,41 @@ class Facts:
     absent: dict[str, str]  # Why, by loop.
 
 
-def cpu_model() -> str:
-    found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    return found[1] if found else platform.machine()
+def processor(cpuinfo: str) -> str:
+    """Name, family and model (a virtual machine's name alone says little), and which of COPY_FLAGS it has."""
+    fields = dict(re.findall(r"^([\w ]+?)\s*:\s*(.*)$", cpuinfo.split("\n\n")[0], re.MULTILINE))
+    details = [f"{name} {fields[field]}" for name, field in (("family", "cpu family"), ("model", "model")) if field in fields]
+    flags = fields.get("flags", "").split()
+    details.append(" ".join(flag for flag in COPY_FLAGS if flag in flags) or f"no {' no '.join(COPY_FLAGS)}")
+    return f"{fields.get('model name', platform.machine())} ({', '.join(details)})"
+
+
+def machine_line(python: str = sys.version) -> str:
+    """What every table says below itself: figures of two machines must not be taken for each other."""
+    name = processor(Path("/proc/cpuinfo").read_text())
+    return f"{platform.system()} {platform.release()}, {os.cpu_count()} x {name}, Python {python.split()[0]}"
+
+
+def compiler_version() -> str:
+    done = subprocess.run([*COMPILER, "--version"], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[0]
 
 
 def gather_facts(python: str, loops: list[str]) -> Facts:
     # Where the loops that are put together for a comparison are.
     path = os.pathsep.join(filter(None, [str(Path(__file__).parent / "serve"), os.environ.get("PYTHONPATH")]))
     environment = os.environ | {"PYTHONPATH": path}
-    probe = subprocess.run([python, "-c", PROBE, *loops], capture_output=True, text=True, timeout=60, env=environment)
+    modules = [loop for loop in loops if loop != RAW]
+    probe = subprocess.run([python, "-c", PROBE, *modules], capture_output=True, text=True, timeout=60, env=environment)
     if probe.returncode:
         raise SystemExit(f"{python} cannot be asked about its loops:\n{probe.stderr}")
     answer = json.loads(probe.stdout.splitlines()[-1])
-    found = answer["loops"]
+    answers = answer["loops"] | ({RAW: {"version": compiler_version()}} if RAW in loops else {})
+    found = {loop: answers[loop] for loop in loops}
     return Facts(
         machine={
             "kernel": f"{platform.system()} {platform.release()}",
-            "cpu": cpu_model(),
+            "cpu": processor(Path("/proc/cpuinfo").read_text()),
             "cores": os.cpu_count(),
             "load_1min_at_start": os.getloadavg()[0],
         },

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from _contest import Contestant, Row, twin_of
-from _machine import Facts
+from _machine import Facts, machine_line
 
 BASELINES = ("uvloop", "asyncio")
 RESULTS = Path(__file__).parent / "results"
@@ -83,19 +83,19 @@ def ratios_table(rows: list[Row], contestants: list[Contestant]) -> RichTable | 
 
 
 def print_facts(console: Console, facts: Facts) -> None:
-    machine = facts.machine
-    console.print(f"{machine['kernel']}, {machine['cores']} x {machine['cpu']}, load {machine['load_1min_at_start']:.2f}")
-    console.print(f"Python {facts.python}")
+    console.print(f"{machine_line(facts.python)}, load {facts.machine['load_1min_at_start']:.2f}", highlight=False, soft_wrap=True)
     for loop, version in facts.versions.items():
         console.print(f"  {loop} {version} {facts.builds.get(loop, '')}", highlight=False)
     for loop, reason in facts.absent.items():
         console.print(f"  [yellow]{loop} absent[/] ({reason})", highlight=False)
 
 
-def print_rows(console: Console, title: str, rows: list[Row], contestants: list[Contestant]) -> None:
+def print_rows(console: Console, title: str, facts: Facts, rows: list[Row], contestants: list[Contestant]) -> None:
     console.print(values_table(title, rows, contestants))
+    console.print(machine_line(facts.python), highlight=False, soft_wrap=True)
     if (ratios := ratios_table(rows, contestants)) is not None:
         console.print(ratios)
+        console.print(machine_line(facts.python), highlight=False, soft_wrap=True)
     for row in rows:
         for label, failure in row.failures.items():
             console.print(f"[red]{row.case}, {label}:[/] {failure}", highlight=False, markup=True)

@@ -15,6 +15,7 @@ from typing import Any
 
 from _contest import MeasurementFailed
 from _cpu import Cores, pinned
+from _machine import COMPILER
 
 HERE = Path(__file__).parent
 STOP_SECONDS = 10
@@ -78,6 +79,10 @@ def echo_server(python: str, loop: str, mode: str, size: int, cores: Cores) -> A
     return announced_server([python, script, "--loop", loop, "--mode", mode, "--size", str(size)], cores)
 
 
+def raw_echo_server(program: Path, cores: Cores) -> AbstractContextManager[Server]:
+    return announced_server([str(program)], cores)
+
+
 def tls_server(python: str, loop: str, certificate: Path, cores: Cores) -> AbstractContextManager[Server]:
     script = str(HERE / "serve" / "tls_server.py")
     return announced_server([python, script, "--loop", loop, "--certificate", str(certificate)], cores)
@@ -103,14 +108,20 @@ def uvicorn_server(python: str, loop: str, cores: Cores, certificate: Path | Non
             stop(process)
 
 
-def build_load_client(folder: Path) -> Path:
-    """The load client, compiled afresh so that it is never older than its source."""
-    client = folder / "echo_client"
-    sources = sorted(map(str, (HERE / "net").glob("*.cc")))
-    compiler = os.environ.get("CXX", "c++").split()
+def build_native(program: Path, *sources: str) -> Path:
+    """Compiled afresh so that the program is never older than its source."""
+    paths = [str(HERE / "net" / source) for source in sources]
     include = ["-I", str(HERE / "net"), "-I", str(HERE.parent / "src")]
-    subprocess.run([*compiler, "-std=c++20", "-O2", *include, *sources, "-o", str(client)], check=True)
-    return client
+    subprocess.run([*COMPILER, "-std=c++20", "-O2", *include, *paths, "-o", str(program)], check=True)
+    return program
+
+
+def build_load_client(folder: Path) -> Path:
+    return build_native(folder / "echo_client", "echo_client.cc", "load_connection.cc", "load_options.cc")
+
+
+def build_raw_echo(folder: Path) -> Path:
+    return build_native(folder / "raw_echo", "raw_echo.cc")
 
 
 def run_load_client(

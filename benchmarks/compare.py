@@ -23,12 +23,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from _certificate import make_certificate, trusting_context
 from _contest import Contestant, MeasurementFailed, Table, contestants_of, turns
 from _cpu import Cores, separate_cores, shared_core, tree_cpu_ns
-from _machine import gather_facts
+from _machine import RAW, gather_facts
 from _report import print_facts, print_rows, write_record
 from _servers import (
     SchedulingWorker,
     build_load_client,
+    build_raw_echo,
     echo_server,
+    raw_echo_server,
     run_load_client,
     run_tls_client,
     run_wrk,
@@ -37,8 +39,9 @@ from _servers import (
 )
 from micro.scheduling import WORKLOADS
 
-LOOPS = ["cxxloop", "uvloop", "asyncio", "rloop", "rsloop", "zuvloop"]
+LOOPS = ["cxxloop", "uvloop", "zloop", "asyncio", "rloop", "rsloop", "zuvloop", "blazio"]
 TLS_LOOPS = ["cxxloop", "uvloop", "aiofastnet_uvloop", "asyncio", "aiofastnet_asyncio", "rsloop", "zuvloop"]
+LOOPS_HELP = f"modules; {RAW} is an echo server in C++ without a loop; the first present one runs twice"
 MICRO_ROUNDS = 5
 WRK_CONNECTIONS = 64
 
@@ -64,6 +67,8 @@ ECHO_CASES = {
     "udp-1k-1": EchoCase("udp", 1024, 1),
     "sock-udp-1k-100": EchoCase("sock-udp", 1024, 100),
 }
+# The others are about ways to read and write that only a loop has.
+RAW_CASES = {name for name, case in ECHO_CASES.items() if case.mode == "protocol"}
 # More than so many datagrams lost of each that came back: the loops no longer did the same work.
 LOST_SHARE_MAX = 0.01
 
@@ -100,18 +105,18 @@ class Run:
     contestants: list[Contestant]
 
     def steps(self, cases: list[str]) -> Iterator[tuple[str, Contestant]]:
-        """Every case in turn of every contestant, shown as progress."""
-        rounds: int = self.arguments.rounds
-        steps = Steps(self.console, len(cases) * rounds * len(self.contestants))
+        """Every case in turn of every contestant that can run it, shown as progress."""
+        every_turn = [(case, contestant) for case in cases for contestant in turns(self.contestants, self.arguments.rounds)]
+        able = [(case, contestant) for case, contestant in every_turn if contestant.loop != RAW or case in RAW_CASES]
+        steps = Steps(self.console, len(able))
         with steps.progress:
-            for case in cases:
-                for contestant in turns(self.contestants, rounds):
-                    steps.start(f"{case} {contestant.label}")
-                    yield case, contestant
-                    steps.finish()
+            for case, contestant in able:
+                steps.start(f"{case} {contestant.label}")
+                yield case, contestant
+                steps.finish()
 
 
-def measure_echo(run: Run, client: Path, name: str, loop: str, cores: Cores) -> dict[str, float]:
+def measure_echo(run: Run, folder: Path, name: str, loop: str, cores: Cores) -> dict[str, float]:
     """Server CPU in us per message, and the percentiles of latency in us."""
     case = ECHO_CASES[name]
     load = {
@@ -121,8 +126,12 @@ def measure_echo(run: Run, client: Path, name: str, loop: str, cores: Cores) -> 
         "warmup": run.arguments.warmup,
         "duration": run.arguments.duration,
     }
-    with echo_server(run.arguments.python, loop, case.mode, case.size, cores) as server:
-        result = run_load_client(client, server, cores, load, datagrams=case.mode.endswith("udp"))
+    if loop == RAW:
+        serving = raw_echo_server(folder / "raw_echo", cores)
+    else:
+        serving = echo_server(run.arguments.python, loop, case.mode, case.size, cores)
+    with serving as server:
+        result = run_load_client(run.arguments.client or folder / "echo_client", server, cores, load, datagrams=case.mode.endswith("udp"))
     if result["lost"] > LOST_SHARE_MAX * result["messages"]:
         raise MeasurementFailed(f"{result['lost']} of {result['messages']} datagrams were lost")
     return {"cpu": result["server_cpu_ns"] / result["messages"] / 1e3, **result["latency_us"]}
@@ -131,12 +140,16 @@ def measure_echo(run: Run, client: Path, name: str, loop: str, cores: Cores) -> 
 def echo_table(run: Run, cores: Cores, quantities: dict[str, str]) -> Table:
     """One row per case and quantity; `quantities` maps a result of measure_echo to its name in the table."""
     table = Table()
-    with tempfile.TemporaryDirectory() as folder:
-        client = run.arguments.client or build_load_client(Path(folder))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if not run.arguments.client:
+            build_load_client(folder)
+        if any(contestant.loop == RAW for contestant in run.contestants):
+            build_raw_echo(folder)
         for case, contestant in run.steps(run.arguments.cases):
             rows = {quantity: table.row(f"{case} {name}".strip(), "us") for quantity, name in quantities.items()}
             try:
-                result = measure_echo(run, client, case, contestant.loop, cores)
+                result = measure_echo(run, folder, case, contestant.loop, cores)
             except MeasurementFailed as failure:
                 for row in rows.values():
                     row.failures[contestant.label] = str(failure)
@@ -233,8 +246,8 @@ def parse_arguments() -> argparse.Namespace:
     for name, (_, title) in COMMANDS.items():
         command = commands.add_parser(name, help=title, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         command.add_argument("--python", default=sys.executable, help="the interpreter that has the loops installed")
-        loops = TLS_LOOPS if name == "tls" else LOOPS
-        command.add_argument("--loops", nargs="+", default=loops, help="modules; the first present one runs twice")
+        loops = {"tls": TLS_LOOPS, "echo": [*LOOPS, RAW]}.get(name, LOOPS)
+        command.add_argument("--loops", nargs="+", default=loops, help=LOOPS_HELP)
         command.add_argument("--rounds", type=int, default=MICRO_ROUNDS if name == "micro" else 3)
         command.add_argument("--out", type=Path, help="JSON file of the results; default: a new one in results/")
         if name == "micro":
@@ -263,7 +276,7 @@ def main() -> None:
     measure, title = COMMANDS[arguments.command]
     run = Run(arguments, console, contestants_of(list(facts.versions)))
     rows = list(measure(run).rows.values())
-    print_rows(console, title, rows, run.contestants)
+    print_rows(console, title, facts, rows, run.contestants)
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
     console.print(f"Written: {write_record(arguments.out, arguments.command, settings, facts, rows, run.contestants)}")
     if any(row.failures for row in rows):

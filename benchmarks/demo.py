@@ -20,6 +20,7 @@ from pathlib import Path
 from _contest import MeasurementFailed
 from _cpu import Cores, pinned, tree_cpu_ns
 from _http_checks import CHECKS, WrongResponse, run_check
+from _machine import machine_line
 from _servers import Server, last_line, run_wrk, stop
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -150,6 +151,7 @@ def print_table(results: dict[str, dict[str, Samples]], baseline: str, subject: 
             )
         table.add_section()
     console.print(table)
+    console.print(machine_line(), soft_wrap=True)
 
 
 def main() -> int:

@@ -20,6 +20,11 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from _machine import machine_line  # noqa: E402  # after sys.path says where it is
 
 PROGRAM = "/bin/true"
 KILLS = 20
@@ -103,7 +108,7 @@ def compare(modules: list[str], spawns: int, rounds: int) -> dict[str, list[dict
 
 
 def show(samples: dict[str, list[dict[str, float]]]) -> None:
-    print(f"Python {sys.version.split()[0]}, {len(next(iter(samples.values())))} rounds")
+    print(f"{machine_line()}, {len(next(iter(samples.values())))} rounds")
     print(f"{'':34}" + "".join(f"{name:>18}" for name in samples))
     for row, form in ROWS.items():
         medians = [statistics.median(values[row] for values in batches) for batches in samples.values()]
