@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Buffers other than bytes: what the kernel does not take at once is kept as asyncio of the running Python keeps it."""
 
+import asyncio
 import mmap
+import socket
 import sys
 import tempfile
+import warnings
 
 import pytest
 from recorder import attached, fill, receive
@@ -165,3 +168,54 @@ def test_a_buffer_of_a_programs_own_class_may_do_anything_when_it_is_let_go_of(r
             await protocol.until_event("connection_lost")
 
     run(main())
+
+
+@keeps_views
+@pytest.mark.parametrize("writing", [write, writelines])
+def test_a_buffer_that_writes_when_it_is_let_go_of_loses_nothing(run, writing):
+    async def main():
+        async with attached() as (transport, _, peer):
+
+            class Buffer:
+                def __init__(self):
+                    self.memory = bytearray(b"x" * 400_000)
+
+                def __buffer__(self, flags):
+                    return memoryview(self.memory)
+
+                def __release_buffer__(self, view):
+                    view.release()
+                    transport.write(b"released")
+
+            written = fill(transport)
+            for _ in range(4):
+                writing(transport, memoryview(Buffer()))
+            received = await receive(peer, written + 4 * (400_000 + len(b"released")))
+            assert received.count(b"x" * 400_000) == received.count(b"released") == 4
+
+    run(main())
+
+
+@keeps_views
+@pytest.mark.parametrize("method", ["__buffer__", "__release_buffer__"])
+def test_a_buffer_that_closes_the_loop_during_its_write(loop_factory, method):
+    loop = loop_factory()
+    ours, theirs = socket.socketpair()
+
+    class Buffer(bytearray):
+        def __buffer__(self, flags):
+            if method == "__buffer__":
+                loop.close()
+            return memoryview(b"x" * len(self))
+
+        def __release_buffer__(self, view):
+            view.release()
+            if method == "__release_buffer__":
+                loop.close()
+
+    with ours, theirs, warnings.catch_warnings(action="ignore"):
+        ours.setblocking(False)
+        transport, _ = loop.run_until_complete(loop.create_connection(asyncio.Protocol, sock=ours))
+        with pytest.raises(RuntimeError, match="Event loop is closed"):
+            transport.write(Buffer(SIZE))
+        del transport

@@ -2,6 +2,7 @@
 //
 // python/transport/stream/write.cc: write(), flow control, half-close.
 #include <algorithm>
+#include <string_view>
 
 #include "python/interp/error.h"
 #include "python/transport/stream/stream_transport.h"
@@ -27,15 +28,23 @@ bool raise_not_bytes_like(PyObject* data) noexcept {
 }
 
 #if PY_VERSION_HEX >= 0x030C0000
+// True exactly when nothing of Python runs when the last reference to a buffer of `owner` goes, in the middle of a send:
+// not __release_buffer__(), and not the destructor of what the owner refers to (the base of an array of numpy, say).
+bool ends_quietly(PyObject* owner) noexcept {
+  if (owner == nullptr) return false;
+  if (PyBytes_CheckExact(owner) || PyByteArray_CheckExact(owner)) return true;
+  const PyTypeObject& type = *Py_TYPE(owner);
+  const std::string_view name = type.tp_name;
+  return (type.tp_flags & Py_TPFLAGS_IMMUTABLETYPE) != 0 && (name == "mmap.mmap" || name == "array.array");
+}
+
 // A view that keeps the bytes of `data` in place. Null without an exception: they do not lie side by side, or their
-// owner is of a Python class, which might run any code when we let go of it in the middle of a send.
+// owner does not end quietly.
 Ref hold_bytes(Gil, PyObject* data, std::span<const std::byte>* bytes) noexcept {
   Ref view = Ref::steal(PyMemoryView_FromObject(data));
   if (!view) return {};
   const Py_buffer* const buffer = PyMemoryView_GET_BUFFER(view.get());
-  const unsigned long flags = buffer->obj != nullptr ? Py_TYPE(buffer->obj)->tp_flags : Py_TPFLAGS_HEAPTYPE;
-  const bool is_python_class = (flags & (Py_TPFLAGS_HEAPTYPE | Py_TPFLAGS_IMMUTABLETYPE)) == Py_TPFLAGS_HEAPTYPE;
-  if (is_python_class || PyBuffer_IsContiguous(buffer, 'C') == 0) return {};
+  if (!ends_quietly(buffer->obj) || PyBuffer_IsContiguous(buffer, 'C') == 0) return {};
   *bytes = {static_cast<const std::byte*>(buffer->buf), static_cast<size_t>(buffer->len)};
   return view;
 }
@@ -118,6 +127,10 @@ bool StreamTransport::write_buffer(Gil gil, PyObject* data) noexcept {
     fail(gil, write_failure);  // asyncio's send() meets the same error
     return true;
   }
+  if (!is_open()) {  // a __buffer__() of the program has closed the loop
+    PyBuffer_Release(&view);
+    return send_after_loop_closed(gil, data);
+  }
   const std::span<const std::byte> bytes(static_cast<const std::byte*>(view.buf), static_cast<size_t>(view.len));
   const bool is_large = bytes.size() >= send_before_copy_bytes;
   const bool offered = is_large && !stream_.is_send_waiting() && stream_.queue().chunks() < io::SendOp::iov_max;
@@ -125,6 +138,7 @@ bool StreamTransport::write_buffer(Gil gil, PyObject* data) noexcept {
   const bool appended = left == 0 || append_rest(gil, data, bytes.last(left), offered);
   PyBuffer_Release(&view);
   if (!appended) return false;
+  if (!is_open()) return left == 0 || check_closed(gil, core_of(loop.get()));  // a __release_buffer__() has closed the loop
   return left > 0 && offered ? send_appended(gil) : after_append(gil);
 }
 
@@ -134,7 +148,8 @@ bool StreamTransport::append_rest(Gil gil, PyObject* data, std::span<const std::
   // asyncio keeps a view of what the kernel was offered and has not taken. Behind other data it keeps the object itself:
   // a bytearray there can still be resized, so it is copied.
   const bool waits_unseen = stream_.is_send_waiting() && PyMemoryView_Check(data);
-  if (rest.size() >= send_before_copy_bytes && (offered || waits_unseen)) {
+  const bool is_plain = PyByteArray_CheckExact(data) || PyMemoryView_Check(data);  // no __buffer__() of the program
+  if (rest.size() >= send_before_copy_bytes && is_plain && (offered || waits_unseen)) {
     std::span<const std::byte> held;
     Ref view = hold_bytes(gil, data, &held);
     if (view && held.size() >= rest.size()) return append_chunk(gil, held.last(rest.size()), std::move(view));
