@@ -66,10 +66,10 @@ PRIVATE_NAMES = {
 
 def find_missing() -> list[str]:
     """Return what asyncio does not have, as `module.name`."""
-    missing = []
+    missing: list[str] = []
     for module, names in PRIVATE_NAMES.items():
         for name in names:
-            found = importlib.import_module(module)
+            found: object = importlib.import_module(module)
             for attribute in name.split("."):
                 found = getattr(found, attribute, None)
             if found is None:
