@@ -65,4 +65,4 @@ def test_raw_takes_turns_in_protocol_cases_alone_and_the_table_names_the_process
         "reader-1k-100": ["asyncio", "asyncio (again)"],
     }
     assert list(record["versions"]) == ["asyncio", "raw"] and list(record["absent"]) == ["no_such_loop"]
-    assert done.stdout.count(record["machine"]["cpu"]) == 2  # at the head and under the table
+    assert done.stdout.count(record["machine"]["cpu"]) == 3  # at the head and under both tables
