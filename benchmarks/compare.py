@@ -20,6 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from _cases import CASES, cases_of
 from _certificate import make_certificate, trusting_context
 from _contest import Contestant, MeasurementFailed, Table, contestants_of, turns
 from _cpu import Cores, separate_cores, shared_core, tree_cpu_ns
@@ -46,39 +47,10 @@ MICRO_ROUNDS = 5
 WRK_CONNECTIONS = 64
 
 
-@dataclass(frozen=True)
-class EchoCase:
-    mode: str
-    size: int
-    connections: int
-
-
-ECHO_CASES = {
-    "protocol-1k-100": EchoCase("protocol", 1024, 100),
-    "protocol-1k-1": EchoCase("protocol", 1024, 1),
-    "protocol-10k-100": EchoCase("protocol", 10 * 1024, 100),
-    "protocol-100k-20": EchoCase("protocol", 100 * 1024, 20),
-    "buffered-100k-20": EchoCase("buffered", 100 * 1024, 20),
-    "streams-1k-100": EchoCase("streams", 1024, 100),
-    "streams-exactly-1k-100": EchoCase("streams-exactly", 1024, 100),
-    "sock-1k-100": EchoCase("sock", 1024, 100),
-    "reader-1k-100": EchoCase("reader", 1024, 100),
-    "udp-1k-100": EchoCase("udp", 1024, 100),
-    "udp-1k-1": EchoCase("udp", 1024, 1),
-    "sock-udp-1k-100": EchoCase("sock-udp", 1024, 100),
-}
 # The others are about ways to read and write that only a loop has.
-RAW_CASES = {name for name, case in ECHO_CASES.items() if case.mode == "protocol"}
+RAW_CASES = {name for name, case in CASES.items() if case.mode == "protocol"}
 # More than so many datagrams lost of each that came back: the loops no longer did the same work.
 LOST_SHARE_MAX = 0.01
-
-
-TLS_CASES = {
-    "tls-echo-1k-20": EchoCase("echo", 1024, 20),
-    "tls-echo-10k-20": EchoCase("echo", 10 * 1024, 20),
-    "tls-echo-100k-4": EchoCase("echo", 100 * 1024, 4),
-    "tls-handshake": EchoCase("handshake", 64, 1),
-}
 
 
 class Steps:
@@ -118,7 +90,7 @@ class Run:
 
 def measure_echo(run: Run, folder: Path, name: str, loop: str, cores: Cores) -> dict[str, float]:
     """Server CPU in us per message, and the percentiles of latency in us."""
-    case = ECHO_CASES[name]
+    case = CASES[name]
     load = {
         "size": case.size,
         "connections": case.connections,
@@ -219,7 +191,7 @@ def tls(run: Run) -> Table:
     with tempfile.TemporaryDirectory() as folder:
         certificate = make_certificate(Path(folder))
         for name, contestant in run.steps(run.arguments.cases):
-            case, row = TLS_CASES[name], table.row(name, "us")
+            case, row = CASES[name], table.row(name, "us")
             load = {"mode": case.mode, "size": case.size, "connections": case.connections}
             load |= {"warmup": run.arguments.warmup, "duration": run.arguments.duration}
             try:
@@ -256,9 +228,8 @@ def parse_arguments() -> argparse.Namespace:
             command.add_argument("--duration", type=float, default=2.0 if name == "http" else 1.0, help="seconds")
         if name == "http":
             command.add_argument("--tls", action="store_true", help="https")
-        if name in ("echo", "latency", "tls"):
-            cases = TLS_CASES if name == "tls" else ECHO_CASES
-            command.add_argument("--cases", nargs="+", default=list(cases), choices=cases)
+        if cases := cases_of(name):
+            command.add_argument("--cases", nargs="+", default=cases, choices=cases)
             command.add_argument("--warmup", type=float, default=0.3, help="seconds before the measured window")
         if name in ("echo", "latency"):
             command.add_argument("--depth", type=int, default=1, help="messages in flight per connection")
