@@ -146,7 +146,7 @@ class Engine {
     if (cork_.empty()) return;
     expect_io();
     cork_.pull();
-    backend_->flush();
+    if (backend_ != nullptr) backend_->flush();  // null: a handler of a failed send has closed the loop
   }
 
   // True exactly when a new turn would begin now and find nothing: no task, no completion and no write waits.

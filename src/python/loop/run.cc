@@ -42,7 +42,8 @@ bool prepare_sleep(Gil gil, LoopCore& core) noexcept {
   }
   if (PyErr_CheckSignals() < 0) return false;
   core.engine.pull_cork();  // a handler has written: no callback ends here that would send it
-  return take_exit(gil, core);
+  // A handler closes the loop only if the program calls _run_once() itself.
+  return take_exit(gil, core) && check_closed(gil, core);
 }
 
 // Only a poll that can sleep gives the GIL away (through the sleep hooks). If every poll gave the GIL away, a thread that
@@ -77,7 +78,8 @@ bool queue_due_timers(Gil gil, LoopCore& core) noexcept {
 
 // The indicator is set to what leaves run_forever(). A callback that had not begun then is the first of the next run.
 void keep_if_not_begun(Gil gil, LoopCore& core, PyObject* handle) noexcept {
-  if (!was_left_before_callback(gil, core, handle) || !core.ready.push_front(handle)) return drop_loops_reference(handle);
+  const bool is_kept = !core.closed && was_left_before_callback(gil, core, handle) && core.ready.push_front(handle);
+  if (!is_kept) return drop_loops_reference(handle);
   if (core.backend->collected() > 0) ++core.ready_before_io;
 }
 

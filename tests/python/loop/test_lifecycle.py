@@ -3,6 +3,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 import socket
 import sys
@@ -393,3 +394,24 @@ def test_close_lets_a_waiting_thread_run(loop_factory):
     finally:
         sys.setswitchinterval(interval)
     assert ran
+
+
+def test_a_single_turn_in_which_the_report_of_a_failed_write_closes_the_loop(loop_factory, monkeypatch):
+    """A program may call _run_once() itself; the loop does not count as running then, and can be closed."""
+    loop = loop_factory()
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    transport, _ = loop.run_until_complete(loop.create_connection(asyncio.Protocol, sock=ours))
+    del ours  # who shares the socket has it sent at once, not at the end of the callback
+    theirs.close()
+    loop.set_debug(True)
+
+    def close_loop(*args, **kwargs):
+        loop.set_debug(False)  # or close() is logged, too
+        loop.close()
+
+    monkeypatch.setattr(logging.getLogger("asyncio"), "debug", close_loop)
+    loop.call_soon(transport.write, b"lost")
+    with pytest.raises((RuntimeError, IndexError)):
+        loop._run_once()
+    assert loop.is_closed()
