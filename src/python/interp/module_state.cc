@@ -38,7 +38,6 @@ bool run_imports(Imports& imports) noexcept {
       {&imports.format_callback_source, "asyncio.format_helpers", "_format_callback_source"},
       {&imports.format_handle, "asyncio.base_events", "_format_handle"},
       {&imports.base_events_module, "asyncio.base_events", nullptr},
-      {&imports.set_nodelay, "asyncio.base_events", "_set_nodelay"},
       {&imports.logger, "asyncio.log", "logger"},
       {&imports.transport_socket, "cxxloop._trsock", "TransportSocket"},
       {&imports.constants_module, "asyncio.constants", nullptr},

@@ -45,7 +45,6 @@ struct Imports {
   PyObject* format_callback_source;         // asyncio.format_helpers._format_callback_source
   PyObject* format_handle;                  // asyncio.base_events._format_handle
   PyObject* base_events_module;             // asyncio.base_events: its logger is looked up at each use, tests replace it
-  PyObject* set_nodelay;                    // asyncio.base_events._set_nodelay
   PyObject* logger;                         // asyncio.log.logger
   PyObject* transport_socket;               // cxxloop._trsock.TransportSocket
   PyObject* constants_module;               // asyncio.constants
