@@ -204,7 +204,7 @@ FdRow* make_fd_row(Gil gil, LoopCore& core, int fd) noexcept {
 }
 
 bool watch_fd(Gil gil, LoopCore& core, int fd, Direction direction, PyObject* token) noexcept {
-  if (make_fd_row(gil, core, fd) == nullptr) return false;
+  if (!check_closed(gil, core) || make_fd_row(gil, core, fd) == nullptr) return false;  // a __buffer__() may close the loop
   core.engine.expect_io();
   void* replaced = nullptr;
   const Errno error = core.watches->watch(fd, direction, token, &replaced);

@@ -7,6 +7,7 @@ import errno
 import io
 import socket
 import ssl
+import sys
 
 import pytest
 from recorder import LOOPBACK, nonblocking_socket, turns
@@ -309,3 +310,21 @@ def test_a_size_that_cannot_be_received(loop, run, socket_pair, size):
     with pytest.raises(of_socket.type) as of_loop:
         run(loop.sock_recv(left, size))
     assert str(of_loop.value) == str(of_socket.value)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="__buffer__() is new in Python 3.12")
+@pytest.mark.parametrize("method", ["sock_sendall", "sock_recv_into"])
+def test_a_buffer_that_closes_the_loop(loop_factory, method):
+    loop = loop_factory()
+
+    class Buffer(bytearray):
+        def __buffer__(self, flags):
+            loop.close()
+            return memoryview(bytearray(len(self)))
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        call = getattr(loop, method)(ours, Buffer(10_000_000))
+        with pytest.raises(RuntimeError, match="Event loop is closed"):
+            call.send(None)
