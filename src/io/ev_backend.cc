@@ -11,18 +11,16 @@
 
 #include <ev.h>
 
-#include <algorithm>
 #include <array>
 #include <cstdlib>
-#include <limits>
 #include <new>
 #include <utility>
 
 #include "base/fd_map.h"
 #include "base/fork_generation.h"
-#include "base/page_buffer.h"
 #include "io/ev_sleep_timer.h"
 #include "io/op_batch.h"
+#include "io/readiness.h"
 #include "io/socket.h"
 #include "io/wakeup.h"
 
@@ -58,7 +56,7 @@ struct FdEntry {
   }
 };
 
-class EvBackend final : public Backend {
+class EvBackend final : public ReadinessBackend<EvBackend> {
  public:
   EvBackend() noexcept = default;
   ~EvBackend() override;
@@ -109,12 +107,15 @@ class EvBackend final : public Backend {
   [[nodiscard]] bool displace_former_owners(int fd, FdEntry& entry) noexcept;
   [[nodiscard]] bool prepare_sleep(Deadline deadline) noexcept;
 
-  void complete_last(Op& op, int32_t result) noexcept;
-  [[nodiscard]] bool resolve_target(std::optional<std::span<std::byte>>& target) noexcept;
-  void dispatch_recv(RecvOp& op) noexcept;
-  void dispatch_recv_from(RecvFromOp& op) noexcept;
-  void dispatch_accept(AcceptOp& op) noexcept;
-  void dispatch_send(SendOp& op) noexcept;
+  friend ReadinessBackend<EvBackend>;
+  [[nodiscard]] Result<size_t> receive(RecvOp& op, std::span<std::byte> into) noexcept {
+    return io::receive(op.fd, into);
+  }
+  [[nodiscard]] Result<size_t> receive_from(RecvFromOp& op, std::span<std::byte> into) noexcept {
+    return io::receive_from(op.fd, into, &op.peer);
+  }
+  [[nodiscard]] Result<int> accept_from(AcceptOp& op) noexcept { return accept_connection(op.fd, &op.peer); }
+  [[nodiscard]] Result<size_t> send_bytes_of(SendOp& op) noexcept;
 
   static constexpr size_t shared_buffer_size = 256 * 1024;
   static constexpr size_t events_per_poll_min = 64;
@@ -127,8 +128,6 @@ class EvBackend final : public Backend {
   size_t events_per_poll_ = events_per_poll_min;  // libev's epoll_eventmax
   size_t ops_count_ = 0;
   FdEntry* first_changed_ = nullptr;
-  Op* dispatching_ = nullptr;  // the op that may complete several times in this dispatch; detach() clears it
-  PageBuffer shared_buffer_;
   Wakeup wakeup_;
   bool may_sleep_ = false;  // True exactly when the ev_run() under way may sleep.
   bool asleep_ = false;  // True exactly between the sleep hooks: whoever calls now is another thread.
@@ -268,7 +267,7 @@ void EvBackend::detach(Op& op) noexcept {
   op.state = OpState::idle;
   --ops_count_;
   batch_.remove(op);
-  if (dispatching_ == &op) dispatching_ = nullptr;
+  on_taken_back(op);
   if (given_up) return;
   // A descriptor that was given up is not registered again for the op that is left: that one will complete too.
   if (entry.failure == Errno::ok) sync_interest(op.fd, entry);
@@ -405,118 +404,17 @@ bool EvBackend::dispatch_one() noexcept {
   if (op == nullptr) return false;
   const Errno failure = op->still_owned() ? fds_.find(op->fd)->failure : Errno::bad_fd;
   if (failure != Errno::ok) [[unlikely]] {
-    const bool polls = op->kind == OpKind::poll_read || op->kind == OpKind::poll_write;
-    complete_last(*op, polls ? 0 : -static_cast<int32_t>(failure));
-    return true;
-  }
-  switch (op->kind) {
-    case OpKind::poll_read:
-    case OpKind::poll_write:
-      op->on_complete(*op, 0);
-      break;
-    case OpKind::recv:
-      dispatch_recv(static_cast<RecvOp&>(*op));
-      break;
-    case OpKind::recv_from:
-      dispatch_recv_from(static_cast<RecvFromOp&>(*op));
-      break;
-    case OpKind::accept:
-      dispatch_accept(static_cast<AcceptOp&>(*op));
-      break;
-    case OpKind::send:
-      dispatch_send(static_cast<SendOp&>(*op));
-      break;
+    complete_failed(*op, failure);
+  } else {
+    complete_ready(*op);
   }
   return true;
 }
 
-void EvBackend::complete_last(Op& op, int32_t result) noexcept {
-  detach(op);
-  op.on_complete(op, result);
-}
-
-// An empty target means the shared buffer. False: no memory for it.
-bool EvBackend::resolve_target(std::optional<std::span<std::byte>>& target) noexcept {
-  if (!target->empty()) return true;
-  // One buffer for the whole loop: its pages stay mapped and warm, where a fresh one of this size would cost
-  // mmap, page faults and munmap for every read.
-  target = shared_buffer_.get(shared_buffer_size);
-  return !target->empty();
-}
-
-void EvBackend::dispatch_recv(RecvOp& op) noexcept {
-  dispatching_ = &op;
-  std::optional<std::span<std::byte>> target = op.read_target(op);
-  const bool was_taken_back = std::exchange(dispatching_, nullptr) == nullptr;
-  if (!target.has_value()) return;  // The op may be gone.
-  const auto complete_last = [this, &op, was_taken_back](int32_t result) noexcept {
-    if (!was_taken_back) detach(op);
-    op.on_complete(op, result);
-  };
-  if (!op.still_owned()) return complete_last(-EBADF);
-  if (!resolve_target(target)) return complete_last(-ENOMEM);
-  const size_t size_max = std::min<size_t>(target->size(), std::numeric_limits<int32_t>::max());
-  Result<size_t> received = receive(op.fd, target->first(size_max));
-  if (!received.ok()) {
-    if (received.error() == Errno::again) return;
-    return complete_last(-static_cast<int32_t>(received.error()));
-  }
-  if (received.value() == 0) return complete_last(0);
-  op.data = target->data();
-  op.on_complete(op, static_cast<int32_t>(received.value()));
-}
-
-void EvBackend::dispatch_recv_from(RecvFromOp& op) noexcept {
-  CXL_ASSERT(dispatching_ == nullptr);
-  dispatching_ = &op;
-  op.received = 0;
-  while (dispatching_ == &op) {
-    std::optional<std::span<std::byte>> target = op.read_target(op);
-    if (!target.has_value() || dispatching_ != &op) break;
-    if (!op.still_owned()) {
-      complete_last(op, -EBADF);
-      break;
-    }
-    Result<size_t> received = resolve_target(target) ? receive_from(op.fd, *target, &op.peer) : Errno::no_memory;
-    if (!received.ok()) {
-      if (received.error() != Errno::again) op.on_complete(op, -static_cast<int32_t>(received.error()));
-      break;
-    }
-    ++op.received;
-    op.data = target->data();
-    op.on_complete(op, static_cast<int32_t>(received.value()));
-  }
-  dispatching_ = nullptr;
-}
-
-void EvBackend::dispatch_accept(AcceptOp& op) noexcept {
-  CXL_ASSERT(dispatching_ == nullptr);
-  dispatching_ = &op;
-  const uint32_t accepts_max = op.accepts_max;
-  for (uint32_t i = 0; i < accepts_max && dispatching_ == &op; ++i) {
-    if (!op.still_owned()) {
-      complete_last(op, -EBADF);
-      break;
-    }
-    Result<int> accepted = accept_connection(op.fd, &op.peer);
-    if (accepted.ok()) {
-      op.on_complete(op, accepted.value());
-      continue;
-    }
-    if (accepted.error() == Errno::conn_aborted) continue;  // The client left while it was queued.
-    if (accepted.error() != Errno::again) op.on_complete(op, -static_cast<int32_t>(accepted.error()));
-    break;
-  }
-  dispatching_ = nullptr;
-}
-
-void EvBackend::dispatch_send(SendOp& op) noexcept {
+Result<size_t> EvBackend::send_bytes_of(SendOp& op) noexcept {
   std::array<iovec, SendOp::iov_max> iov;
   const size_t count = op.gather(op, iov);
-  Result<size_t> sent = send_vector(op.fd, std::span(iov).first(count));
-  if (sent.ok()) return complete_last(op, static_cast<int32_t>(sent.value()));
-  if (sent.error() == Errno::again) return;
-  complete_last(op, -static_cast<int32_t>(sent.error()));
+  return send_vector(op.fd, std::span(iov).first(count));
 }
 
 }  // namespace

@@ -248,7 +248,7 @@ Errno SimBackend::submit(Op& op) noexcept {
 bool SimBackend::cancel(Op& op) noexcept {
   if (op.state == OpState::idle) return true;
   drop_from_batch(op);
-  if (dispatching_ == &op) dispatching_ = nullptr;
+  on_taken_back(op);
   if (op.state == OpState::cancelling) return false;
   PendingSend* const send = find_send(op);
   const bool is_queued = send != nullptr && send->is_queued;
@@ -257,7 +257,7 @@ bool SimBackend::cancel(Op& op) noexcept {
     op.state = OpState::cancelling;
     return false;
   }
-  release(op);
+  detach(op);
   return true;
 }
 
@@ -267,7 +267,7 @@ void SimBackend::drop_from_batch(Op& op) noexcept {
   op.batch_index = -1;
 }
 
-void SimBackend::release(Op& op) noexcept {
+void SimBackend::detach(Op& op) noexcept {
   PendingSend* const send = find_send(op);
   const bool is_queued = send != nullptr && send->is_queued;
   if (send != nullptr) sends_.erase(sends_.begin() + (send - sends_.data()));
@@ -278,7 +278,7 @@ void SimBackend::release(Op& op) noexcept {
   op.state = OpState::idle;
   --ops_count_;
   drop_from_batch(op);
-  if (dispatching_ == &op) dispatching_ = nullptr;
+  on_taken_back(op);
 }
 
 Result<size_t> SimBackend::send_now(int fd, std::span<const iovec> iov) noexcept {
@@ -332,7 +332,7 @@ io::SendResult SimBackend::settle(io::SendOp& op) noexcept {
   CXL_CHECK(send != nullptr && send->is_queued && op.state == OpState::armed);
   hand_over_one(*send);
   const int32_t result = *send->result;
-  release(op);
+  detach(op);
   return io::SendResult::of(result >= 0 ? Result<size_t>(static_cast<size_t>(result)) : errno_of(result));
 }
 
@@ -356,8 +356,8 @@ Result<size_t> SimBackend::send_pending(io::SendOp& op) noexcept {
 
 void SimBackend::drain() noexcept {
   hand_over();
-  for (const PendingSend& send : std::vector(sends_)) release(*send.op);
-  while (!displaced_.empty()) release(*displaced_.back());
+  for (const PendingSend& send : std::vector(sends_)) detach(*send.op);
+  while (!displaced_.empty()) detach(*displaced_.back());
   std::vector<io::Op*> ops;
   for (const auto& [fd, socket] : sockets_) {
     for (Op* const op : {socket->reader, socket->writer}) {
@@ -372,7 +372,7 @@ void SimBackend::drain() noexcept {
       socket.backlog.pop_front();
       close(accepted);
     }
-    release(*op);
+    detach(*op);
   }
   batch_.clear();
   next_in_batch_ = 0;
@@ -455,7 +455,7 @@ const Op* SimBackend::next_collected() noexcept {
 
 bool SimBackend::dispatch_one() noexcept {
   if (!displaced_.empty()) {
-    complete_lost(*displaced_.front());
+    complete_failed(*displaced_.front(), Errno::bad_fd);
     return true;
   }
   Op* op = nullptr;
@@ -471,39 +471,11 @@ bool SimBackend::dispatch_one() noexcept {
     return true;
   }
   if (!op->still_owned()) {
-    complete_lost(*op);
+    complete_failed(*op, Errno::bad_fd);
     return true;
   }
-  switch (op->kind) {
-    case OpKind::poll_read:
-    case OpKind::poll_write:
-      op->on_complete(*op, 0);
-      break;
-    case OpKind::recv:
-      dispatch_recv(static_cast<io::RecvOp&>(*op));
-      break;
-    case OpKind::recv_from:
-      dispatch_recv_from(static_cast<io::RecvFromOp&>(*op));
-      break;
-    case OpKind::accept:
-      dispatch_accept(static_cast<io::AcceptOp&>(*op));
-      break;
-    case OpKind::send:
-      dispatch_send(static_cast<io::SendOp&>(*op));
-      break;
-  }
+  complete_ready(*op);
   return true;
-}
-
-void SimBackend::complete_last(Op& op, int32_t result) noexcept {
-  if (op.in_kernel()) release(op);  // A recv may have been taken back by its own target function.
-  op.on_complete(op, result);
-}
-
-// The descriptor is no longer its owner's: io/op.h promises one last completion with these results.
-void SimBackend::complete_lost(Op& op) noexcept {
-  const bool polls = op.kind == OpKind::poll_read || op.kind == OpKind::poll_write;
-  complete_last(op, polls ? 0 : -EBADF);
 }
 
 // A kernel may finish an op before the cancel reaches it: then the real result counts. A cancelled recv never takes
@@ -515,7 +487,8 @@ void SimBackend::complete_cancelled(Op& op) noexcept {
     if (op.kind == OpKind::send && writable(socket)) {
       result = send_pending(static_cast<io::SendOp&>(op));
     } else if (op.kind == OpKind::accept && readable(socket)) {
-      result = take_connection(socket, static_cast<io::AcceptOp&>(op));
+      Result<int> accepted = take_connection(socket, static_cast<io::AcceptOp&>(op));
+      result = accepted.ok() ? Result<size_t>(static_cast<size_t>(accepted.value())) : accepted.error();
     } else if ((op.kind == OpKind::poll_read && readable(socket)) || (op.kind == OpKind::poll_write && writable(socket))) {
       result = size_t{0};
     }
@@ -523,81 +496,35 @@ void SimBackend::complete_cancelled(Op& op) noexcept {
   complete_last(op, result.ok() ? static_cast<int32_t>(result.value()) : -static_cast<int32_t>(result.error()));
 }
 
-void SimBackend::dispatch_recv(io::RecvOp& op) noexcept {
-  std::optional<std::span<std::byte>> target = op.read_target(op);
-  if (!target.has_value()) return;
-  if (!op.still_owned()) return complete_last(op, -EBADF);
-  if (target->empty()) target = shared_buffer_.get(shared_buffer_size);
+Result<size_t> SimBackend::receive(io::RecvOp& op, std::span<std::byte> into) noexcept {
   if (random_.chance(faults_.resets)) reset(op.fd);
-  Result<size_t> received = receive_bytes(*find(op.fd), *target, true);
-  if (!received.ok()) {
-    if (received.error() != Errno::again) complete_last(op, -static_cast<int32_t>(received.error()));
-    return;
-  }
-  if (received.value() == 0) return complete_last(op, 0);
-  op.data = target->data();
-  op.on_complete(op, static_cast<int32_t>(received.value()));
+  return receive_bytes(*find(op.fd), into, true);
 }
 
-void SimBackend::dispatch_recv_from(io::RecvFromOp& op) noexcept {
-  dispatching_ = &op;
-  op.received = 0;
-  while (dispatching_ == &op) {
-    std::optional<std::span<std::byte>> target = op.read_target(op);
-    if (!target.has_value() || dispatching_ != &op) break;
-    if (!op.still_owned()) {
-      complete_last(op, -EBADF);
-      break;
-    }
-    if (target->empty()) target = shared_buffer_.get(shared_buffer_size);
-    Socket& socket = *find(op.fd);
-    if (random_.chance(faults_.refusals)) socket.broken = true;
-    Result<size_t> received = receive_datagram(socket, *target, &op.peer);
-    if (!received.ok()) {
-      if (received.error() != Errno::again) op.on_complete(op, -static_cast<int32_t>(received.error()));
-      break;
-    }
-    ++op.received;
-    op.data = target->data();
-    op.on_complete(op, static_cast<int32_t>(received.value()));
-  }
-  dispatching_ = nullptr;
+Result<size_t> SimBackend::receive_from(io::RecvFromOp& op, std::span<std::byte> into) noexcept {
+  Socket& socket = *find(op.fd);
+  if (random_.chance(faults_.refusals)) socket.broken = true;
+  return receive_datagram(socket, into, &op.peer);
 }
 
-void SimBackend::dispatch_accept(io::AcceptOp& op) noexcept {
-  dispatching_ = &op;
-  const uint32_t accepts_max = op.accepts_max;
-  for (uint32_t i = 0; i < accepts_max && dispatching_ == &op; ++i) {
-    if (!op.still_owned()) {
-      complete_last(op, -EBADF);
-      break;
-    }
-    Socket& listener = *find(op.fd);
-    if (listener.backlog.empty()) break;
-    Result<size_t> accepted = take_connection(listener, op);
-    if (!accepted.ok()) {
-      op.on_complete(op, -static_cast<int32_t>(accepted.error()));
-      break;
-    }
-    op.on_complete(op, static_cast<int32_t>(accepted.value()));
-  }
-  dispatching_ = nullptr;
+Result<int> SimBackend::accept_from(io::AcceptOp& op) noexcept {
+  Socket& listener = *find(op.fd);
+  if (listener.backlog.empty()) return Errno::again;
+  return take_connection(listener, op);
 }
 
-Result<size_t> SimBackend::take_connection(Socket& listener, io::AcceptOp& op) {
+Result<int> SimBackend::take_connection(Socket& listener, io::AcceptOp& op) {
   if (random_.chance(faults_.accept_errors)) return static_cast<Errno>(random_.chance(500) ? EMFILE : ENOBUFS);
   const int fd = listener.backlog.front();
   listener.backlog.pop_front();
   op.peer.storage.ss_family = AF_UNIX;
   op.peer.size = sizeof(sa_family_t);
-  return static_cast<size_t>(fd);
+  return fd;
 }
 
-void SimBackend::dispatch_send(io::SendOp& op) noexcept {
+Result<size_t> SimBackend::send_bytes_of(io::SendOp& op) noexcept {
   if (random_.chance(faults_.resets)) reset(op.fd);
-  Result<size_t> sent = send_pending(op);
-  if (sent.ok()) return complete_last(op, static_cast<int32_t>(sent.value()));
-  if (sent.error() != Errno::again) complete_last(op, -static_cast<int32_t>(sent.error()));
+  return send_pending(op);
 }
 
 }  // namespace cxxloop::sim

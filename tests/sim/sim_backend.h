@@ -19,8 +19,7 @@
 #include <string_view>
 #include <vector>
 
-#include "base/page_buffer.h"
-#include "io/backend.h"
+#include "io/readiness.h"
 #include "sim/random.h"
 
 namespace cxxloop::sim {
@@ -49,7 +48,7 @@ struct Faults {
   static Faults harsh();
 };
 
-class SimBackend final : public io::Backend {
+class SimBackend final : public io::ReadinessBackend<SimBackend> {
  public:
   static constexpr int first_fd = 1 << 14;
   static constexpr size_t shared_buffer_size = 64 * 1024;
@@ -170,21 +169,21 @@ class SimBackend final : public io::Backend {
   [[nodiscard]] Result<size_t> send_datagram(int fd, std::span<const std::byte> bytes, const io::Address* address);
   [[nodiscard]] Result<size_t> receive_datagram(Socket& socket, std::span<std::byte> into, io::Address* sender);
 
-  [[nodiscard]] Result<size_t> take_connection(Socket& listener, io::AcceptOp& op);
+  [[nodiscard]] Result<int> take_connection(Socket& listener, io::AcceptOp& op);
 
   void collect(bool with_delays);
   void collect_op(io::Op* op, bool ready, bool with_delays);
   void shuffle_batch();
   void run_due_events();
   void drop_from_batch(io::Op& op) noexcept;
-  void release(io::Op& op) noexcept;
-  void complete_last(io::Op& op, int32_t result) noexcept;
-  void complete_lost(io::Op& op) noexcept;
+  void detach(io::Op& op) noexcept;
   void complete_cancelled(io::Op& op) noexcept;
-  void dispatch_recv(io::RecvOp& op) noexcept;
-  void dispatch_recv_from(io::RecvFromOp& op) noexcept;
-  void dispatch_accept(io::AcceptOp& op) noexcept;
-  void dispatch_send(io::SendOp& op) noexcept;
+
+  friend io::ReadinessBackend<SimBackend>;
+  [[nodiscard]] Result<size_t> receive(io::RecvOp& op, std::span<std::byte> into) noexcept;
+  [[nodiscard]] Result<size_t> receive_from(io::RecvFromOp& op, std::span<std::byte> into) noexcept;
+  [[nodiscard]] Result<int> accept_from(io::AcceptOp& op) noexcept;
+  [[nodiscard]] Result<size_t> send_bytes_of(io::SendOp& op) noexcept;
 
   Random random_;
   Faults faults_;
@@ -200,8 +199,6 @@ class SimBackend final : public io::Backend {
   int64_t now_ns_ = 1'000 * ns_per_second;
   std::atomic<bool> woken_{false};
   bool stalled_ = false;
-  io::Op* dispatching_ = nullptr;  // the op whose callback runs; release() clears it
-  PageBuffer shared_buffer_;
   io::BackendCounters counters_;
 };
 

@@ -97,6 +97,23 @@ TEST_F(EvBackendTest, ReaderIsCalledBeforeWriterAndDescriptorsInKernelOrder) {
 
 // Time
 
+TEST_F(EvBackendTest, ARecvThatItsTargetCallbackSubmitsAgainEndsAtEndOfFile) {
+  const FdPair fds = pair();
+  RecvProbe probe(world, fds.near);
+  probe.choose_target = [&] {
+    EXPECT_TRUE(world.backend().cancel(probe.op));
+    EXPECT_EQ(probe.submit(), Errno::ok);
+    return std::span<std::byte>();
+  };
+  ASSERT_EQ(probe.submit(), Errno::ok);
+  close(fds.far);
+  EXPECT_TRUE(world.run_until([&] { return probe.endings > 0; }));
+  world.settle();
+  EXPECT_EQ(probe.endings, 1);
+  EXPECT_FALSE(probe.op.in_kernel());
+  EXPECT_EQ(world.backend().ops_count(), 0U);
+}
+
 TEST_F(EvBackendTest, DeadlinesAreNeverEarlyAndSeldomLate) {
   std::vector<int64_t> late_ns;
   for (int i = 0; i < 41; ++i) {
