@@ -78,7 +78,7 @@ bool StreamTransport::write(Gil gil, PyObject* data) noexcept {
   if (length < 0) return false;
   if (length == 0 && !eof_written && !empty_waiter) return true;
   bool drop = false;
-  if (!check_writable(gil, "write", &drop)) return false;
+  if (!is_plainly_writable() && !check_writable(gil, "write", &drop)) return false;
   if (drop || length == 0) return true;
   if (!is_open()) return send_after_loop_closed(gil, data);
   return PyBytes_CheckExact(data) ? append_owned(gil, Ref::borrow(data)) && after_append(gil) : write_buffer(gil, data);
