@@ -152,6 +152,9 @@ class Backend {
   [[nodiscard]] virtual int64_t now_ns() const noexcept { return monotonic_ns(); }
   // Number of collected completions that were not dispatched yet (cancelled ones may count).
   [[nodiscard]] virtual size_t collected() const noexcept = 0;
+  // True: wait() would collect something, as a look at memory shows, without a system call. A backend that cannot tell
+  // answers false: a readiness backend has to ask the kernel.
+  [[nodiscard]] virtual bool has_news() const noexcept { return false; }
   // The op that dispatch_one() will call back next; null: the batch is used up.
   [[nodiscard]] virtual const Op* next_collected() noexcept = 0;
   // Call back the oldest collected completion. False: the batch is used up.

@@ -121,6 +121,7 @@ class Engine {
   // There is work. Poll anyway?
   [[nodiscard]] bool poll_is_due() noexcept {
     if (pacing_.empty_polls < PollPacing::empty_polls_before_skipping) return true;
+    if (backend_->has_news()) return true;
     if (++pacing_.turns_skipped >= PollPacing::turns_skipped_max) return true;
     return backend_->now_ns() - pacing_.last_poll_ns >= PollPacing::skip_ns_max;
   }

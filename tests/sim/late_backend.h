@@ -38,6 +38,7 @@ class LateBackend final : public io::Backend {
   void release_memory() noexcept override { inner_->release_memory(); }
   [[nodiscard]] Errno wait(Deadline deadline) noexcept override;
   [[nodiscard]] size_t collected() const noexcept override { return ready_ + inner_->collected(); }
+  [[nodiscard]] bool has_news() const noexcept override { return pending_.size() > ready_; }
   [[nodiscard]] const io::Op* next_collected() noexcept override {
     return ready_ > 0 ? pending_.front().op : inner_->next_collected();
   }

@@ -257,6 +257,27 @@ TYPED_TEST(EngineTest, ThePollIsSkippedOnlyWhileItFindsNothing) {
   EXPECT_EQ(skipped_of(PollPacing::empty_polls_before_skipping), 0);
 }
 
+// A backend that knows of a completion without asking the kernel is polled at once, whatever the pacing says.
+class EngineOnALateBackend : public EngineTest<io::LateWorld> {};
+
+TEST_F(EngineOnALateBackend, NewsOfTheBackendEndTheSkipping) {
+  const auto fds = world.make_pair();
+  io::Op op(io::OpKind::poll_read, nullptr, [](io::Op&, int32_t) noexcept {});
+  op.fd = fds.near;
+  ASSERT_EQ(world.backend().submit(op), Errno::ok);
+  for (uint32_t i = 0; i < PollPacing::empty_polls_before_skipping; ++i) EXPECT_EQ(engine.poll(), Errno::ok);
+  EXPECT_FALSE(world.backend().has_news());
+  EXPECT_FALSE(engine.poll_is_due());
+  EXPECT_FALSE(world.backend().cancel(op));  // completes later
+  EXPECT_TRUE(world.backend().has_news());
+  EXPECT_TRUE(engine.poll_is_due());
+  EXPECT_EQ(engine.poll(), Errno::ok);
+  EXPECT_FALSE(world.backend().has_news());
+  while (world.backend().dispatch_one()) {
+  }
+  EXPECT_FALSE(op.in_kernel());
+}
+
 // Threads exist beside a real kernel only: a simulated one never sleeps.
 class EngineThreads : public EngineTest<io::EvWorld> {};
 
