@@ -57,19 +57,19 @@ def same(python, *arguments):
     return launched
 
 
-def test_a_script_runs_on_cxxloop(python, write):
+def test_script_runs_on_cxxloop(python, write):
     write("script.py", WHICH_LOOP)
     result = python("-m", "cxxloop", "script.py")
     assert (result.returncode, result.stdout, result.stderr) == (0, "cxxloop\n", "")
 
 
-def test_a_module_runs_on_cxxloop(python, write):
+def test_module_runs_on_cxxloop(python, write):
     write("program.py", WHICH_LOOP)
     result = python("-m", "cxxloop", "-m", "program")
     assert (result.returncode, result.stdout, result.stderr) == (0, "cxxloop\n", "")
 
 
-def test_a_command_runs_on_cxxloop(python):
+def test_command_runs_on_cxxloop(python):
     result = python("-m", "cxxloop", "-c", WHICH_LOOP)
     assert (result.returncode, result.stdout, result.stderr) == (0, "cxxloop\n", "")
 
@@ -107,20 +107,20 @@ import neighbour
     [("script.py", "-x", "--name", "value"), ("-m", "program", "-m", "x"), ("-c", PROGRAM, "a", "b")],
     ids=["script", "module", "command"],
 )
-def test_a_program_sees_what_it_would_see_under_python(python, write, arguments):
+def test_program_sees_what_it_would_see_under_python(python, write, arguments):
     write("script.py", PROGRAM)
     write("program.py", PROGRAM)
     write("neighbour.py", "print('neighbour')")
     same(python, *arguments)
 
 
-def test_a_package_runs_its_main(python, write):
+def test_package_runs_its_main(python, write):
     write("package/__init__.py", "")
     write("package/__main__.py", "import sys\nprint(__name__, __package__, len(sys.argv))")
     same(python, "-m", "package", "x")
 
 
-def test_a_script_in_another_folder_finds_its_neighbours(python, write):
+def test_script_in_another_folder_finds_its_neighbours(python, write):
     write("folder/script.py", "import beside\nprint(__name__)")
     write("folder/beside.py", "print('beside')")
     same(python, "folder/script.py")
@@ -145,7 +145,7 @@ def test_exit_codes(python, write, body, how):
     same(python, *{"script": ("program.py",), "module": ("-m", "program"), "command": ("-c", body)}[how])
 
 
-def test_a_traceback_ends_with_the_error(python, write):
+def test_traceback_ends_with_the_error(python, write):
     write("script.py", "def function():\n    1 / 0\nfunction()\n")
     result = python("-m", "cxxloop", "script.py")
     assert result.returncode == 1
@@ -155,7 +155,7 @@ def test_a_traceback_ends_with_the_error(python, write):
     assert any('script.py", line 2, in function' in line for line in lines)
 
 
-def test_a_program_that_does_not_exist(python):
+def test_program_that_does_not_exist(python):
     for arguments in (("nothing.py",), ("-m", "nothing_at_all")):
         result = python("-m", "cxxloop", *arguments)
         assert result.returncode != 0

@@ -70,7 +70,7 @@ METHODS = [
 
 
 @pytest.mark.parametrize(("cls", "name"), METHODS)
-def test_a_method_wrapped_before_the_loop_is_made(loop_factory, socket_pair, trace, monkeypatch, cls, name):
+def test_method_wrapped_before_the_loop_is_made(loop_factory, socket_pair, trace, monkeypatch, cls, name):
     calls = trace(cls, name)
     with contextlib.closing(loop_factory()) as loop:
         loop.set_debug(False)
@@ -86,7 +86,7 @@ def test_a_method_wrapped_before_the_loop_is_made(loop_factory, socket_pair, tra
 
 
 @pytest.mark.parametrize(("cls", "name"), METHODS[:5])
-def test_a_method_wrapped_between_two_runs(loop, turn, socket_pair, trace, monkeypatch, cls, name):
+def test_method_wrapped_between_two_runs(loop, turn, socket_pair, trace, monkeypatch, cls, name):
     sockets = socket_pair()
     loop.run_until_complete(use_everything(sockets))
     calls = trace(cls, name)
@@ -110,7 +110,7 @@ def test_call_soon_and_transports(loop_factory, socket_pair, trace):
         loop.run_until_complete(asyncio.sleep(0))
 
 
-def test_an_override_of_a_subclass_outranks_it_and_reaches_it(loop_factory, trace):
+def test_override_of_a_subclass_outranks_it_and_reaches_it(loop_factory, trace):
     with contextlib.closing(loop_factory()) as loop:
         loop_class = type(loop)
     calls = trace(BASE, "create_task")
@@ -125,7 +125,7 @@ def test_an_override_of_a_subclass_outranks_it_and_reaches_it(loop_factory, trac
     assert calls == ["own", "create_task"]
 
 
-def test_an_assignment_to_the_loops_class_outranks_it(loop_factory, trace, monkeypatch):
+def test_assignment_to_the_loops_class_outranks_it(loop_factory, trace, monkeypatch):
     with contextlib.closing(loop_factory()) as loop:
         loop_class = type(loop)
     calls = trace(BASE, "time")
@@ -168,7 +168,7 @@ print(sorted(set(calls)))
 # Clocks
 
 
-def test_a_replaced_monotonic_clock_moves_timers(loop_factory, monkeypatch):
+def test_replaced_monotonic_clock_moves_timers(loop_factory, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     with contextlib.closing(loop_factory()) as loop:

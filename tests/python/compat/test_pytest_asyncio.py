@@ -83,7 +83,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_suite_runs(run_script, loop_name, tmp_path, way):
+def test_suite_runs(run_script, loop_name, tmp_path, way):
     conftest, supports = WAYS[way]
     if not supports(PLUGIN_VERSION):
         pytest.skip(f"pytest-asyncio {PLUGIN_VERSION} has no {way}")

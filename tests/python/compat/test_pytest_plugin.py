@@ -204,7 +204,7 @@ async def test_anyio(anyio_backend):
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 16), reason="no event loop policies")
-def test_a_suite_may_reset_the_policy(play):
+def test_suite_may_reset_the_policy(play):
     suite = """
 @pytest.mark.parametrize("time", [1, 2])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -235,7 +235,7 @@ def test_backend():
         result.stdout.fnmatch_lines([f"cxxloop: *, backend {backend} (*"])
 
 
-def test_an_unknown_backend_is_a_usage_error(pytester):
+def test_unknown_backend_is_a_usage_error(pytester):
     result = pytester.runpytest_subprocess(*CXXLOOP, "--cxxloop-backend=steam")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*--cxxloop-backend: invalid choice: 'steam'*"])

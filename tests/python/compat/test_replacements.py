@@ -146,7 +146,7 @@ def test_sock_calls_wait_on_an_overridden_create_future(loop_class, closing_all,
 # A turn
 
 
-def test_an_overridden_run_once_is_called_for_every_turn(loop_class, closing_all):
+def test_overridden_run_once_is_called_for_every_turn(loop_class, closing_all):
     class Counting(loop_class):
         turns = 0
 
@@ -173,7 +173,7 @@ def test_an_overridden_run_once_is_called_for_every_turn(loop_class, closing_all
 # Handles
 
 
-def test_a_replaced_run_of_handles_is_called(loop, monkeypatch):
+def test_replaced_run_of_handles_is_called(loop, monkeypatch):
     # As tools do that log slow callbacks; some are switched on while the loop runs.
     ran = []
     real = asyncio.Handle._run
@@ -199,7 +199,7 @@ def test_a_replaced_run_of_handles_is_called(loop, monkeypatch):
     assert ran.count(seen.append) == 3
 
 
-def test_a_replaced_run_of_handles_may_raise(loop, monkeypatch):
+def test_replaced_run_of_handles_may_raise(loop, monkeypatch):
     def failing(self):
         raise KeyboardInterrupt("from _run")
 

@@ -204,7 +204,7 @@ def test_parameters_have_asyncios_names(make, kind):
             assert keywords.get("fd") == -1, error
 
 
-def test_a_task_is_made_by_keyword(loop, run):
+def test_task_is_made_by_keyword(loop, run):
     keywords = {"name": "named", "context": None}
     task = loop.create_task(coro=coroutine(), **keywords)
     assert task.get_name() == "named"

@@ -162,7 +162,7 @@ def test_methods_replaced_on_the_loop_are_called(loop, run):
         delattr(loop, name)
 
 
-def test_a_property_in_the_place_of_a_method_is_not_read_before_it_is_needed(loop):
+def test_property_in_the_place_of_a_method_is_not_read_before_it_is_needed(loop):
     class Clocked(type(loop)):
         def __init__(self):
             super().__init__()
@@ -178,7 +178,7 @@ def test_a_property_in_the_place_of_a_method_is_not_read_before_it_is_needed(loo
     clocked.close()
 
 
-def test_a_clock_set_on_the_loop_moves_its_timers(loop, turn):
+def test_clock_set_on_the_loop_moves_its_timers(loop, turn):
     now = 1000.0
     loop.time = lambda: now
     seen = []
@@ -194,7 +194,7 @@ def test_a_clock_set_on_the_loop_moves_its_timers(loop, turn):
 # Servers
 
 
-def test_a_server_has_asyncios_private_names(loop, run, tls_contexts):
+def test_server_has_asyncios_private_names(loop, run, tls_contexts):
     server = run(loop.create_server(asyncio.Protocol, "127.0.0.1", 0, ssl=tls_contexts[0]))
     assert server._ssl_context is tls_contexts[0]
     assert [type(sock) for sock in server._sockets] == [socket.socket]
@@ -208,7 +208,7 @@ def test_a_server_has_asyncios_private_names(loop, run, tls_contexts):
 # Transports
 
 
-def test_a_transport_has_asyncios_private_names(loop, stream):
+def test_transport_has_asyncios_private_names(loop, stream):
     transport, protocol, _ = stream
     assert transport._loop is loop
     assert transport._protocol is protocol
@@ -251,7 +251,7 @@ async def tls_connection(loop, contexts):
         await until(lambda: protocol.lost and server_side.lost)
 
 
-def test_a_tls_transport_has_asyncios_private_names(loop, run, tls_contexts):
+def test_tls_transport_has_asyncios_private_names(loop, run, tls_contexts):
     async def use():
         async with tls_connection(loop, tls_contexts) as (transport, protocol):
             assert transport._ssl_protocol._sslcontext is tls_contexts[1]
@@ -265,7 +265,7 @@ def test_a_tls_transport_has_asyncios_private_names(loop, run, tls_contexts):
 
 
 @pytest.mark.cxxloop_only(reason="libraries written for older asyncio read it; uvloop has it")
-def test_a_tls_transport_knows_its_context(loop, run, tls_contexts):
+def test_tls_transport_knows_its_context(loop, run, tls_contexts):
     async def use():
         async with tls_connection(loop, tls_contexts) as (transport, _):
             assert transport._sslcontext is tls_contexts[1]
@@ -446,14 +446,14 @@ def keywords_of_a_task_factory(loop):
     return seen
 
 
-def test_a_task_factory_gets_the_keywords_of_this_python(loop):
+def test_task_factory_gets_the_keywords_of_this_python(loop):
     with contextlib.closing(asyncio.SelectorEventLoop()) as reference:
         expected = keywords_of_a_task_factory(reference)
     assert keywords_of_a_task_factory(loop) == expected
     assert len(expected) == 5
 
 
-def test_a_handler_of_sigchld_is_allowed(loop, run):
+def test_handler_of_sigchld_is_allowed(loop, run):
     seen = []
     loop.add_signal_handler(signal.SIGCHLD, seen.append, "child")
 

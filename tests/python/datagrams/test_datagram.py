@@ -95,7 +95,7 @@ def test_the_answer_goes_to_the_address_a_datagram_came_from(run):
     run(main())
 
 
-def test_an_empty_datagram_is_received(run):
+def test_empty_datagram_is_received(run):
     async def main():
         async with endpoint() as (transport, protocol):
             with bound_socket() as sock:
@@ -138,7 +138,7 @@ def test_what_a_datagram_schedules_runs_before_the_next_one(run, loop):
     assert order == [f"{what} {number}" for number in range(1, 6) for what in ("datagram", "callback")]
 
 
-def test_a_waiting_task_sees_every_datagram(run, loop):
+def test_waiting_task_sees_every_datagram(run, loop):
     """A protocol that keeps one future for the next datagram: two in a row without a turn between would break it."""
     seen = []
 
@@ -163,7 +163,7 @@ def test_a_waiting_task_sees_every_datagram(run, loop):
     assert seen == [b"%d" % number for number in range(50)]
 
 
-def test_a_flood_of_datagrams_does_not_keep_a_timer_waiting(run, loop):
+def test_flood_of_datagrams_does_not_keep_a_timer_waiting(run, loop):
     async def main():
         fired = loop.create_future()
 
@@ -206,7 +206,7 @@ def test_callbacks_run_in_the_context_the_endpoint_was_made_in(run):
     ]
 
 
-def test_a_failure_of_the_protocol_is_reported_and_the_endpoint_lives(run, reported):
+def test_failure_of_the_protocol_is_reported_and_the_endpoint_lives(run, reported):
     def fail(self):
         if len(self.received) == 1:
             raise ValueError("cannot read this")
@@ -226,7 +226,7 @@ def test_a_failure_of_the_protocol_is_reported_and_the_endpoint_lives(run, repor
 
 
 @pytest.mark.parametrize("exit_type", [SystemExit, KeyboardInterrupt])
-def test_an_exit_of_the_protocol_leaves_the_loop(loop, exit_type):
+def test_exit_of_the_protocol_leaves_the_loop(loop, exit_type):
     def leave(self):
         raise exit_type
 
@@ -323,7 +323,7 @@ def test_repr_tells_the_state(run):
     run(main())
 
 
-def test_a_forgotten_endpoint_warns_and_closes_its_socket(loop):
+def test_forgotten_endpoint_warns_and_closes_its_socket(loop):
     async def start():
         await loop.create_datagram_endpoint(DatagramRecorder, local_addr=(LOOPBACK, 0))
 
@@ -336,7 +336,7 @@ def test_a_forgotten_endpoint_warns_and_closes_its_socket(loop):
     assert {w.category for w in caught} == {ResourceWarning}
 
 
-def test_a_closed_endpoint_leaves_no_garbage(run):
+def test_closed_endpoint_leaves_no_garbage(run):
     async def main():
         async with endpoint() as (transport, protocol):
             return weakref.ref(transport), weakref.ref(protocol)
@@ -382,7 +382,7 @@ def has_nothing_to_read(sock):
 
 
 @pytest.mark.parametrize("connected", [False, True])
-def test_a_socket_closed_under_its_transport_sends_nothing_to_the_next_owner_of_its_number(run, connected):
+def test_socket_closed_under_its_transport_sends_nothing_to_the_next_owner_of_its_number(run, connected):
     async def main():
         own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         own.setblocking(False)
@@ -404,7 +404,7 @@ def test_a_socket_closed_under_its_transport_sends_nothing_to_the_next_owner_of_
     run(main())
 
 
-def test_a_socket_closed_under_its_transport_takes_nothing_from_the_next_owner_of_its_number(run):
+def test_socket_closed_under_its_transport_takes_nothing_from_the_next_owner_of_its_number(run):
     """A duplicate keeps the poller reporting the old number."""
 
     async def main():
@@ -442,7 +442,7 @@ def test_reading_from_a_socket_closed_under_its_transport_is_not_resumed(run):
     run(main())
 
 
-def test_a_socket_of_the_callers_own(run):
+def test_socket_of_the_callers_own(run):
     async def main():
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.bind((LOOPBACK, 0))
@@ -457,7 +457,7 @@ def test_a_socket_of_the_callers_own(run):
     run(main())
 
 
-def test_a_subclass_of_socket_keeps_its_methods(run):
+def test_subclass_of_socket_keeps_its_methods(run):
     class Counting(socket.socket):
         sent = 0
 
@@ -496,7 +496,7 @@ def test_ipv6_addresses_have_four_parts(run):
 
 
 @needs_ipv6
-def test_a_connected_ipv6_endpoint_may_name_its_peer(run):
+def test_connected_ipv6_endpoint_may_name_its_peer(run):
     async def main():
         async with endpoint(local_addr=("::1", 0)) as (transport, protocol):
             address = transport.get_extra_info("sockname")
@@ -531,7 +531,7 @@ def test_unix_datagrams(run, tmp_path, kind):
     run(main())
 
 
-def test_a_unix_sender_without_a_name(run, tmp_path):
+def test_unix_sender_without_a_name(run, tmp_path):
     async def main():
         path = str(tmp_path / "named")
         async with endpoint(family=socket.AF_UNIX, local_addr=path) as (transport, protocol):

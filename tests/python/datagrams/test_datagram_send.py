@@ -88,7 +88,7 @@ def test_arguments_by_name(run):
     run(main())
 
 
-def test_a_view_that_is_not_contiguous_is_fatal(run, reported):
+def test_view_that_is_not_contiguous_is_fatal(run, reported):
     async def main():
         async with endpoint() as (transport, protocol):
             transport.sendto(memoryview(b"abcdef")[::2], unused_address())
@@ -102,7 +102,7 @@ def test_a_view_that_is_not_contiguous_is_fatal(run, reported):
 
 
 @sends_empty
-def test_an_empty_datagram_is_sent(run):
+def test_empty_datagram_is_sent(run):
     async def main():
         async with endpoint() as (transport, _):
             with bound_socket() as sock:
@@ -113,7 +113,7 @@ def test_an_empty_datagram_is_sent(run):
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="asyncio sends empty datagrams since 3.13")
-def test_an_empty_datagram_is_dropped(run):
+def test_empty_datagram_is_dropped(run):
     async def main():
         async with endpoint() as (transport, _):
             with bound_socket() as sock:
@@ -123,7 +123,7 @@ def test_an_empty_datagram_is_dropped(run):
     run(main())
 
 
-def test_a_connected_endpoint_sends_to_its_peer_only(run):
+def test_connected_endpoint_sends_to_its_peer_only(run):
     async def main():
         with bound_socket() as sock:
             async with endpoint(remote_addr=sock.getsockname()) as (transport, _):
@@ -139,7 +139,7 @@ def test_a_connected_endpoint_sends_to_its_peer_only(run):
     run(main())
 
 
-def test_a_host_name_and_no_host_at_all(run):
+def test_host_name_and_no_host_at_all(run):
     async def main():
         async with endpoint() as (transport, protocol):
             with bound_socket() as sock:
@@ -153,7 +153,7 @@ def test_a_host_name_and_no_host_at_all(run):
     run(main())
 
 
-def test_a_broadcast_needs_permission(run):
+def test_broadcast_needs_permission(run):
     async def main():
         async with endpoint() as (transport, protocol):
             transport.sendto(b"x", ("<broadcast>", 9))
@@ -165,7 +165,7 @@ def test_a_broadcast_needs_permission(run):
     run(main())
 
 
-def test_a_broadcasting_endpoint_with_a_remote_address(run):
+def test_broadcasting_endpoint_with_a_remote_address(run):
     async def main():
         with bound_socket() as sock:
             async with endpoint(remote_addr=sock.getsockname(), allow_broadcast=True) as (transport, _):
@@ -205,7 +205,7 @@ def test_what_is_no_address_is_fatal(run, reported, address, expected):
 # --- errors -------------------------------------------------------------------------------------------------------
 
 
-def test_an_error_of_sendto_goes_to_the_protocol_at_once(run):
+def test_error_of_sendto_goes_to_the_protocol_at_once(run):
     async def main():
         async with endpoint() as (transport, protocol):
             transport.sendto(b"x" * 70_000, unused_address())
@@ -232,7 +232,7 @@ def test_what_error_received_raises_leaves_sendto(run):
     run(main())
 
 
-def test_a_refused_datagram_is_told_and_the_endpoint_lives(run):
+def test_refused_datagram_is_told_and_the_endpoint_lives(run):
     async def main():
         address = unused_address()
         async with endpoint(remote_addr=address) as (transport, protocol):
@@ -250,7 +250,7 @@ def test_a_refused_datagram_is_told_and_the_endpoint_lives(run):
     run(main())
 
 
-def test_an_endpoint_may_be_closed_because_of_an_error(run):
+def test_endpoint_may_be_closed_because_of_an_error(run):
     async def main():
         protocol = DatagramRecorder(error_received=lambda self: self.transport.abort())
         async with endpoint(protocol, remote_addr=unused_address()) as (transport, _):
@@ -262,7 +262,7 @@ def test_an_endpoint_may_be_closed_because_of_an_error(run):
     run(main())
 
 
-def test_a_failure_of_error_received_is_reported(run, reported):
+def test_failure_of_error_received_is_reported(run, reported):
     def fail(self):
         raise ZeroDivisionError
 
@@ -412,7 +412,7 @@ def test_writing_is_paused_and_resumed_in_the_context_of_the_sender(run, unix_pe
     run(main())
 
 
-def test_a_limit_of_zero_pauses_at_the_first_queued_datagram(run, unix_peer, queued_bytes):
+def test_limit_of_zero_pauses_at_the_first_queued_datagram(run, unix_peer, queued_bytes):
     async def main():
         async with to_unix(unix_peer[1]) as (transport, protocol):
             transport.set_write_buffer_limits(0)
@@ -476,7 +476,7 @@ def test_abort_drops_what_is_queued(run, unix_peer):
     run(main())
 
 
-def test_a_peer_that_goes_away_costs_each_queued_datagram_an_error(run, unix_peer, queued_bytes):
+def test_peer_that_goes_away_costs_each_queued_datagram_an_error(run, unix_peer, queued_bytes):
     peer, path = unix_peer
 
     async def main():
@@ -495,7 +495,7 @@ def test_a_peer_that_goes_away_costs_each_queued_datagram_an_error(run, unix_pee
     run(main())
 
 
-def test_a_queue_to_addresses(run, tmp_path):
+def test_queue_to_addresses(run, tmp_path):
     """Unconnected: every datagram has an address of its own, also one that only the socket module understands."""
 
     async def main():
@@ -524,7 +524,7 @@ def test_a_queue_to_addresses(run, tmp_path):
 # --- what user code may do in between ------------------------------------------------------------------------------
 
 
-def test_an_exit_in_resume_writing_does_not_keep_a_closing_endpoint_open(loop, run, unix_peer):
+def test_exit_in_resume_writing_does_not_keep_a_closing_endpoint_open(loop, run, unix_peer):
     def leave(self):
         raise KeyboardInterrupt
 
@@ -639,7 +639,7 @@ def test_data_that_closes_the_loop_when_it_is_looked_at(loop, unix_peer, full):
 
 
 @pytest.mark.cxxloop_only(reason="asyncio waits for ever: the kernel forgets what is closed")
-def test_a_closing_endpoint_whose_socket_was_closed_ends(run, unix_peer):
+def test_closing_endpoint_whose_socket_was_closed_ends(run, unix_peer):
     async def main():
         own = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         own.setblocking(False)
@@ -673,7 +673,7 @@ def test_datagrams_are_sent_without_a_loop(loop, connected):
             del transport
 
 
-def test_a_full_kernel_without_a_loop(loop, unix_peer):
+def test_full_kernel_without_a_loop(loop, unix_peer):
     transport, protocol = loop.run_until_complete(
         loop.create_datagram_endpoint(DatagramRecorder, family=socket.AF_UNIX, remote_addr=unix_peer[1])
     )
@@ -685,7 +685,7 @@ def test_a_full_kernel_without_a_loop(loop, unix_peer):
         del transport
 
 
-def test_a_loop_that_is_closed_under_a_queue(loop, unix_peer):
+def test_loop_that_is_closed_under_a_queue(loop, unix_peer):
     async def start():
         transport, protocol = await loop.create_datagram_endpoint(
             DatagramRecorder, family=socket.AF_UNIX, remote_addr=unix_peer[1]
@@ -701,7 +701,7 @@ def test_a_loop_that_is_closed_under_a_queue(loop, unix_peer):
 
 
 @pytest.mark.parametrize("end", ["close", "abort"])
-def test_an_error_that_comes_while_the_protocol_ends_the_endpoint_is_dropped(run, end):
+def test_error_that_comes_while_the_protocol_ends_the_endpoint_is_dropped(run, end):
     def meet_an_error_and_end(recorder):
         recorder.transport.get_extra_info("socket")._sock.send(b"nobody is there")  # refused by now
         getattr(recorder.transport, end)()

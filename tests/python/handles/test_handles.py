@@ -18,7 +18,7 @@ def run_past_due(loop):
     loop.run_forever()
 
 
-def test_a_handle_is_an_asyncio_handle(loop):
+def test_handle_is_an_asyncio_handle(loop):
     assert isinstance(loop.call_soon(print), asyncio.Handle)
     assert not isinstance(loop.call_soon(print), asyncio.TimerHandle)
     assert isinstance(loop.call_soon_threadsafe(print), asyncio.Handle)
@@ -85,7 +85,7 @@ def test_cancel_releases_callback_and_arguments_at_once(loop):
     assert all(ref() is None for ref in refs)
 
 
-def test_a_handle_releases_its_callback_after_the_turn(loop, turn):
+def test_handle_releases_its_callback_after_the_turn(loop, turn):
     class Target:
         def method(self):
             pass
@@ -111,7 +111,7 @@ def test_handles_can_be_weakly_referenced(loop, turn):
     assert [ref() for ref in refs] == [None] * 3
 
 
-def test_a_cycle_through_a_waiting_handle_is_collected_after_close(loop_factory):
+def test_cycle_through_a_waiting_handle_is_collected_after_close(loop_factory):
     class Target:
         def method(self):
             pass
@@ -166,7 +166,7 @@ def test_get_context_of_a_handle(loop):
 
 
 @pytest.mark.parametrize("leading", [("call_soon",), ("call_later", 1000)])
-def test_a_long_chain_of_handles_dies_without_deep_recursion(loop_factory, leading):
+def test_long_chain_of_handles_dies_without_deep_recursion(loop_factory, leading):
     loop = loop_factory()
     loop.set_debug(False)  # which would note for each of them where it was made
     name, *first = leading
@@ -197,7 +197,7 @@ def test_callbacks_take_the_memory_of_dead_handles(loop, turn, method, arguments
     assert per_call < (0.1 if method == "call_soon" else 1.1)
 
 
-def test_a_callback_that_cancels_itself_and_raises(loop, turn, reported):
+def test_callback_that_cancels_itself_and_raises(loop, turn, reported):
     def callback():
         handle.cancel()
         raise ValueError("after cancel")
@@ -208,7 +208,7 @@ def test_a_callback_that_cancels_itself_and_raises(loop, turn, reported):
 
 
 @pytest.mark.parametrize("method", ["call_soon", "call_soon_threadsafe"])
-def test_a_cycle_through_a_waiting_handle_is_collected_with_its_unclosed_loop(loop_factory, method):
+def test_cycle_through_a_waiting_handle_is_collected_with_its_unclosed_loop(loop_factory, method):
     class Holder:
         pass
 
@@ -224,7 +224,7 @@ def test_a_cycle_through_a_waiting_handle_is_collected_with_its_unclosed_loop(lo
     assert ref() is None
 
 
-def test_a_cycle_through_the_call_of_a_thread_is_collected_with_its_unclosed_loop(loop_factory):
+def test_cycle_through_the_call_of_a_thread_is_collected_with_its_unclosed_loop(loop_factory):
     class Holder:
         pass
 
@@ -280,7 +280,7 @@ def watch_before_the_run(loop, holder):
 
 
 @pytest.mark.parametrize("queue", [stop_with_waiting_call, stop_while_watching, watch_before_the_run])
-def test_a_cycle_through_what_a_stopped_loop_has_queued_is_collected(loop_factory, queue):
+def test_cycle_through_what_a_stopped_loop_has_queued_is_collected(loop_factory, queue):
     class Holder:
         pass
 
@@ -298,7 +298,7 @@ def test_a_cycle_through_what_a_stopped_loop_has_queued_is_collected(loop_factor
 
 
 @pytest.mark.cxxloop_only("asyncio's handles are tracked from the start")
-def test_a_collection_in_a_running_loop_leaves_its_handles_untracked(loop, turn):
+def test_collection_in_a_running_loop_leaves_its_handles_untracked(loop, turn):
     tracked = []
 
     def callback():

@@ -164,7 +164,7 @@ FLOOD_SOURCE = """
 """
 
 
-def test_a_flood_at_the_limit_of_descriptors_is_survived(run_script):
+def test_flood_at_the_limit_of_descriptors_is_survived(run_script):
     """Ten thousand connections, opened and dropped: the server says what asyncio says, loses nothing and goes on."""
     before, after, made, lost, reports = json.loads(run_script(FLOOD_SOURCE).stdout)
     assert after <= before

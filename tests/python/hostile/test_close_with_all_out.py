@@ -57,7 +57,7 @@ async def everything(loop, keep):
 
 @pytest.mark.parametrize("last", ["nothing", "write", "pause", "close", "abort", "drop"])
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_loop_is_closed_with_everything_out(loop_factory, last, asyncio_records):
+def test_loop_is_closed_with_everything_out(loop_factory, last, asyncio_records):
     with contextlib.ExitStack() as keep:
         loop = loop_factory()
         held = loop.run_until_complete(everything(loop, keep))

@@ -163,7 +163,7 @@ print("interrupts", interrupts)
 
 
 @pytest.mark.parametrize("options", [(), ("debug",)], ids=["plain", "debug"])
-def test_an_interrupt_at_each_bytecode_of_a_run(run_script, options):
+def test_interrupt_at_each_bytecode_of_a_run(run_script, options):
     result = run_script(EVERY_BYTECODE, "1", *options)
     assert int(result.stdout.split()[-1]) > 50
 
@@ -176,7 +176,7 @@ def test_interrupts_at_any_time(run_script, seed):
 
 @pytest.mark.parametrize("debug", [False, True])
 @pytest.mark.parametrize("way", ["function", "method", "closure", "timer", "thread"])
-def test_a_callback_that_is_interrupted_before_it_begins_runs_in_the_next_run(loop, turn, way, debug):
+def test_callback_that_is_interrupted_before_it_begins_runs_in_the_next_run(loop, turn, way, debug):
     order = []
 
     class Object:
@@ -208,7 +208,7 @@ def test_a_callback_that_is_interrupted_before_it_begins_runs_in_the_next_run(lo
     assert order == (["first", "last", own] if way == "timer" else ["first", own, "last"])
 
 
-def test_a_callback_that_has_begun_does_not_run_again(loop, turn):
+def test_callback_that_has_begun_does_not_run_again(loop, turn):
     order = []
 
     def interrupted():
@@ -225,7 +225,7 @@ def test_a_callback_that_has_begun_does_not_run_again(loop, turn):
     assert order == ["begun", "last"]
 
 
-def test_a_callback_that_raises_an_exit_does_not_run_again(loop, turn):
+def test_callback_that_raises_an_exit_does_not_run_again(loop, turn):
     order = []
 
     def leave():
@@ -239,7 +239,7 @@ def test_a_callback_that_raises_an_exit_does_not_run_again(loop, turn):
     assert order == ["begun"]
 
 
-def test_a_reader_that_is_interrupted_before_it_begins_is_called_once(loop, turn, socket_pair):
+def test_reader_that_is_interrupted_before_it_begins_is_called_once(loop, turn, socket_pair):
     left, right = socket_pair()
     received = []
     loop.add_reader(left, lambda: received.append(left.recv(10)))

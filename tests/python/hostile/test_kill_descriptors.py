@@ -88,7 +88,7 @@ def is_closed_number(error):
 # Stream transports
 
 
-def test_a_transport_that_reads(run, reported, stranger):
+def test_transport_that_reads(run, reported, stranger):
     async def main():
         async with attached() as (transport, protocol, peer):
             await stranger.take_number_while_the_loop_sleeps(protocol_socket(transport), keep_events=True)
@@ -107,7 +107,7 @@ def protocol_socket(transport):
     return transport.get_extra_info("socket")._sock
 
 
-def test_a_transport_nobody_tells(run, reported, stranger):
+def test_transport_nobody_tells(run, reported, stranger):
     """Without a duplicate the kernel forgets the descriptor: the next write meets the error."""
 
     async def main():
@@ -148,14 +148,14 @@ async def abort_a_waiting_write(stranger, *, reading):
 
 
 @pytest.mark.parametrize("scenario", [fail_a_waiting_write, abort_a_waiting_write])
-def test_a_transport_with_queued_writes(run, reported, stranger, scenario):
+def test_transport_with_queued_writes(run, reported, stranger, scenario):
     run(scenario(stranger, reading=False))
     assert reported == []
 
 
 @pytest.mark.cxxloop_only("asyncio goes on watching for reads, which epoll_ctl() refuses: the connection never ends")
 @pytest.mark.parametrize("scenario", [fail_a_waiting_write, abort_a_waiting_write])
-def test_a_transport_with_queued_writes_that_reads(run, reported, stranger, scenario):
+def test_transport_with_queued_writes_that_reads(run, reported, stranger, scenario):
     run(scenario(stranger, reading=True))
     assert reported == []
 
@@ -199,7 +199,7 @@ def test_closing_a_transport(run, stranger):
     run(main())
 
 
-def test_a_protocol_that_closes_its_socket_in_a_callback(run, stranger):
+def test_protocol_that_closes_its_socket_in_a_callback(run, stranger):
     """No thread, no sleep: the number changes hands between the read and the answer."""
 
     def swap_and_answer(recorder):
@@ -217,7 +217,7 @@ def test_a_protocol_that_closes_its_socket_in_a_callback(run, stranger):
 
 
 @pytest.mark.parametrize("deed", ["read", "write"])
-def test_a_tls_transport(loop, run, reported, stranger, tls_contexts, deed):
+def test_tls_transport(loop, run, reported, stranger, tls_contexts, deed):
     server_context, client_context = tls_contexts
 
     async def main():
@@ -260,7 +260,7 @@ async def datagram_pair(**reactions):
 
 
 @pytest.mark.parametrize("stranger", [socket.SOCK_DGRAM], indirect=True)
-def test_a_datagram_endpoint_that_receives(run, stranger):
+def test_datagram_endpoint_that_receives(run, stranger):
     async def main():
         async with datagram_pair(error_received=lambda recorder: recorder.transport.close()) as (transport, protocol, peer):
             await stranger.take_number_while_the_loop_sleeps(protocol_socket(transport), keep_events=True)
@@ -274,7 +274,7 @@ def test_a_datagram_endpoint_that_receives(run, stranger):
 
 
 @pytest.mark.parametrize("stranger", [socket.SOCK_DGRAM], indirect=True)
-def test_a_datagram_endpoint_that_sends(run, stranger):
+def test_datagram_endpoint_that_sends(run, stranger):
     async def main():
         async with datagram_pair() as (transport, protocol, _):
             await stranger.take_number_while_the_loop_sleeps(protocol_socket(transport), keep_events=False)
@@ -291,7 +291,7 @@ def test_a_datagram_endpoint_that_sends(run, stranger):
 
 @pytest.mark.cxxloop_only("asyncio goes on watching for datagrams, which epoll_ctl() refuses: the endpoint never ends")
 @pytest.mark.parametrize("stranger", [socket.SOCK_DGRAM], indirect=True)
-def test_a_datagram_endpoint_with_a_queue(run, loop, stranger, tmp_path):
+def test_datagram_endpoint_with_a_queue(run, loop, stranger, tmp_path):
     async def main():
         with bound_socket(str(tmp_path / "peer"), socket.AF_UNIX) as peer, socket.socket(peer.family, peer.type) as sock:
             sock.connect(peer.getsockname())
@@ -324,7 +324,7 @@ RECEIVE = {
 
 
 @pytest.mark.parametrize("call", RECEIVE)
-def test_a_waiting_receive(loop, run, stranger, call):
+def test_waiting_receive(loop, run, stranger, call):
     async def main():
         with tcp_pair() as (sock, peer):
             waiting = asyncio.ensure_future(RECEIVE[call](loop, sock))
@@ -338,7 +338,7 @@ def test_a_waiting_receive(loop, run, stranger, call):
 
 
 @pytest.mark.parametrize("call", RECEIVE)
-def test_a_receive_that_is_cancelled_after_its_number_is_gone(loop, run, stranger, call):
+def test_receive_that_is_cancelled_after_its_number_is_gone(loop, run, stranger, call):
     async def main():
         with tcp_pair() as (sock, _):
             waiting = asyncio.ensure_future(RECEIVE[call](loop, sock))
@@ -355,7 +355,7 @@ def test_a_receive_that_is_cancelled_after_its_number_is_gone(loop, run, strange
 
 
 @pytest.mark.parametrize("call", RECEIVE)
-def test_a_number_that_changes_hands_in_the_turn_the_receive_begins(loop, run, stranger, call):
+def test_number_that_changes_hands_in_the_turn_the_receive_begins(loop, run, stranger, call):
     """asyncio has watched the socket by then, and never hears of it again."""
 
     async def main():
@@ -371,7 +371,7 @@ def test_a_number_that_changes_hands_in_the_turn_the_receive_begins(loop, run, s
     run(main())
 
 
-def test_a_waiting_sendall(loop, run, stranger):
+def test_waiting_sendall(loop, run, stranger):
     async def main():
         with tcp_pair() as (sock, peer):
             waiting = asyncio.ensure_future(loop.sock_sendall(sock, bytes(1 << 24)))
@@ -398,7 +398,7 @@ def full_listener():
         yield listener.getsockname()
 
 
-def test_a_pending_connect(loop, run, stranger):
+def test_pending_connect(loop, run, stranger):
     async def main():
         with full_listener() as address, socket.socket() as sock:
             sock.setblocking(False)
@@ -418,7 +418,7 @@ def test_a_pending_connect(loop, run, stranger):
 # Listeners
 
 
-def test_a_server_takes_no_connection_of_another(loop, run, reported):
+def test_server_takes_no_connection_of_another(loop, run, reported):
     """The number of a closed listening socket now listens for somebody else."""
 
     async def main():

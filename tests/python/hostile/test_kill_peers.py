@@ -38,7 +38,7 @@ def warnings_and_errors(records):
 # Resets
 
 
-def test_a_reset_in_the_middle_of_reading(run, asyncio_records):
+def test_reset_in_the_middle_of_reading(run, asyncio_records):
     async def main():
         async with attached() as (_, protocol, peer):
             peer.send(b"half of a")
@@ -52,7 +52,7 @@ def test_a_reset_in_the_middle_of_reading(run, asyncio_records):
     assert warnings_and_errors(asyncio_records) == []
 
 
-def test_a_reset_with_bytes_unread(run, asyncio_records):
+def test_reset_with_bytes_unread(run, asyncio_records):
     """What had arrived is read, the error comes behind it."""
 
     async def main():
@@ -71,7 +71,7 @@ def test_a_reset_with_bytes_unread(run, asyncio_records):
 
 
 @pytest.mark.parametrize("reading", [True, False])
-def test_a_reset_in_the_middle_of_writing(run, asyncio_records, reading):
+def test_reset_in_the_middle_of_writing(run, asyncio_records, reading):
     async def main():
         async with attached() as (transport, protocol, peer):
             if not reading:
@@ -89,7 +89,7 @@ def test_a_reset_in_the_middle_of_writing(run, asyncio_records, reading):
     assert warnings_and_errors(asyncio_records) == ["socket.send() raised exception."] * 3
 
 
-def test_a_reset_while_closing_waits_for_the_last_bytes(run, asyncio_records):
+def test_reset_while_closing_waits_for_the_last_bytes(run, asyncio_records):
     async def main():
         async with attached() as (transport, protocol, peer):
             fill(transport)
@@ -104,7 +104,7 @@ def test_a_reset_while_closing_waits_for_the_last_bytes(run, asyncio_records):
     assert warnings_and_errors(asyncio_records) == []
 
 
-def test_a_reset_wakes_every_stream_coroutine(run, asyncio_records):
+def test_reset_wakes_every_stream_coroutine(run, asyncio_records):
     async def main():
         with tcp_pair() as (left, peer):
             reader, writer = await asyncio.open_connection(sock=left)
@@ -123,7 +123,7 @@ def test_a_reset_wakes_every_stream_coroutine(run, asyncio_records):
 
 
 @pytest.mark.parametrize("call", ["recv", "sendall"])
-def test_a_reset_during_a_socket_call(loop, run, call):
+def test_reset_during_a_socket_call(loop, run, call):
     async def main():
         with tcp_pair() as (sock, peer):
             waiting = loop.sock_recv(sock, 100) if call == "recv" else loop.sock_sendall(sock, MEGABYTES)
@@ -139,7 +139,7 @@ def test_a_reset_during_a_socket_call(loop, run, call):
 # Resets in TLS
 
 
-def test_a_client_that_resets_in_the_handshake(loop, run, tls_contexts, open_fds, asyncio_records):
+def test_client_that_resets_in_the_handshake(loop, run, tls_contexts, open_fds, asyncio_records):
     server_context, _ = tls_contexts
     made = []
 
@@ -163,7 +163,7 @@ def test_a_client_that_resets_in_the_handshake(loop, run, tls_contexts, open_fds
     assert warnings_and_errors(asyncio_records) == []
 
 
-def test_a_server_that_resets_in_the_handshake(loop, run, tls_contexts, asyncio_records):
+def test_server_that_resets_in_the_handshake(loop, run, tls_contexts, asyncio_records):
     _, client_context = tls_contexts
 
     async def main():
@@ -208,7 +208,7 @@ def reset_transport(transport):
 
 
 @pytest.mark.parametrize("moment", ["idle", "writing", "closing"])
-def test_a_reset_of_a_tls_connection(loop, run, tls_contexts, asyncio_records, moment):
+def test_reset_of_a_tls_connection(loop, run, tls_contexts, asyncio_records, moment):
     async def main():
         async with tls_pair(loop, tls_contexts) as (transport, protocol, peer):
             peer.pause_reading()
@@ -239,7 +239,7 @@ def file(tmp_path):
 
 
 @pytest.mark.parametrize("fallback", [False, True])
-def test_a_reset_during_sendfile(loop, run, file, asyncio_records, monkeypatch, fallback):
+def test_reset_during_sendfile(loop, run, file, asyncio_records, monkeypatch, fallback):
     if fallback:  # as where the kernel cannot
         monkeypatch.setattr(os, "sendfile", lambda *args: (_ for _ in ()).throw(OSError(errno.EINVAL, "no")))
 
@@ -258,7 +258,7 @@ def test_a_reset_during_sendfile(loop, run, file, asyncio_records, monkeypatch, 
     assert warnings_and_errors(asyncio_records) == []
 
 
-def test_a_reset_during_sendfile_over_tls(loop, run, tls_contexts, file, asyncio_records):
+def test_reset_during_sendfile_over_tls(loop, run, tls_contexts, file, asyncio_records):
     async def main():
         async with tls_pair(loop, tls_contexts) as (transport, protocol, peer):
             peer.pause_reading()
@@ -276,7 +276,7 @@ def test_a_reset_during_sendfile_over_tls(loop, run, tls_contexts, file, asyncio
 
 
 @pytest.mark.parametrize("fallback", [False, True])
-def test_a_reset_during_sock_sendfile(loop, run, file, monkeypatch, fallback):
+def test_reset_during_sock_sendfile(loop, run, file, monkeypatch, fallback):
     if fallback:
         monkeypatch.setattr(os, "sendfile", lambda *args: (_ for _ in ()).throw(OSError(errno.EINVAL, "no")))
 
@@ -306,7 +306,7 @@ time.sleep(60)
 
 
 @pytest.mark.parametrize("unread", [False, True])
-def test_a_killed_process_ends_its_connections(loop, run, unread):
+def test_killed_process_ends_its_connections(loop, run, unread):
     """The kernel says goodbye for it: the end of the stream, or a reset if it had bytes to read."""
 
     async def main():
@@ -363,7 +363,7 @@ def is_full(pipe):
 
 
 @pytest.mark.parametrize("sent", [True, False])
-def test_a_child_killed_while_its_pipes_are_full(loop, run, sent):
+def test_child_killed_while_its_pipes_are_full(loop, run, sent):
     """Its input was never read, or its output is not."""
 
     async def main():
@@ -418,7 +418,7 @@ def test_both_ends_close_their_side_at_once(run):
     run(main(), timeout=20)
 
 
-def test_a_half_closed_peer_gets_the_answer_and_resets(run):
+def test_half_closed_peer_gets_the_answer_and_resets(run):
     async def main():
         async with attached(Recorder(eof_received=lambda recorder: True)) as (transport, protocol, peer):
             peer.shutdown(socket.SHUT_WR)
@@ -502,7 +502,7 @@ def test_unreachable_ports_of_an_unconnected_endpoint(run):
     run(main())
 
 
-def test_a_connected_endpoint_survives_its_peer(run):
+def test_connected_endpoint_survives_its_peer(run):
     async def main():
         with bound_socket() as peer:
             address = peer.getsockname()
@@ -525,7 +525,7 @@ def test_a_connected_endpoint_survives_its_peer(run):
 # Many at once
 
 
-def test_a_thousand_connections_reset_from_a_thread(loop, run, asyncio_records):
+def test_thousand_connections_reset_from_a_thread(loop, run, asyncio_records):
     """Connections come and are reset at any moment of their lives: each protocol is told once."""
     count = 1000
     ended = []

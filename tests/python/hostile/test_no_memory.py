@@ -47,7 +47,7 @@ def sweep(loop_name, kind, runs_max, scenes, preload=None):
 
 @pytest.mark.parametrize("scenes", GROUPS, ids=lambda scenes: scenes[0])
 @pytest.mark.parametrize("kind", ["one", "forty"])
-def test_an_allocation_of_python_fails(loop_name, kind, scenes):
+def test_allocation_of_python_fails(loop_name, kind, scenes):
     pytest.importorskip("_testcapi", reason="this Python lacks CPython's hooks for failing allocations")
     assert sweep(loop_name, kind, runs_of_each_scene(4), scenes) == {}
 
@@ -66,5 +66,5 @@ def failing_allocations(tmp_path):
 
 
 @pytest.mark.parametrize("scenes", GROUPS, ids=lambda scenes: scenes[0])
-def test_an_allocation_of_ours_fails(loop_name, scenes, failing_allocations):
+def test_allocation_of_ours_fails(loop_name, scenes, failing_allocations):
     assert sweep(loop_name, "core", "0", scenes, failing_allocations) == {}

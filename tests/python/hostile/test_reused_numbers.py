@@ -47,7 +47,7 @@ class Succession:
 
 
 @pytest.mark.parametrize("method", ["add_reader", "add_writer"])
-def test_a_watcher_is_called(run, loop, method):
+def test_watcher_is_called(run, loop, method):
     async def main():
         async with Succession(Recorder(), closing=True) as after:
             called = loop.create_future()
@@ -60,7 +60,7 @@ def test_a_watcher_is_called(run, loop, method):
     run(main())
 
 
-def test_a_connection_sends_and_receives(run, loop):
+def test_connection_sends_and_receives(run, loop):
     async def main():
         async with Succession(Recorder(), closing=True) as after:
             protocol = Recorder()
@@ -76,7 +76,7 @@ def test_a_connection_sends_and_receives(run, loop):
     run(main())
 
 
-def test_an_accepted_connection_sends_and_receives(run, loop):
+def test_accepted_connection_sends_and_receives(run, loop):
     async def main():
         served = Recorder(connection_made=lambda protocol: protocol.transport.write(b"y" * BYTES))
         server = await loop.create_server(lambda: served, "127.0.0.1", 0)

@@ -96,7 +96,7 @@ def hello_of(context):
 @pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="freed memory is kept back")
 @pytest.mark.cxxloop_only("asyncio keeps 256 KiB for each, and the C library keeps what was freed")
 @pytest.mark.parametrize(("kind", "kib_each_max"), [("silence", 32), ("half a hello", 32), ("hello", 96)])
-def test_a_flood_of_half_open_handshakes_leaves_no_memory_behind(script, many_descriptors, tmp_path, kind, kib_each_max):
+def test_flood_of_half_open_handshakes_leaves_no_memory_behind(script, many_descriptors, tmp_path, kind, kib_each_max):
     server = ServerProcess(script(SERVER_SOURCE, write_certificate(tmp_path)))
     hello = hello_of(server.client_context)
     first_words = {"silence": b"", "half a hello": hello[: len(hello) // 2], "hello": hello}[kind]

@@ -158,7 +158,7 @@ FLOOD_SOURCE = """
 """
 
 
-def test_a_flood_of_writes_is_given_back(run_script):
+def test_flood_of_writes_is_given_back(run_script):
     queued, grown_kib = json.loads(run_script(FLOOD_SOURCE).stdout)
     assert queued > 190 << 20
     assert grown_kib < 8 << 10

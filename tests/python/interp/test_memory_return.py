@@ -76,7 +76,7 @@ FLOOD_SOURCE = """
 @pytest.mark.parametrize(
     ("mode", "collects"), [("small heap", True), ("gc disabled", False), ("large heap", False)], ids=lambda value: str(value)
 )
-def test_a_collection_after_a_flood_runs_finalizers_as_any_other(run_script, tmp_path, mode, collects):
+def test_collection_after_a_flood_runs_finalizers_as_any_other(run_script, tmp_path, mode, collects):
     result = run_script(FLOOD_SOURCE, write_certificate(tmp_path), mode)
     events, collected, is_known = json.loads(result.stdout)
     assert collected in ((1, 2) if collects else (0,))  # two, if the last clients are seen to leave by themselves
@@ -114,7 +114,7 @@ def test_tasks_and_connections_stay_known(loop, run):
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="asyncio keeps no weak set of tasks since 3.14")
-def test_a_walk_over_all_tasks_is_not_disturbed(loop, run):
+def test_walk_over_all_tasks_is_not_disturbed(loop, run):
     async def main():
         tasks = [loop.create_task(asyncio.sleep(100)) for _ in range(5000)]
         await asyncio.sleep(0)
@@ -179,7 +179,7 @@ END_OF_FLOOD_SOURCE = """
 
 
 @pytest.mark.cxxloop_only("asyncio tidies up nothing")
-def test_a_finalizer_may_close_a_loop_that_makes_single_turns(run_script):
+def test_finalizer_may_close_a_loop_that_makes_single_turns(run_script):
     result = run_script(
         END_OF_FLOOD_SOURCE
         + """
@@ -197,7 +197,7 @@ def test_a_finalizer_may_close_a_loop_that_makes_single_turns(run_script):
 
 
 @pytest.mark.cxxloop_only("asyncio tidies up nothing")
-def test_an_error_while_tidying_up_is_reported_and_an_exit_leaves(run_script):
+def test_error_while_tidying_up_is_reported_and_an_exit_leaves(run_script):
     result = run_script(
         END_OF_FLOOD_SOURCE
         + """

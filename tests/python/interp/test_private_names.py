@@ -39,7 +39,7 @@ def test_nothing_is_missing(import_after):
 
 
 @pytest.mark.parametrize(("module", "name"), NAMES[::8], ids=lambda value: value)
-def test_a_private_name_that_asyncio_lost_is_named_by_the_import_error(import_after, module, name):
+def test_private_name_that_asyncio_lost_is_named_by_the_import_error(import_after, module, name):
     text = import_after(
         f"import functools, importlib, sys\n"
         f"*path, last = {name!r}.split('.')\n"

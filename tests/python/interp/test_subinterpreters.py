@@ -114,7 +114,7 @@ def host(run_script, loop_factory_source):
     return host
 
 
-def test_a_loop_in_a_sub_interpreter(host):
+def test_loop_in_a_sub_interpreter(host):
     host("run_in_interpreter(1)")
 
 
@@ -130,5 +130,5 @@ def test_the_main_interpreter_has_a_loop_too(host):
     host("loop = new_loop(); run_in_interpreter(2); loop.run_until_complete(asyncio.sleep(0)); loop.close()")
 
 
-def test_an_interpreter_that_dies_with_an_open_loop(host):
+def test_interpreter_that_dies_with_an_open_loop(host):
     host("run_in_interpreter(5)", program=UNCLOSED)

@@ -110,7 +110,7 @@ def test_the_repr_of_a_handle_tells_its_source(debug_loop):
         assert "cancelled" in repr(each) and "callback" in repr(each)
 
 
-def test_a_reported_exception_tells_where_its_handle_was_made(debug_loop, turn, reported):
+def test_reported_exception_tells_where_its_handle_was_made(debug_loop, turn, reported):
     def boom():
         raise ZeroDivisionError
 
@@ -168,7 +168,7 @@ def test_coroutine_origin_tracking_follows_set_debug_in_a_running_loop(loop, run
 # Slow callbacks
 
 
-def test_a_slow_callback_is_logged(debug_loop, turn, asyncio_records):
+def test_slow_callback_is_logged(debug_loop, turn, asyncio_records):
     debug_loop.slow_callback_duration = 0.02
 
     def slow():
@@ -178,12 +178,12 @@ def test_a_slow_callback_is_logged(debug_loop, turn, asyncio_records):
     debug_loop.call_soon(int)
     turn()
     (text,) = asyncio_records.texts(logging.WARNING)
-    assert text.startswith("Executing <Handle test_a_slow_callback_is_logged.<locals>.slow() at ")
+    assert text.startswith("Executing <Handle test_slow_callback_is_logged.<locals>.slow() at ")
     assert f"created at {__file__}" in text
     assert text.endswith(" seconds") and " took 0.0" in text
 
 
-def test_a_slow_step_of_a_task_is_logged_with_the_task(debug_loop, asyncio_records):
+def test_slow_step_of_a_task_is_logged_with_the_task(debug_loop, asyncio_records):
     debug_loop.slow_callback_duration = 0.02
 
     async def slow():
@@ -195,7 +195,7 @@ def test_a_slow_step_of_a_task_is_logged_with_the_task(debug_loop, asyncio_recor
     assert "name='the slow one'" in text and " took 0.0" in text
 
 
-def test_a_slow_callback_that_cancels_itself_is_still_named(debug_loop, turn, asyncio_records):
+def test_slow_callback_that_cancels_itself_is_still_named(debug_loop, turn, asyncio_records):
     debug_loop.slow_callback_duration = 0.01
 
     def slow():
@@ -208,7 +208,7 @@ def test_a_slow_callback_that_cancels_itself_is_still_named(debug_loop, turn, as
     assert "cancelled" in text and "slow()" in text
 
 
-def test_a_slow_reader_and_a_slow_timer_are_logged(debug_loop, turn, socket_pair, asyncio_records):
+def test_slow_reader_and_a_slow_timer_are_logged(debug_loop, turn, socket_pair, asyncio_records):
     debug_loop.slow_callback_duration = 0.01
     left, right = socket_pair()
     right.send(b"x")
@@ -235,7 +235,7 @@ def test_without_debug_mode_nothing_is_logged(loop, turn, asyncio_records):
     assert asyncio_records.texts(logging.WARNING) == []
 
 
-def test_an_exit_from_a_callback_in_debug_mode(debug_loop):
+def test_exit_from_a_callback_in_debug_mode(debug_loop):
     def leave():
         raise KeyboardInterrupt
 

@@ -112,7 +112,7 @@ def starts_with(text, start):
     ("protocol_type", "method"),
     [(Protocol, "data_received"), (Buffered, "get_buffer"), (Buffered, "buffer_updated")],
 )
-def test_a_slow_reading_method_is_logged(debug_loop, run, socket_pair, slow, protocol_type, method):
+def test_slow_reading_method_is_logged(debug_loop, run, socket_pair, slow, protocol_type, method):
     left, right = socket_pair()
 
     async def main():
@@ -128,7 +128,7 @@ def test_a_slow_reading_method_is_logged(debug_loop, run, socket_pair, slow, pro
     assert starts_with(text, "StreamTransport._read_ready()")
 
 
-def test_a_slow_eof_received_is_logged_with_a_cancelled_reader(debug_loop, run, socket_pair, slow):
+def test_slow_eof_received_is_logged_with_a_cancelled_reader(debug_loop, run, socket_pair, slow):
     left, right = socket_pair()
 
     async def main():
@@ -142,7 +142,7 @@ def test_a_slow_eof_received_is_logged_with_a_cancelled_reader(debug_loop, run, 
     assert starts_with(text, "cancelled StreamTransport._read_ready()")
 
 
-def test_a_slow_resume_writing_is_logged(debug_loop, run, socket_pair, slow):
+def test_slow_resume_writing_is_logged(debug_loop, run, socket_pair, slow):
     left, right = socket_pair()
 
     async def main():
@@ -162,7 +162,7 @@ def test_a_slow_resume_writing_is_logged(debug_loop, run, socket_pair, slow):
     assert "StreamTransport._write_ready() created at " in text
 
 
-def test_a_slow_datagram_received_is_logged(debug_loop, run, slow):
+def test_slow_datagram_received_is_logged(debug_loop, run, slow):
     async def main():
         transport, protocol = await debug_loop.create_datagram_endpoint(
             lambda: Protocol("datagram_received"), local_addr=("127.0.0.1", 0)
@@ -178,7 +178,7 @@ def test_a_slow_datagram_received_is_logged(debug_loop, run, slow):
     assert starts_with(text, "DatagramTransport._read_ready()")
 
 
-def test_a_slow_error_received_is_logged(debug_loop, run, slow):
+def test_slow_error_received_is_logged(debug_loop, run, slow):
     async def main():
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:
             nobody.bind(("127.0.0.1", 0))
@@ -198,7 +198,7 @@ def test_a_slow_error_received_is_logged(debug_loop, run, slow):
     assert starts_with(text, "DatagramTransport._read_ready()")
 
 
-def test_a_slow_reading_method_of_a_pipe_is_logged_once(debug_loop, run, pipe, slow):
+def test_slow_reading_method_of_a_pipe_is_logged_once(debug_loop, run, pipe, slow):
     read_end, write_end = pipe
 
     async def main():
@@ -216,7 +216,7 @@ def test_a_slow_reading_method_of_a_pipe_is_logged_once(debug_loop, run, pipe, s
     assert starts_with(text, "ReadPipeTransport._read_ready()")
 
 
-def test_a_slow_protocol_factory_of_a_server_is_logged(debug_loop, run, slow):
+def test_slow_protocol_factory_of_a_server_is_logged(debug_loop, run, slow):
     made = []
 
     def factory():
@@ -306,7 +306,7 @@ def test_the_log_of_a_failing_protocol_tells_where_its_handle_was_made(debug_loo
     assert "handle_traceback: Handle created at (most recent call last):\n" in text
 
 
-def test_an_exit_from_a_slow_protocol_in_debug_mode(debug_loop, socket_pair, slow):
+def test_exit_from_a_slow_protocol_in_debug_mode(debug_loop, socket_pair, slow):
     left, right = socket_pair()
 
     class Leaving(asyncio.Protocol):
@@ -324,7 +324,7 @@ def test_an_exit_from_a_slow_protocol_in_debug_mode(debug_loop, socket_pair, slo
     debug_loop.run_until_complete(asyncio.sleep(0))
 
 
-def test_a_transport_closed_by_its_slow_protocol_is_named(debug_loop, run, socket_pair, slow):
+def test_transport_closed_by_its_slow_protocol_is_named(debug_loop, run, socket_pair, slow):
     left, right = socket_pair()
 
     class Closing(asyncio.Protocol):

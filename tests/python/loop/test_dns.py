@@ -112,7 +112,7 @@ def test_names(loop, run):
     compare_getaddrinfo(loop, run, cases)
 
 
-def test_a_name_that_does_not_exist(loop, run):
+def test_name_that_does_not_exist(loop, run):
     async def main():
         with pytest.raises(socket.gaierror):
             await loop.getaddrinfo("name.invalid", 80)
@@ -162,7 +162,7 @@ def test_many_lookups_at_once(loop, run):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "made.up", None])
-def test_a_patched_getaddrinfo_is_asked(loop, run, monkeypatch, host):
+def test_patched_getaddrinfo_is_asked(loop, run, monkeypatch, host):
     answer = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.1.2.3", 4))]
     calls = []
 
@@ -179,7 +179,7 @@ def test_a_patched_getaddrinfo_is_asked(loop, run, monkeypatch, host):
     assert [args[:2] for args in calls] == [(host, 80)]
 
 
-def test_a_patched_getnameinfo_is_asked(loop, run, monkeypatch):
+def test_patched_getnameinfo_is_asked(loop, run, monkeypatch):
     monkeypatch.setattr(socket, "getnameinfo", lambda *args: ("made.up", str(args)))
 
     async def main():
@@ -189,7 +189,7 @@ def test_a_patched_getnameinfo_is_asked(loop, run, monkeypatch):
     run(main())
 
 
-def test_an_overridden_getaddrinfo_is_used_by_connections(loop, run):
+def test_overridden_getaddrinfo_is_used_by_connections(loop, run):
     asked = []
 
     async def getaddrinfo(host, port, **kwargs):
@@ -248,7 +248,7 @@ def test_getnameinfo(loop, run):
     run(main())
 
 
-def test_a_lookup_is_logged_in_debug_mode(loop, run, asyncio_records):
+def test_lookup_is_logged_in_debug_mode(loop, run, asyncio_records):
     loop.set_debug(True)
     run(loop.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM))
     texts = asyncio_records.texts(logging.DEBUG)

@@ -12,7 +12,7 @@ CONNECTIONS = 100
 
 
 @pytest.mark.cxxloop_only
-def test_an_idle_loop_makes_no_wakeup(loop):
+def test_idle_loop_makes_no_wakeup(loop):
     clients = []
 
     async def serve() -> asyncio.Server:

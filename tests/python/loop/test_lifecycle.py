@@ -14,7 +14,7 @@ import weakref
 import pytest
 
 
-def test_a_new_loop(loop):
+def test_new_loop(loop):
     assert isinstance(loop, asyncio.AbstractEventLoop)
     assert isinstance(loop, asyncio.BaseEventLoop)
     assert not loop.is_running()
@@ -74,7 +74,7 @@ def test_stop_of_a_closed_loop_is_harmless(loop):
     assert not loop.is_running()
 
 
-def test_an_unclosed_loop_warns(loop_factory):
+def test_unclosed_loop_warns(loop_factory):
     loop = loop_factory()
     text = repr(loop)
     with pytest.warns(ResourceWarning) as caught:
@@ -83,7 +83,7 @@ def test_an_unclosed_loop_warns(loop_factory):
     assert f"unclosed event loop {text}" in [str(warning.message) for warning in caught]
 
 
-def test_a_closed_loop_does_not_warn(loop_factory):
+def test_closed_loop_does_not_warn(loop_factory):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         loop = loop_factory()
@@ -93,7 +93,7 @@ def test_a_closed_loop_does_not_warn(loop_factory):
         gc.collect()
 
 
-def test_a_loop_dies_after_close(loop_factory):
+def test_loop_dies_after_close(loop_factory):
     loop = loop_factory()
     loop.call_later(100, int)
     loop.run_until_complete(asyncio.sleep(0))
@@ -104,7 +104,7 @@ def test_a_loop_dies_after_close(loop_factory):
     assert ref() is None
 
 
-def test_an_unclosed_loop_in_a_cycle_with_its_callbacks_dies(loop_factory, open_fds):
+def test_unclosed_loop_in_a_cycle_with_its_callbacks_dies(loop_factory, open_fds):
     before = open_fds()
     loop = loop_factory()
     left, right = socket.socketpair()
@@ -227,7 +227,7 @@ def test_loops_in_threads(loop_factory):
     assert len(finished) == 24
 
 
-def test_a_loop_may_be_made_in_one_thread_and_closed_in_another(loop_factory):
+def test_loop_may_be_made_in_one_thread_and_closed_in_another(loop_factory):
     loop = loop_factory()
     loop.run_until_complete(asyncio.sleep(0))
     thread = threading.Thread(target=loop.close)
@@ -297,7 +297,7 @@ def test_the_process_ends_well_with_an_unclosed_loop(run_script, source):
     run_script(source)
 
 
-def test_a_second_init_keeps_what_the_loop_serves(loop_factory, socket_pair):
+def test_second_init_keeps_what_the_loop_serves(loop_factory, socket_pair):
     loop = loop_factory()
     ours, peer = socket_pair()
 
@@ -318,7 +318,7 @@ def test_a_second_init_keeps_what_the_loop_serves(loop_factory, socket_pair):
 
 @pytest.mark.cxxloop_only(reason="asyncio's destructor complains about a loop that was never made")
 @pytest.mark.filterwarnings("error")
-def test_a_loop_that_could_not_be_opened_dies_silently(loop_factory):
+def test_loop_that_could_not_be_opened_dies_silently(loop_factory):
     import cxxloop
 
     with pytest.raises(ValueError, match="unknown backend"):
@@ -327,7 +327,7 @@ def test_a_loop_that_could_not_be_opened_dies_silently(loop_factory):
     gc.collect()
 
 
-def test_an_unclosed_loop_in_a_cycle_with_its_transport_dies(loop_factory, socket_pair):
+def test_unclosed_loop_in_a_cycle_with_its_transport_dies(loop_factory, socket_pair):
     ours, _ = socket_pair()
 
     class Protocol(asyncio.Protocol):
@@ -348,7 +348,7 @@ def test_an_unclosed_loop_in_a_cycle_with_its_transport_dies(loop_factory, socke
         assert protocol() is None
 
 
-def test_an_unclosed_loop_with_a_sleeping_task_dies(loop_factory):
+def test_unclosed_loop_with_a_sleeping_task_dies(loop_factory):
     def make():
         loop = loop_factory()
         loop.keeps = loop.create_task(asyncio.sleep(1000))
@@ -363,7 +363,7 @@ def test_an_unclosed_loop_with_a_sleeping_task_dies(loop_factory):
         assert loop() is None
 
 
-def test_a_handle_queued_after_close_dies_with_the_loop(loop_factory):
+def test_handle_queued_after_close_dies_with_the_loop(loop_factory):
     loop = loop_factory()
     handle = loop.call_soon(len)
     loop.close()
@@ -396,7 +396,7 @@ def test_close_lets_a_waiting_thread_run(loop_factory):
     assert ran
 
 
-def test_a_single_turn_in_which_the_report_of_a_failed_write_closes_the_loop(loop_factory, monkeypatch):
+def test_single_turn_in_which_the_report_of_a_failed_write_closes_the_loop(loop_factory, monkeypatch):
     """A program may call _run_once() itself; the loop does not count as running then, and can be closed."""
     loop = loop_factory()
     ours, theirs = socket.socketpair()

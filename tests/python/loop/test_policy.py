@@ -141,7 +141,7 @@ def test_names_of_loops(cxxloop):
     assert cxxloop.Loop.__module__.split(".")[0] == "cxxloop"
 
 
-def test_a_runner_takes_both_names_as_its_factory(cxxloop):
+def test_runner_takes_both_names_as_its_factory(cxxloop):
     for factory in (cxxloop.new_event_loop, cxxloop.Loop):
         with asyncio.Runner(loop_factory=factory) as runner:
             assert type(runner.run(running_loop())) is cxxloop.Loop
@@ -165,7 +165,7 @@ def test_build_info(cxxloop):
     assert cxxloop.build_info() == info
 
 
-def test_an_unknown_name(cxxloop):
+def test_unknown_name(cxxloop):
     with pytest.raises(AttributeError, match="^module 'cxxloop' has no attribute 'nothing'$"):
         cxxloop.nothing  # noqa: B018  # the look is the test
 

@@ -127,7 +127,7 @@ def test_loops_in_two_threads_do_not_meet(loop_factory):
 # A clock put in place of loop.time
 
 
-def test_a_replaced_clock_drives_the_timers(loop, turn):
+def test_replaced_clock_drives_the_timers(loop, turn):
     shift = 0.0
     real = loop.time
     loop.time = lambda: real() + shift
@@ -147,7 +147,7 @@ def test_a_replaced_clock_drives_the_timers(loop, turn):
         del loop.time
 
 
-def test_a_replaced_clock_is_the_base_of_call_later(loop, turn):
+def test_replaced_clock_is_the_base_of_call_later(loop, turn):
     loop.time = lambda: 50.0
     try:
         handle = loop.call_later(10, int)
@@ -162,7 +162,7 @@ def test_a_replaced_clock_is_the_base_of_call_later(loop, turn):
         del loop.time
 
 
-def test_a_clock_overridden_in_a_subclass_drives_the_timers(loop_factory):
+def test_clock_overridden_in_a_subclass_drives_the_timers(loop_factory):
     with contextlib.closing(loop_factory()) as plain:
         base = type(plain)
 

@@ -41,7 +41,7 @@ def test_all_arguments_arrive(loop, turn):
     assert seen == [tuple(range(count)) for count in range(12)]
 
 
-def test_a_callback_scheduled_by_a_callback_runs_in_the_next_turn(loop, turn):
+def test_callback_scheduled_by_a_callback_runs_in_the_next_turn(loop, turn):
     seen = []
 
     def first():
@@ -70,7 +70,7 @@ def test_ready_callbacks_then_io_then_timers(loop, socket_pair, turn):
     assert seen == ["soon", "reader", "writer", "timer"]
 
 
-def test_a_callback_of_io_and_one_of_a_timer_run_before_what_they_schedule(loop, socket_pair, turn):
+def test_callback_of_io_and_one_of_a_timer_run_before_what_they_schedule(loop, socket_pair, turn):
     seen = []
     left, right = socket_pair()
     right.send(b"x")
@@ -147,7 +147,7 @@ def test_wrong_arguments_are_a_type_error(loop, turn, call):
     turn()
 
 
-def test_a_callback_sees_the_context_of_its_caller(loop, turn):
+def test_callback_sees_the_context_of_its_caller(loop, turn):
     seen = []
     token = VARIABLE.set("caller")
     loop.call_soon(lambda: seen.append(VARIABLE.get()))
@@ -156,7 +156,7 @@ def test_a_callback_sees_the_context_of_its_caller(loop, turn):
     assert seen == ["caller"]
 
 
-def test_a_change_of_context_in_a_callback_stays_in_its_copy(loop, turn):
+def test_change_of_context_in_a_callback_stays_in_its_copy(loop, turn):
     loop.call_soon(VARIABLE.set, "inside")
     turn()
     assert VARIABLE.get() == "unset"
@@ -232,7 +232,7 @@ def test_run_until_complete_returns_raises_or_reports_a_stop(loop):
         loop.run_until_complete(future)
 
 
-def test_a_running_loop_refuses_to_run_again(loop):
+def test_running_loop_refuses_to_run_again(loop):
     texts = []
 
     def nested():
@@ -304,7 +304,7 @@ def test_close_of_a_running_loop_is_refused(loop, turn):
         lambda loop: loop.add_signal_handler(10, int),
     ],
 )
-def test_a_closed_loop_refuses(loop, call):
+def test_closed_loop_refuses(loop, call):
     loop.close()
     with pytest.raises(RuntimeError, match="^Event loop is closed$"):
         call(loop)
@@ -313,7 +313,7 @@ def test_a_closed_loop_refuses(loop, call):
 # Errors
 
 
-def test_an_exception_is_reported_and_the_batch_goes_on(loop, turn, reported):
+def test_exception_is_reported_and_the_batch_goes_on(loop, turn, reported):
     seen = []
 
     def boom(*args):
@@ -343,7 +343,7 @@ def test_the_default_handler_logs_an_exception(loop, turn, logged_errors):
     assert "\nhandle: <Handle " in text
 
 
-def test_a_failing_exception_handler_is_reported(loop, turn, logged_errors):
+def test_failing_exception_handler_is_reported(loop, turn, logged_errors):
     def handler(loop, context):
         raise AttributeError("the handler is broken")
 
@@ -357,7 +357,7 @@ def test_a_failing_exception_handler_is_reported(loop, turn, logged_errors):
     assert text.startswith("Unhandled error in exception handler\ncontext: {'message': 'Exception in callback")
 
 
-def test_an_exception_handler_must_be_callable(loop):
+def test_exception_handler_must_be_callable(loop):
     with pytest.raises(TypeError, match="^A callable object or None is expected, got 7$"):
         loop.set_exception_handler(7)
     assert loop.get_exception_handler() is None
@@ -365,7 +365,7 @@ def test_an_exception_handler_must_be_callable(loop):
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("how", ["soon", "timer", "threadsafe", "reader", "task"])
-def test_an_exit_leaves_run_forever_and_loses_nothing(loop, socket_pair, kind, how):
+def test_exit_leaves_run_forever_and_loses_nothing(loop, socket_pair, kind, how):
     left, right = socket_pair()
     right.send(b"x")
     seen = []
@@ -417,7 +417,7 @@ def test_the_rest_of_a_batch_survives_an_exit(loop):
     assert seen == [1, 2, 3]
 
 
-def test_an_exit_in_the_exception_handler_leaves_the_loop(loop):
+def test_exit_in_the_exception_handler_leaves_the_loop(loop):
     def handler(loop, context):
         raise SystemExit(3)
 
@@ -449,7 +449,7 @@ def test_exceptions_that_are_no_exit_are_reported(loop, turn, reported):
         loop.run_until_complete(cancelled())
 
 
-def test_a_reported_exception_leaves_no_cycle(loop, turn):
+def test_reported_exception_leaves_no_cycle(loop, turn):
     class Target:
         pass
 
@@ -469,7 +469,7 @@ def test_a_reported_exception_leaves_no_cycle(loop, turn):
     assert ref() is None
 
 
-def test_a_callback_may_close_another_loop(loop, loop_factory, turn):
+def test_callback_may_close_another_loop(loop, loop_factory, turn):
     other = loop_factory()
     other.call_later(1, int)
     loop.call_soon(other.close)
@@ -486,7 +486,7 @@ def test_deep_recursion_inside_a_callback_is_reported(loop, turn, reported):
     assert isinstance(reported[0]["exception"], RecursionError)
 
 
-def test_a_loop_may_be_used_from_a_second_thread_after_the_first(loop):
+def test_loop_may_be_used_from_a_second_thread_after_the_first(loop):
     seen = []
 
     def body():

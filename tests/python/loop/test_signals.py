@@ -62,7 +62,7 @@ def python_handler():
 # Handlers of the loop
 
 
-def test_a_handler_runs_in_the_loop(loop):
+def test_handler_runs_in_the_loop(loop):
     seen = []
 
     def handler(*args):
@@ -76,7 +76,7 @@ def test_a_handler_runs_in_the_loop(loop):
     assert seen == [((1, "two"), True)]
 
 
-def test_a_signal_wakes_a_sleeping_loop(loop):
+def test_signal_wakes_a_sleeping_loop(loop):
     loop.add_signal_handler(SIGNAL, loop.stop)
     thread = kill_later()
     loop.run_forever()
@@ -84,7 +84,7 @@ def test_a_signal_wakes_a_sleeping_loop(loop):
     loop.remove_signal_handler(SIGNAL)
 
 
-def test_a_signal_before_the_run_is_kept(loop):
+def test_signal_before_the_run_is_kept(loop):
     seen = []
     loop.add_signal_handler(SIGNAL, lambda: (seen.append(1), loop.stop()))
     kill_me()
@@ -113,7 +113,7 @@ def test_every_signal_of_several_arrives(loop):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # The wakeup descriptor is full.
-def test_a_storm_of_signals_harms_nothing(loop):
+def test_storm_of_signals_harms_nothing(loop):
     seen = []
     loop.add_signal_handler(SIGNAL, seen.append, 1)
 
@@ -131,7 +131,7 @@ def test_a_storm_of_signals_harms_nothing(loop):
     assert seen
 
 
-def test_a_second_handler_replaces_the_first(loop):
+def test_second_handler_replaces_the_first(loop):
     seen = []
     loop.add_signal_handler(SIGNAL, seen.append, "first")
     loop.add_signal_handler(SIGNAL, lambda: (seen.append("second"), loop.stop()))
@@ -142,7 +142,7 @@ def test_a_second_handler_replaces_the_first(loop):
     assert seen == ["second"]
 
 
-def test_an_exception_in_a_handler_is_reported(loop, reported):
+def test_exception_in_a_handler_is_reported(loop, reported):
     def boom():
         loop.call_soon(loop.stop)
         raise ZeroDivisionError
@@ -154,7 +154,7 @@ def test_an_exception_in_a_handler_is_reported(loop, reported):
     assert isinstance(reported[0]["exception"], ZeroDivisionError)
 
 
-def test_an_exit_in_a_handler_leaves_the_loop(loop):
+def test_exit_in_a_handler_leaves_the_loop(loop):
     def leave():
         raise SystemExit(5)
 
@@ -166,7 +166,7 @@ def test_an_exit_in_a_handler_leaves_the_loop(loop):
     assert info.value.code == 5
 
 
-def test_a_handler_may_remove_itself(loop):
+def test_handler_may_remove_itself(loop):
     seen = []
 
     def handler():
@@ -187,7 +187,7 @@ def test_child_signals_can_be_handled(loop):
     loop.remove_signal_handler(signal.SIGCHLD)
 
 
-def test_a_sleep_of_a_coroutine_survives_signals(loop, run):
+def test_sleep_of_a_coroutine_survives_signals(loop, run):
     seen = []
     loop.add_signal_handler(SIGNAL, seen.append, 1)
 
@@ -230,7 +230,7 @@ def test_signals_that_cannot_be_handled(loop, number, kind, text):
             loop.remove_signal_handler(number)
 
 
-def test_a_coroutine_is_no_handler(loop):
+def test_coroutine_is_no_handler(loop):
     async def handler():
         pass
 
@@ -291,7 +291,7 @@ def test_handlers_work_over_several_runs_and_loops(loop_factory):
 # Handlers of Python
 
 
-def test_a_python_handler_does_not_end_the_sleep(loop, python_handler):
+def test_python_handler_does_not_end_the_sleep(loop, python_handler):
     seen = []
     python_handler(lambda number, frame: seen.append(number))
     threads = [kill_later(delay=0.02), kill_later(delay=0.04)]
@@ -304,14 +304,14 @@ def test_a_python_handler_does_not_end_the_sleep(loop, python_handler):
     assert seen == [SIGNAL] * 2
 
 
-def test_a_python_handler_may_call_the_loop(loop, python_handler):
+def test_python_handler_may_call_the_loop(loop, python_handler):
     python_handler(lambda number, frame: loop.call_soon_threadsafe(loop.stop))
     thread = kill_later()
     loop.run_forever()
     thread.join()
 
 
-def test_a_python_handler_that_raises_while_the_loop_sleeps_leaves_run_forever(loop, python_handler):
+def test_python_handler_that_raises_while_the_loop_sleeps_leaves_run_forever(loop, python_handler):
     def boom(number, frame):
         raise ZeroDivisionError("from the handler")
 
@@ -328,7 +328,7 @@ def test_a_python_handler_that_raises_while_the_loop_sleeps_leaves_run_forever(l
     assert seen == ["kept"]
 
 
-def test_a_python_handler_that_raises_inside_a_callback_is_reported(loop, python_handler, reported, turn):
+def test_python_handler_that_raises_inside_a_callback_is_reported(loop, python_handler, reported, turn):
     def boom(number, frame):
         raise ZeroDivisionError
 
@@ -338,7 +338,7 @@ def test_a_python_handler_that_raises_inside_a_callback_is_reported(loop, python
     assert isinstance(reported[0]["exception"], ZeroDivisionError)
 
 
-def test_a_python_handler_runs_while_callbacks_never_end(loop, python_handler):
+def test_python_handler_runs_while_callbacks_never_end(loop, python_handler):
     python_handler(lambda number, frame: loop.stop())
 
     def again():
@@ -454,7 +454,7 @@ def test_ctrl_c_twice_breaks_a_stubborn_runner(script):
     assert child.returncode == 7
 
 
-def test_an_uncaught_ctrl_c_ends_the_process_as_usual(script):
+def test_uncaught_ctrl_c_ends_the_process_as_usual(script):
     child = script("loop = new_loop()\nloop.call_soon(lambda: print('ready', flush=True))\nloop.run_forever()\n")
     assert child.stdout.readline() == "ready\n"
     child.send_signal(signal.SIGINT)
@@ -463,7 +463,7 @@ def test_an_uncaught_ctrl_c_ends_the_process_as_usual(script):
     assert child.returncode == -signal.SIGINT
 
 
-def test_a_signal_during_a_native_callback_does_not_wait_for_the_end_of_a_sleep(loop, python_handler):
+def test_signal_during_a_native_callback_does_not_wait_for_the_end_of_a_sleep(loop, python_handler):
     raise_signal = ctypes.PyDLL(None)["raise"]  # unlike signal.raise_signal() it does not run the handler itself
     loop.call_soon(raise_signal, int(SIGNAL))
     late = loop.call_later(30, loop.stop)
@@ -494,7 +494,7 @@ def test_what_a_signal_handler_writes_before_a_sleep_is_sent(loop, socket_pair, 
 # Whose wakeup descriptor it is
 
 
-def test_a_loop_in_a_thread_leaves_the_signals_of_the_main_loop_alone(loop, loop_factory):
+def test_loop_in_a_thread_leaves_the_signals_of_the_main_loop_alone(loop, loop_factory):
     seen = []
 
     def other_life():
@@ -515,7 +515,7 @@ def test_a_loop_in_a_thread_leaves_the_signals_of_the_main_loop_alone(loop, loop
 
 
 @pytest.mark.cxxloop_only("asyncio forgets the outer loop's descriptor")
-def test_a_nested_loop_gives_the_wakeup_descriptor_back(loop, loop_factory):
+def test_nested_loop_gives_the_wakeup_descriptor_back(loop, loop_factory):
     loop.add_signal_handler(SIGNAL, loop.stop)
     ours = wakeup_fd()
     inner = loop_factory()
@@ -530,7 +530,7 @@ def test_a_nested_loop_gives_the_wakeup_descriptor_back(loop, loop_factory):
     loop.remove_signal_handler(SIGNAL)
 
 
-def test_a_loop_collected_in_another_thread_keeps_its_peace(run_script):
+def test_loop_collected_in_another_thread_keeps_its_peace(run_script):
     """Its handlers can be removed by the main thread only; the interpreter ends well all the same."""
     result = run_script(
         """

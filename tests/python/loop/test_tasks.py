@@ -94,7 +94,7 @@ def test_create_task_on_a_closed_loop(loop):
     coroutine.close()
 
 
-def test_a_task_created_before_the_run_starts_in_the_first_turn(loop, turn):
+def test_task_created_before_the_run_starts_in_the_first_turn(loop, turn):
     seen = []
 
     async def main():
@@ -153,7 +153,7 @@ def test_the_eager_task_factory(loop, run):
     run(main())
 
 
-def test_a_task_factory_is_asked(loop, run):
+def test_task_factory_is_asked(loop, run):
     calls = []
 
     def factory(loop, coro, **kwargs):
@@ -177,7 +177,7 @@ def test_a_task_factory_is_asked(loop, run):
     assert loop.get_task_factory() is None
 
 
-def test_a_task_factory_may_return_its_own_class(loop):
+def test_task_factory_may_return_its_own_class(loop):
     class MyTask(asyncio.Task):
         pass
 
@@ -200,7 +200,7 @@ def test_names_of_tasks_of_a_factory(loop, run):
     run(main())
 
 
-def test_an_error_of_a_task_factory_is_the_callers(loop):
+def test_error_of_a_task_factory_is_the_callers(loop):
     def factory(loop, coro, **kwargs):
         coro.close()
         raise LookupError("none left")
@@ -210,7 +210,7 @@ def test_an_error_of_a_task_factory_is_the_callers(loop):
         loop.create_task(answer())
 
 
-def test_a_task_factory_must_be_callable(loop):
+def test_task_factory_must_be_callable(loop):
     with pytest.raises(TypeError, match="^task factory must be a callable or None$"):
         loop.set_task_factory(1)
 
@@ -275,7 +275,7 @@ def test_cancellation(loop, run):
     run(main())
 
 
-def test_an_exception_nobody_asked_for_is_logged(loop, run, logged_errors):
+def test_exception_nobody_asked_for_is_logged(loop, run, logged_errors):
     async def fail():
         raise ZeroDivisionError
 
@@ -288,7 +288,7 @@ def test_an_exception_nobody_asked_for_is_logged(loop, run, logged_errors):
     assert logged_errors()[0].startswith("Task exception was never retrieved\nfuture: <Task finished name=")
 
 
-def test_a_task_pending_at_close_is_reported(loop_factory, asyncio_records):
+def test_task_pending_at_close_is_reported(loop_factory, asyncio_records):
     loop = loop_factory()
     loop.set_exception_handler(lambda loop, context: seen.append(context["message"]))
     seen = []
@@ -301,7 +301,7 @@ def test_a_task_pending_at_close_is_reported(loop_factory, asyncio_records):
     assert seen == ["Task was destroyed but it is pending!"]
 
 
-def test_a_finished_task_leaves_no_reference_behind(loop, run):
+def test_finished_task_leaves_no_reference_behind(loop, run):
     class Payload:
         pass
 

@@ -79,7 +79,7 @@ def test_order_against_calls_after_the_end_of_a_run(loop, turn):
     assert seen == [1, 2, 3]
 
 
-def test_a_call_wakes_a_sleeping_loop(loop):
+def test_call_wakes_a_sleeping_loop(loop):
     for _ in range(50):
         sleeping = threading.Event()
         loop.call_soon(sleeping.set)
@@ -107,7 +107,7 @@ def test_ping_pong_between_a_thread_and_the_loop_loses_no_wakeup(loop):
     worker.join()
 
 
-def test_a_flood_from_threads_starves_neither_timers_nor_io(loop, socket_pair):
+def test_flood_from_threads_starves_neither_timers_nor_io(loop, socket_pair):
     left, right = socket_pair()
     done = threading.Event()
     seen = []
@@ -137,7 +137,7 @@ def test_a_flood_from_threads_starves_neither_timers_nor_io(loop, socket_pair):
     assert seen == ["reader", "timer"]
 
 
-def test_a_callback_that_calls_itself_threadsafe_starves_nobody(loop):
+def test_callback_that_calls_itself_threadsafe_starves_nobody(loop):
     def again():
         loop.call_soon_threadsafe(again)
 
@@ -146,7 +146,7 @@ def test_a_callback_that_calls_itself_threadsafe_starves_nobody(loop):
     loop.run_forever()
 
 
-def test_a_closed_loop_refuses_calls_of_any_thread(loop):
+def test_closed_loop_refuses_calls_of_any_thread(loop):
     loop.close()
     texts = []
 
@@ -199,7 +199,7 @@ def test_calls_left_over_at_close_are_released(loop_factory):
     assert ref() is None
 
 
-def test_an_exception_in_a_callback_of_a_thread_is_reported(loop, reported):
+def test_exception_in_a_callback_of_a_thread_is_reported(loop, reported):
     def boom():
         raise ZeroDivisionError
 
@@ -281,7 +281,7 @@ def test_cancel_waits_for_a_running_callback(loop, turn):
 
 
 @pytest.mark.skipif(not LOCKED_HANDLES, reason="this Python does not lock the handles of other threads")
-def test_a_handle_cancelled_by_another_thread_never_runs_afterwards(loop):
+def test_handle_cancelled_by_another_thread_never_runs_afterwards(loop):
     stop = threading.Event()
     wrong = []
 
@@ -362,7 +362,7 @@ def test_run_in_executor(loop, run):
     run(main())
 
 
-def test_a_result_of_an_executor_after_close_is_dropped(loop_factory):
+def test_result_of_an_executor_after_close_is_dropped(loop_factory):
     loop = loop_factory()
     release = threading.Event()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -443,7 +443,7 @@ def test_run_coroutine_threadsafe(loop):
     assert results == [3, ZeroDivisionError]
 
 
-def test_a_cpu_bound_thread_does_not_stop_the_loop(loop):
+def test_cpu_bound_thread_does_not_stop_the_loop(loop):
     done = threading.Event()
     worker = in_thread(lambda: [None for _ in iter(done.is_set, True)])
     turns = 0
@@ -462,7 +462,7 @@ def test_a_cpu_bound_thread_does_not_stop_the_loop(loop):
 
 
 @pytest.mark.cxxloop_only
-def test_a_flood_does_not_outgrow_the_loop(loop):
+def test_flood_does_not_outgrow_the_loop(loop):
     """Threads that call faster than the loop runs let it run: the queue stays short, and so do the waits."""
     made = [0] * 4
     ran = 0
@@ -496,7 +496,7 @@ def test_a_flood_does_not_outgrow_the_loop(loop):
     assert max(backlogs) < 100_000  # millions without the brake; on a busy machine the loop may have no core for a while
 
 
-def test_a_call_never_sleeps_although_the_loop_is_far_behind(loop):
+def test_call_never_sleeps_although_the_loop_is_far_behind(loop):
     """The caller may run a loop of its own or hold a lock. A sleep would be a voluntary context switch of its thread."""
     switches = []
 
@@ -530,7 +530,7 @@ def test_what_a_thread_called_before_comes_before_what_its_joiner_calls(loop):
     assert seen == ["thread", "joiner", "joiner, thread-safe"]
 
 
-def test_a_thread_ends_the_sleep_of_a_turn_that_the_program_runs_itself(loop):
+def test_thread_ends_the_sleep_of_a_turn_that_the_program_runs_itself(loop):
     seen = []
     waits_for = loop.call_later(20, seen.append, "timer")
     thread = threading.Timer(0.1, lambda: loop.call_soon_threadsafe(seen.append, "thread"))

@@ -57,7 +57,7 @@ def test_call_later_adds_the_delay_to_the_time(loop):
         handle.cancel()
 
 
-def test_a_timer_is_an_asyncio_timer_handle(loop):
+def test_timer_is_an_asyncio_timer_handle(loop):
     handle = loop.call_later(0, int)
     assert isinstance(handle, asyncio.TimerHandle)
     assert isinstance(handle, asyncio.Handle)
@@ -79,7 +79,7 @@ def test_what_is_no_number_is_no_delay(loop, turn, delay):
     assert loop.time() > 0
 
 
-def test_a_fraction_is_a_delay(loop):
+def test_fraction_is_a_delay(loop):
     handle = loop.call_later(fractions.Fraction(1, 2), int)
     assert 0 < handle.when() - loop.time() <= 0.5
     handle.cancel()
@@ -108,7 +108,7 @@ def test_equal_deadlines_run_in_the_order_of_the_calls(loop, turn):
     assert seen == [i for i in range(1000) if i % 3]
 
 
-def test_a_delay_that_is_over_runs_in_the_next_turn_not_at_once(loop, turn):
+def test_delay_that_is_over_runs_in_the_next_turn_not_at_once(loop, turn):
     seen = []
     for delay in (0, -1, -1e9, -math.inf):
         loop.call_later(delay, seen.append, delay)
@@ -117,7 +117,7 @@ def test_a_delay_that_is_over_runs_in_the_next_turn_not_at_once(loop, turn):
     assert sorted(seen) == [-math.inf, -1e9, -1, 0]
 
 
-def test_a_due_timer_set_by_a_callback_waits_for_the_next_turn(loop, turn):
+def test_due_timer_set_by_a_callback_waits_for_the_next_turn(loop, turn):
     seen = []
 
     def callback():
@@ -163,7 +163,7 @@ def test_not_a_number_harms_nothing(loop):
 
 
 @pytest.mark.parametrize("delay", [1e-7, 1e-5, 1e-4, 0.0005, 0.0011, 0.0123])
-def test_a_timer_never_fires_early(loop, delay):
+def test_timer_never_fires_early(loop, delay):
     early = []
 
     def callback(when):
@@ -185,7 +185,7 @@ def test_waiting_for_a_timer_sleeps(loop):
 
 
 @pytest.mark.cxxloop_only("asyncio rounds a wait up to the next millisecond")
-def test_a_short_timer_is_late_by_less_than_a_millisecond(loop):
+def test_short_timer_is_late_by_less_than_a_millisecond(loop):
     late = []
 
     def callback(when):
@@ -199,7 +199,7 @@ def test_a_short_timer_is_late_by_less_than_a_millisecond(loop):
     assert min(late) < 0.0005
 
 
-def test_a_timer_fires_while_io_never_ends(loop, socket_pair):
+def test_timer_fires_while_io_never_ends(loop, socket_pair):
     left, _ = socket_pair()
     count = 0
 
@@ -213,7 +213,7 @@ def test_a_timer_fires_while_io_never_ends(loop, socket_pair):
     assert count > 1
 
 
-def test_a_wakeup_before_the_deadline_does_not_fire_the_timer(loop, socket_pair):
+def test_wakeup_before_the_deadline_does_not_fire_the_timer(loop, socket_pair):
     left, right = socket_pair()
     seen = []
     deadline = loop.time() + 0.05

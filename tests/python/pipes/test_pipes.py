@@ -111,7 +111,7 @@ def test_reads_a_lot_in_order(run):
     run(main())
 
 
-def test_a_paused_reader_is_given_nothing(run):
+def test_paused_reader_is_given_nothing(run):
     async def main():
         async with reading() as (transport, protocol, write_end):
             transport.pause_reading()
@@ -139,7 +139,7 @@ def test_pausing_in_data_received_stops_at_once(run):
     run(main())
 
 
-def test_an_exception_of_data_received_is_reported(run, reported, logged_errors):
+def test_exception_of_data_received_is_reported(run, reported, logged_errors):
     def fail(recorder):
         raise ZeroDivisionError("mine")
 
@@ -171,7 +171,7 @@ def test_callbacks_run_in_the_context_of_the_connection(run):
     assert seen == ["mine"]
 
 
-def test_a_fifo_is_a_pipe(run, tmp_path):
+def test_fifo_is_a_pipe(run, tmp_path):
     path = tmp_path / "fifo"
     os.mkfifo(path)
 
@@ -187,7 +187,7 @@ def test_a_fifo_is_a_pipe(run, tmp_path):
     run(main())
 
 
-def test_a_terminal_ends_with_an_error_that_is_not_reported(run, reported):
+def test_terminal_ends_with_an_error_that_is_not_reported(run, reported):
     async def main():
         master, slave = os.openpty()
         tty.setraw(slave, termios.TCSANOW)
@@ -376,7 +376,7 @@ def test_the_whole_of_a_view_with_wide_items_is_sent(run):
 # --- both ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_regular_file_is_refused_and_left_to_the_caller(run, tmp_path):
+def test_regular_file_is_refused_and_left_to_the_caller(run, tmp_path):
     async def main():
         loop = asyncio.get_running_loop()
         with open(tmp_path / "file", "w+b", 0) as file:
@@ -443,7 +443,7 @@ def stranger_with_the_number_of(file):
     "wrap", [lambda fd: open(fd, "wb", 0), lambda fd: open(fd, "wb"), lambda fd: socket.socket(fileno=fd)]
 )
 @pytest.mark.cxxloop_only(reason="asyncio writes by number, whoever has it")
-def test_a_pipe_closed_under_its_transport_gives_nothing_to_the_next_owner_of_its_number(run, reported, wrap):
+def test_pipe_closed_under_its_transport_gives_nothing_to_the_next_owner_of_its_number(run, reported, wrap):
     async def main():
         near, far = socket.socketpair()
         file = wrap(near.detach())
@@ -463,7 +463,7 @@ def test_a_pipe_closed_under_its_transport_gives_nothing_to_the_next_owner_of_it
 
 
 @pytest.mark.cxxloop_only(reason="asyncio reads by number, whoever has it")
-def test_a_pipe_closed_under_its_transport_takes_nothing_from_the_next_owner_of_its_number(run, reported):
+def test_pipe_closed_under_its_transport_takes_nothing_from_the_next_owner_of_its_number(run, reported):
     """A duplicate keeps the poller reporting the old number."""
 
     async def main():
@@ -530,7 +530,7 @@ def test_closing_in_connection_made_leaves_no_watch(run, loop, kind):
     run(main())
 
 
-def test_a_forgotten_transport_warns_and_closes(loop, open_fds):
+def test_forgotten_transport_warns_and_closes(loop, open_fds):
     before = open_fds()
     read_end, write_end = os.pipe()
 

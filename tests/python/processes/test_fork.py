@@ -58,7 +58,7 @@ def run_forking(run_script):
     return run_forking
 
 
-def test_a_child_runs_a_loop_of_its_own(run_forking):
+def test_child_runs_a_loop_of_its_own(run_forking):
     run_forking(
         """
 inherited = new_loop()
@@ -70,7 +70,7 @@ inherited.close()
     )
 
 
-def test_a_child_made_inside_a_callback_runs_a_loop_of_its_own(run_forking):
+def test_child_made_inside_a_callback_runs_a_loop_of_its_own(run_forking):
     out = run_forking(
         """
 def child():
@@ -118,7 +118,7 @@ loop.close()
 
 
 @pytest.mark.cxxloop_only("asyncio's child takes the wakeup socket out of the epoll it shares with the parent")
-def test_a_child_may_close_the_inherited_loop(run_forking):
+def test_child_may_close_the_inherited_loop(run_forking):
     out = run_forking(
         """
 loop = new_loop()
@@ -177,7 +177,7 @@ loop.close()
     assert "fork" in out
 
 
-def test_a_grandchild_runs_a_loop_of_its_own(run_forking):
+def test_grandchild_runs_a_loop_of_its_own(run_forking):
     run_forking(
         """
 inherited = new_loop()
@@ -229,7 +229,7 @@ with asyncio.Runner(loop_factory=new_loop) as runner:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio resets the wakeup descriptor of a child since 3.12")
-def test_a_signal_to_the_child_stays_there(run_forking):
+def test_signal_to_the_child_stays_there(run_forking):
     out = run_forking(
         """
 import signal

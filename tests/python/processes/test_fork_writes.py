@@ -138,7 +138,7 @@ run(main())
 
 
 @pytest.mark.parametrize("act", ["close()", "abort()", "write(b'child')"])
-def test_a_child_does_not_send_for_a_loop_of_another_thread(run_forking, act):
+def test_child_does_not_send_for_a_loop_of_another_thread(run_forking, act):
     out = run_forking(
         f"""
 written, forked = threading.Event(), threading.Event()
@@ -193,7 +193,7 @@ run(main())
     assert out == "True\n"
 
 
-def test_a_pipe_is_written_to_once(run_forking):
+def test_pipe_is_written_to_once(run_forking):
     out = run_forking(
         """
 async def main():
@@ -213,7 +213,7 @@ run(main())
     assert out == "b'once'\n"
 
 
-def test_a_datagram_is_sent_once(run_forking):
+def test_datagram_is_sent_once(run_forking):
     out = run_forking(
         """
 async def main():
@@ -236,7 +236,7 @@ run(main())
     assert out == "b'once' b'end'\n"
 
 
-def test_a_tls_record_is_sent_once(run_forking):
+def test_tls_record_is_sent_once(run_forking):
     out = run_forking(
         """
 from tls_peer import make_contexts

@@ -87,7 +87,7 @@ def test_user_and_group(run):
     run(main())
 
 
-def test_a_child_inherits_what_it_is_given_and_nothing_else(run, pipe, open_fds):
+def test_child_inherits_what_it_is_given_and_nothing_else(run, pipe, open_fds):
     inheritable = {0, 1, 2} | {fd for fd in open_fds() if os.get_inheritable(fd)}
     listing = """
 import os
@@ -113,7 +113,7 @@ print(*filter(is_open, range(256)))
     run(main())
 
 
-def test_a_program_that_cannot_start_leaves_nothing(run, open_fds):
+def test_program_that_cannot_start_leaves_nothing(run, open_fds):
     async def main():
         for _ in range(3):
             with pytest.raises(FileNotFoundError):
@@ -274,7 +274,7 @@ def test_closing_the_transport_kills(run):
 
 
 @pytest.mark.cxxloop_only(reason="asyncio's pidfd watcher never closes its descriptor then")
-def test_a_closed_loop_forgets_its_child(loop, open_fds):
+def test_closed_loop_forgets_its_child(loop, open_fds):
     gc.collect()
     before = open_fds()
 
@@ -305,7 +305,7 @@ def test_no_thread_and_no_signal_handler(run):
     run(main())
 
 
-def test_a_program_with_its_own_sigchld_handler(run):
+def test_program_with_its_own_sigchld_handler(run):
     calls = []
     previous = signal.signal(signal.SIGCHLD, lambda number, frame: calls.append(number))
     try:
@@ -320,7 +320,7 @@ def test_a_program_with_its_own_sigchld_handler(run):
     assert calls == [signal.SIGCHLD]
 
 
-def test_a_status_read_by_somebody_else_is_255(run, asyncio_records, loop_name):
+def test_status_read_by_somebody_else_is_255(run, asyncio_records, loop_name):
     if loop_name == "asyncio" and sys.version_info < (3, 12):
         pytest.skip("a thread of asyncio's is faster")
 
@@ -335,7 +335,7 @@ def test_a_status_read_by_somebody_else_is_255(run, asyncio_records, loop_name):
 
 
 @pytest.mark.cxxloop_only(reason="up to 3.12 asyncio's pidfd watcher keeps its descriptor then")
-def test_a_status_read_by_somebody_else_leaves_no_descriptor(run, open_fds):
+def test_status_read_by_somebody_else_leaves_no_descriptor(run, open_fds):
     async def main():
         before = open_fds()
         for _ in range(5):
@@ -372,7 +372,7 @@ def test_children_nobody_waits_for(run_script):
 
 
 @pytest.mark.cxxloop_only(reason="asyncio says 255 if Popen has read the status, or asks for a descriptor it cannot have")
-def test_a_status_that_popen_has_read_is_kept(run, asyncio_records):
+def test_status_that_popen_has_read_is_kept(run, asyncio_records):
     async def main():
         process = await asyncio.create_subprocess_exec("sleep", "60")
         popen = process._transport.get_extra_info("subprocess")
@@ -400,7 +400,7 @@ def test_without_descriptors_a_thread_waits(run):
     run(main())
 
 
-def test_a_child_that_ends_at_once_is_noticed_at_once(run):
+def test_child_that_ends_at_once_is_noticed_at_once(run):
     async def main():
         delays = []
         for _ in range(20):
@@ -431,7 +431,7 @@ def test_signals(run, method, number):
     run(main())
 
 
-def test_a_wrong_signal_is_an_error(run):
+def test_wrong_signal_is_an_error(run):
     async def main():
         process = await asyncio.create_subprocess_exec("sleep", "60")
         with pytest.raises(OSError):
@@ -443,7 +443,7 @@ def test_a_wrong_signal_is_an_error(run):
 
 
 @pytest.mark.cxxloop_only(reason="asyncio's Popen takes the status away from its watcher, up to Python 3.13")
-def test_a_signal_between_the_end_and_its_notice_loses_no_status(run, asyncio_records):
+def test_signal_between_the_end_and_its_notice_loses_no_status(run, asyncio_records):
     async def main():
         process = await asyncio.create_subprocess_exec("sleep", "60")
         os.kill(process.pid, signal.SIGTERM)
@@ -457,7 +457,7 @@ def test_a_signal_between_the_end_and_its_notice_loses_no_status(run, asyncio_re
 
 
 @pytest.mark.cxxloop_only(reason="asyncio signals by number")
-def test_a_process_with_a_used_number_is_left_alone(run, monkeypatch):
+def test_process_with_a_used_number_is_left_alone(run, monkeypatch):
     """After somebody else has read the status, the number may belong to anybody."""
 
     async def main():

@@ -538,7 +538,7 @@ def test_debug_log(loop, run, asyncio_records):
 
 
 @pytest.mark.cxxloop_only("asyncio keeps the protocol factory registered until the loop is closed")
-def test_a_server_whose_socket_was_closed_by_somebody_else_is_forgotten(loop, run):
+def test_server_whose_socket_was_closed_by_somebody_else_is_forgotten(loop, run):
     class Factory:
         def __call__(self):
             return asyncio.Protocol()

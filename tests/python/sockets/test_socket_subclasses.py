@@ -162,7 +162,7 @@ async def talk_shortly(address):
     await writer.wait_closed()
 
 
-def test_a_replaced_class_serves_connections(run, calls, monkeypatch):
+def test_replaced_class_serves_connections(run, calls, monkeypatch):
     monkeypatch.setattr(socket, "socket", TracedSocket)
 
     async def main():
@@ -174,7 +174,7 @@ def test_a_replaced_class_serves_connections(run, calls, monkeypatch):
 
 
 @pytest.mark.parametrize("way", ["plain", "tls"])
-def test_a_class_replaced_while_a_server_listens_makes_its_connections(run, calls, contexts, monkeypatch, way):
+def test_class_replaced_while_a_server_listens_makes_its_connections(run, calls, contexts, monkeypatch, way):
     server_context, client_context = contexts[way]
     classes = []
 
@@ -196,7 +196,7 @@ def test_a_class_replaced_while_a_server_listens_makes_its_connections(run, call
     assert calls == {"recv", "send"}
 
 
-def test_a_class_that_cannot_be_made_costs_one_connection(run, monkeypatch, reported):
+def test_class_that_cannot_be_made_costs_one_connection(run, monkeypatch, reported):
     plain = socket.socket
 
     class Refusing(socket.socket):
@@ -217,7 +217,7 @@ def test_a_class_that_cannot_be_made_costs_one_connection(run, monkeypatch, repo
     run(main())
 
 
-def test_a_replaced_class_serves_datagrams(run, calls, monkeypatch):
+def test_replaced_class_serves_datagrams(run, calls, monkeypatch):
     monkeypatch.setattr(socket, "socket", TracedSocket)
 
     async def main():
@@ -240,7 +240,7 @@ def test_a_replaced_class_serves_datagrams(run, calls, monkeypatch):
     assert calls == {"recvfrom", "sendto"}
 
 
-def test_a_replaced_class_is_asked_by_socket_operations(loop, run, calls, monkeypatch):
+def test_replaced_class_is_asked_by_socket_operations(loop, run, calls, monkeypatch):
     monkeypatch.setattr(socket, "socket", TracedSocket)
 
     async def main():
@@ -285,7 +285,7 @@ def test_methods_replaced_in_pythons_own_class(loop, run, calls, monkeypatch, so
 
 
 @pytest.mark.cxxloop_only("asyncio looks at no class")
-def test_a_class_replaced_before_the_import_is_known(run_script):
+def test_class_replaced_before_the_import_is_known(run_script):
     result = run_script(
         """
         import socket, sys

@@ -81,7 +81,7 @@ def test_sock_recv_into(loop, run, socket_pair, make):
     run(main())
 
 
-def test_a_large_message_is_received_whole(loop, run, socket_pair):
+def test_large_message_is_received_whole(loop, run, socket_pair):
     left, right = socket_pair()
     data = bytes(range(256)) * 8192
 
@@ -393,7 +393,7 @@ def test_sock_sendfile(loop, run, socket_pair, tmp_path):
 # The seed
 
 
-def test_a_raw_echo_server_whose_client_takes_its_time(loop, run, listener):
+def test_raw_echo_server_whose_client_takes_its_time(loop, run, listener):
     received = []
 
     def client():
@@ -422,7 +422,7 @@ def test_a_raw_echo_server_whose_client_takes_its_time(loop, run, listener):
 
 
 @pytest.mark.parametrize("operation", ["sock_recv", "sock_recv_into"])
-def test_a_socket_of_a_subclass_can_wait(loop, run, operation):
+def test_socket_of_a_subclass_can_wait(loop, run, operation):
     class Socket(socket.socket):
         pass
 

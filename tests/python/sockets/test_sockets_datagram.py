@@ -46,7 +46,7 @@ def test_recvfrom_into(loop, run, waits):
 
 
 @pytest.mark.parametrize("size", [0, 3])
-def test_a_datagram_is_cut_off_at_the_size_asked_for(loop, run, size):
+def test_datagram_is_cut_off_at_the_size_asked_for(loop, run, size):
     with bound_socket() as sock, bound_socket() as peer:
         peer.sendto(b"hello", sock.getsockname())
         assert run(loop.sock_recvfrom(sock, size)) == (b"hello"[:size], peer.getsockname())
@@ -54,7 +54,7 @@ def test_a_datagram_is_cut_off_at_the_size_asked_for(loop, run, size):
             sock.recv(10)
 
 
-def test_a_stream_has_no_sender(loop, run, socket_pair):
+def test_stream_has_no_sender(loop, run, socket_pair):
     ours, theirs = socket_pair()
     theirs.send(b"hello")
     assert run(loop.sock_recvfrom(ours, 10)) == (b"hello", None)
@@ -104,7 +104,7 @@ def test_unix_datagrams_wait_for_room(loop, run, tmp_path):
 
 
 @pytest.mark.parametrize("operation", RECEIVE)
-def test_a_cancelled_receive_takes_no_datagram(loop, run, operation):
+def test_cancelled_receive_takes_no_datagram(loop, run, operation):
     async def main():
         with bound_socket() as sock, bound_socket() as peer:
             task = asyncio.ensure_future(RECEIVE[operation](loop, sock))
@@ -123,7 +123,7 @@ def test_a_cancelled_receive_takes_no_datagram(loop, run, operation):
 
 
 @pytest.mark.parametrize("operation", RECEIVE)
-def test_an_error_of_an_earlier_datagram_is_raised(loop, run, operation):
+def test_error_of_an_earlier_datagram_is_raised(loop, run, operation):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
         sock.connect(unused_address())
@@ -132,7 +132,7 @@ def test_an_error_of_an_earlier_datagram_is_raised(loop, run, operation):
             run(RECEIVE[operation](loop, sock))
 
 
-def test_a_datagram_that_is_too_large_is_an_error(loop, run):
+def test_datagram_that_is_too_large_is_an_error(loop, run):
     with bound_socket() as sock:
         with pytest.raises(OSError) as info:
             run(loop.sock_sendto(sock, bytes(70_000), unused_address()))
@@ -171,7 +171,7 @@ def test_wrong_arguments(loop, run, what):
         assert sock.recv(10) == b"kept"
 
 
-def test_a_subclass_of_socket_keeps_its_methods(loop, run):
+def test_subclass_of_socket_keeps_its_methods(loop, run):
     class Shouting(socket.socket):
         def recvfrom(self, size):
             data, address = super().recvfrom(size)

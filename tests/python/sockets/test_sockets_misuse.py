@@ -17,7 +17,7 @@ from recorder import LOOPBACK, nonblocking_socket, turns
 
 
 @pytest.mark.parametrize("operation", ["sock_recv", "sock_recv_into", "sock_recvfrom", "sock_recvfrom_into"])
-def test_a_cancelled_read_leaves_the_socket_to_the_next(loop, run, socket_pair, operation):
+def test_cancelled_read_leaves_the_socket_to_the_next(loop, run, socket_pair, operation):
     left, right = socket_pair(socket.SOCK_DGRAM)
     argument = bytearray(10) if operation.endswith("into") else 10
 
@@ -53,7 +53,7 @@ def test_cancelling_a_replaced_read_keeps_the_one_that_replaced_it(loop, run, so
     run(main())
 
 
-def test_a_cancelled_read_takes_no_data(loop, run, socket_pair):
+def test_cancelled_read_takes_no_data(loop, run, socket_pair):
     left, right = socket_pair()
 
     async def main():
@@ -69,7 +69,7 @@ def test_a_cancelled_read_takes_no_data(loop, run, socket_pair):
     run(main())
 
 
-def test_a_cancelled_read_does_not_remove_a_reader_added_later(loop, run, socket_pair):
+def test_cancelled_read_does_not_remove_a_reader_added_later(loop, run, socket_pair):
     left, right = socket_pair()
 
     async def main():
@@ -86,7 +86,7 @@ def test_a_cancelled_read_does_not_remove_a_reader_added_later(loop, run, socket
     run(main())
 
 
-def test_a_cancelled_sendall(loop, run, socket_pair):
+def test_cancelled_sendall(loop, run, socket_pair):
     left, right = socket_pair()
 
     async def main():
@@ -106,7 +106,7 @@ def test_a_cancelled_sendall(loop, run, socket_pair):
     run(main())
 
 
-def test_a_cancelled_accept_loses_no_connection(loop, run, listener):
+def test_cancelled_accept_loses_no_connection(loop, run, listener):
     async def main():
         task = loop.create_task(loop.sock_accept(listener))
         await turns()
@@ -121,7 +121,7 @@ def test_a_cancelled_accept_loses_no_connection(loop, run, listener):
     run(main())
 
 
-def test_a_cancelled_connect(loop, run):
+def test_cancelled_connect(loop, run):
     async def main():
         with nonblocking_socket() as server:
             server.bind((LOOPBACK, 0))
@@ -144,7 +144,7 @@ def test_a_cancelled_connect(loop, run):
     run(main())
 
 
-def test_a_wait_is_ended_by_a_timeout(loop, run, socket_pair):
+def test_wait_is_ended_by_a_timeout(loop, run, socket_pair):
     left, _ = socket_pair()
 
     async def main():
@@ -157,7 +157,7 @@ def test_a_wait_is_ended_by_a_timeout(loop, run, socket_pair):
     run(main())
 
 
-def test_a_loop_closed_while_an_operation_waits(loop_factory, socket_pair):
+def test_loop_closed_while_an_operation_waits(loop_factory, socket_pair):
     left, _ = socket_pair()
     loop = loop_factory()
     messages = []
@@ -187,7 +187,7 @@ OPERATIONS = {
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
-def test_an_operation_is_a_coroutine_that_does_nothing_before_it_runs(loop, socket_pair, operation):
+def test_operation_is_a_coroutine_that_does_nothing_before_it_runs(loop, socket_pair, operation):
     left, right = socket_pair()
     right.send(b"x")
     coroutine = operation(loop, left)
@@ -211,7 +211,7 @@ def test_debug_mode_refuses_a_blocking_socket(loop, run, operation):
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
-def test_a_tls_socket_is_refused(loop, run, operation):
+def test_tls_socket_is_refused(loop, run, operation):
     context = ssl.create_default_context()
 
     async def main():
@@ -223,7 +223,7 @@ def test_a_tls_socket_is_refused(loop, run, operation):
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
-def test_a_closed_socket_is_an_os_error(loop, run, operation):
+def test_closed_socket_is_an_os_error(loop, run, operation):
     async def main():
         sock = nonblocking_socket()
         sock.close()
@@ -290,7 +290,7 @@ def test_the_socket_of_a_transport_is_refused(loop, run):
 
 
 @pytest.mark.parametrize("buffer", [b"read-only", memoryview(bytearray(10))[::2], "text", None])
-def test_a_buffer_that_cannot_be_received_into(loop, run, socket_pair, buffer):
+def test_buffer_that_cannot_be_received_into(loop, run, socket_pair, buffer):
     left, right = socket_pair()
     right.send(b"abc")
     with pytest.raises(TypeError) as of_socket:
@@ -302,7 +302,7 @@ def test_a_buffer_that_cannot_be_received_into(loop, run, socket_pair, buffer):
 
 
 @pytest.mark.parametrize("size", [-1, 2**70, -(2**70), "1", 1.5, None])
-def test_a_size_that_cannot_be_received(loop, run, socket_pair, size):
+def test_size_that_cannot_be_received(loop, run, socket_pair, size):
     left, right = socket_pair()
     right.send(b"abc")
     with pytest.raises((TypeError, ValueError, OverflowError)) as of_socket:
@@ -314,7 +314,7 @@ def test_a_size_that_cannot_be_received(loop, run, socket_pair, size):
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="__buffer__() is new in Python 3.12")
 @pytest.mark.parametrize("method", ["sock_sendall", "sock_recv_into"])
-def test_a_buffer_that_closes_the_loop(loop_factory, method):
+def test_buffer_that_closes_the_loop(loop_factory, method):
     loop = loop_factory()
 
     class Buffer(bytearray):

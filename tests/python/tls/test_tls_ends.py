@@ -23,7 +23,7 @@ def fill(transport):
 # --- the peer goes ---------------------------------------------------------------------------------------------
 
 
-def test_an_end_without_farewell(run, connect, reported):
+def test_end_without_farewell(run, connect, reported):
     async def main():
         async with connect() as (served, peer):
             await peer.send(peer.encrypted(b"last words"))
@@ -36,7 +36,7 @@ def test_an_end_without_farewell(run, connect, reported):
     run(main())
 
 
-def test_a_reset(run, connect, reported):
+def test_reset(run, connect, reported):
     async def main():
         async with connect() as (served, peer):
             reset(peer.sock)
@@ -48,7 +48,7 @@ def test_a_reset(run, connect, reported):
     run(main())
 
 
-def test_a_reset_while_a_write_waits(run, connect, reported):
+def test_reset_while_a_write_waits(run, connect, reported):
     async def main():
         async with connect() as (served, peer):
             fill(served.transport)
@@ -62,7 +62,7 @@ def test_a_reset_while_a_write_waits(run, connect, reported):
     run(main())
 
 
-def test_a_reset_in_the_shutdown(run, connect, reported):
+def test_reset_in_the_shutdown(run, connect, reported):
     async def main():
         async with connect() as (served, peer):
             served.transport.close()
@@ -77,7 +77,7 @@ def test_a_reset_in_the_shutdown(run, connect, reported):
     run(main())
 
 
-def test_a_farewell_with_data_in_front_and_a_reset_behind(run, connect, reported):
+def test_farewell_with_data_in_front_and_a_reset_behind(run, connect, reported):
     async def main():
         async with connect() as (served, peer):
             await peer.send(peer.encrypted(b"last ", b"words") + peer.close_notify())
@@ -103,7 +103,7 @@ def test_data_behind_a_farewell_is_not_received(run, connect, reported):
     run(main())
 
 
-def test_an_answer_to_a_farewell(run, connect):
+def test_answer_to_a_farewell(run, connect):
     def answer(recorder):
         recorder.transport.write(b"good bye")
 
@@ -136,7 +136,7 @@ def write_and_abort(recorder):
 
 @pytest.mark.parametrize("end", [abort, close_and_abort, write_and_abort], ids=lambda end: end.__name__)
 @pytest.mark.parametrize("event", ["connection_made", "data_received", "eof_received", "pause_writing"])
-def test_an_abort_inside_a_callback_waits_for_nobody(run, server_context, client_context, reported, event, end):
+def test_abort_inside_a_callback_waits_for_nobody(run, server_context, client_context, reported, event, end):
     async def main():
         served = Recorder(**{event: end})
         async with connecting(server_context, client_context, served) as (_, peer):
@@ -155,7 +155,7 @@ def test_an_abort_inside_a_callback_waits_for_nobody(run, server_context, client
     run(main())
 
 
-def test_an_abort_in_the_shutdown(run, connect, reported):
+def test_abort_in_the_shutdown(run, connect, reported):
     async def main():
         async with connect() as (served, _):
             served.transport.close()
@@ -188,7 +188,7 @@ def test_calls_after_the_end_are_harmless(run, connect, asyncio_records):
 
 
 @pytest.mark.parametrize("event", ["connection_made", "data_received", "eof_received"])
-def test_a_protocol_that_is_replaced_inside_its_callback(run, server_context, client_context, event):
+def test_protocol_that_is_replaced_inside_its_callback(run, server_context, client_context, event):
     async def main():
         successor = Recorder()
         served = Recorder(**{event: lambda recorder: recorder.transport.set_protocol(successor)})

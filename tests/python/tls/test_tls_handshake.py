@@ -32,7 +32,7 @@ async def expect_echo(served, peer):
 
 
 @pytest.mark.parametrize("ends", [(1,), (4,), (5,), (6,), (-1,), (2, 5, 9), range(1, 600)], ids=str)
-def test_a_hello_cut_anywhere(run, connect, ends):
+def test_hello_cut_anywhere(run, connect, ends):
     async def main():
         async with connect() as (served, peer):
             hello, start = peer.hello(), 0
@@ -47,7 +47,7 @@ def test_a_hello_cut_anywhere(run, connect, ends):
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 100])
-def test_a_hello_in_several_records(run, connect, size):
+def test_hello_in_several_records(run, connect, size):
     async def main():
         async with connect() as (served, peer):
             hello = peer.hello()
@@ -116,7 +116,7 @@ def test_strange_first_words_are_refused_when_openssl_does(loop, run, connect, s
 
 @pytest.mark.parametrize("leave", [lambda sock: sock.close(), reset], ids=["close", "reset"])
 @pytest.mark.parametrize("part", ["nothing", "half", "hello"])
-def test_a_client_that_leaves_in_the_handshake(loop, run, connect, reported, open_fds, leave, part):
+def test_client_that_leaves_in_the_handshake(loop, run, connect, reported, open_fds, leave, part):
     async def main():
         async with connect() as (served, peer):
             before = len(open_fds())
@@ -190,7 +190,7 @@ def test_debug_mode_tells_of_connections_that_fail(loop, run, server_context, cl
 
 
 @pytest.mark.parametrize("end", ["close", "reset"])
-def test_a_server_that_leaves_in_the_handshake(loop, run, client_context, end, reported):
+def test_server_that_leaves_in_the_handshake(loop, run, client_context, end, reported):
     async def leave(listener):
         conn, _ = await loop.sock_accept(listener)
         await loop.sock_recv(conn, 4096)
@@ -254,7 +254,7 @@ def test_handshakes_have_a_time_limit(loop, run, server_context, client_context,
     run(main())
 
 
-def test_a_server_ends_handshakes_that_take_too_long(loop, run, connect):
+def test_server_ends_handshakes_that_take_too_long(loop, run, connect):
     async def main():
         async with connect(ssl_handshake_timeout=0.05) as (served, peer):
             with contextlib.suppress(ConnectionResetError):
@@ -301,7 +301,7 @@ def test_limits_are_for_tls_alone(loop, run):
 
 
 @pytest.mark.parametrize("limit", ["ssl_handshake_timeout", "ssl_shutdown_timeout"])
-def test_a_server_with_a_wrong_limit_closes_its_connections(loop, run, connect, reported, limit):
+def test_server_with_a_wrong_limit_closes_its_connections(loop, run, connect, reported, limit):
     async def main():
         async with connect(**{limit: 0}) as (served, peer):
             with contextlib.suppress(ConnectionResetError):
@@ -381,7 +381,7 @@ def test_what_both_ends_tell_of_themselves(loop, run, server_context, version):
     run(main())
 
 
-def test_a_write_method_of_an_instance_is_called(loop, run, server_context, client_context):
+def test_write_method_of_an_instance_is_called(loop, run, server_context, client_context):
     written = []
 
     async def serve(reader, writer):

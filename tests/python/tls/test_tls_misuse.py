@@ -134,7 +134,7 @@ def clear(owner, name):
 @pytest.mark.parametrize("remove", [clear, delattr], ids=lambda remove: remove.__name__)
 @pytest.mark.parametrize("name", ["_incoming", "_sslobj"])
 @pytest.mark.parametrize("event", ["get_buffer", "buffer_updated"])
-def test_a_part_is_missing_after_a_callback(run, connect, reported, event, name, remove):
+def test_part_is_missing_after_a_callback(run, connect, reported, event, name, remove):
     def take_away(recorder):
         if hasattr(recorder.transport._ssl_protocol, name):
             remove(recorder.transport._ssl_protocol, name)
@@ -165,7 +165,7 @@ def leave(recorder):
 
 @pytest.mark.parametrize("kind", [Recorder, lambda **r: BufferedRecorder(100, **r)], ids=["Protocol", "BufferedProtocol"])
 @pytest.mark.parametrize("event", ["connection_made", "data_received", "eof_received", "pause_writing", "connection_lost"])
-def test_an_exit_inside_a_callback_leaves_the_loop(loop, run, server_context, client_context, kind, event):
+def test_exit_inside_a_callback_leaves_the_loop(loop, run, server_context, client_context, kind, event):
     if kind is not Recorder and event == "data_received":
         event = "buffer_updated"
     reactions = {"get_buffer": lambda recorder: memoryview(recorder.buffer)} if kind is not Recorder else {}
@@ -224,7 +224,7 @@ def test_garbage_is_collected_inside_a_callback(run, connect, event):
     run(main(), timeout=20)
 
 
-def test_a_connection_dies_with_its_last_reference(loop, run, server_context, client_context):
+def test_connection_dies_with_its_last_reference(loop, run, server_context, client_context):
     async def main():
         async with connecting(server_context, client_context) as (served, peer):
             await peer.handshake()

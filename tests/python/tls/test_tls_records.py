@@ -57,7 +57,7 @@ def test_buffered_protocol(run, connect, size):
 
 
 @pytest.mark.cxxloop_only("asyncio reads all records but the first into a copy of such a buffer")
-def test_a_bytearray_as_buffer(run, connect):
+def test_bytearray_as_buffer(run, connect):
     run(receive_into_buffers(connect, BufferedRecorder(300_000)))
 
 
@@ -143,7 +143,7 @@ def test_garbage_after_the_handshake(run, connect, reported, garbage):
     run(main())
 
 
-def test_a_failing_protocol(run, connect, reported):
+def test_failing_protocol(run, connect, reported):
     def fail(_):
         raise RuntimeError("cannot")
 
@@ -159,7 +159,7 @@ def test_a_failing_protocol(run, connect, reported):
     run(main())
 
 
-def test_an_exit_leaves_the_loop(loop, run, connect):
+def test_exit_leaves_the_loop(loop, run, connect):
     def leave(_):
         raise KeyboardInterrupt("enough")
 
@@ -244,7 +244,7 @@ def test_pause_keeps_data_back(run, connect):
     run(main())
 
 
-def test_a_low_limit_does_not_stop_half_a_record(run, connect):
+def test_low_limit_does_not_stop_half_a_record(run, connect):
     message = bytes(10_000)
 
     async def main():
@@ -318,7 +318,7 @@ def test_tls_in_tls(loop, run, server_context, client_context):
 
 
 @pytest.mark.cxxloop_only("asyncio moves what the reader has buffered since 3.14")
-def test_a_client_that_does_not_wait_for_the_upgrade(run, server_context, client_context):
+def test_client_that_does_not_wait_for_the_upgrade(run, server_context, client_context):
     async def upgrade(reader, writer):
         assert await reader.readline() == b"STARTTLS\n"
         while not reader._buffer:

@@ -264,7 +264,7 @@ def test_eof_received(run, keep):
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="__buffer__() is new in 3.12")
-def test_a_buffer_whose_memory_dies_with_its_export(run):
+def test_buffer_whose_memory_dies_with_its_export(run):
     class Exporter:
         def __len__(self):
             return 1 << 20
@@ -289,7 +289,7 @@ def test_a_buffer_whose_memory_dies_with_its_export(run):
     run(main())
 
 
-def test_a_plain_protocol_after_a_read_that_found_nothing(loop, run):
+def test_plain_protocol_after_a_read_that_found_nothing(loop, run):
     async def main():
         plain = Recorder()
         protocol = BufferedRecorder()

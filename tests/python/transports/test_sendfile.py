@@ -52,7 +52,7 @@ def test_without_fallback_what_is_no_file_is_refused(loop, run):
     run(main())
 
 
-def test_a_peer_that_leaves_ends_the_fallback(loop, run):
+def test_peer_that_leaves_ends_the_fallback(loop, run):
     async def main():
         async with attached() as (transport, protocol, peer):
             sending = asyncio.ensure_future(loop.sendfile(transport, io.BytesIO(CONTENT)))
@@ -110,7 +110,7 @@ def test_close_ends_sendfile(loop, run, tmp_path, reported):
     check_reports(reported)
 
 
-def test_a_second_sendfile_is_refused_and_harms_nothing(loop, run, tmp_path):
+def test_second_sendfile_is_refused_and_harms_nothing(loop, run, tmp_path):
     async def main():
         async with attached() as (transport, protocol, peer):
             sending = sending_file(loop, transport, tmp_path / "file")
@@ -128,7 +128,7 @@ def test_a_second_sendfile_is_refused_and_harms_nothing(loop, run, tmp_path):
     run(main())
 
 
-def test_a_peer_that_leaves_ends_sendfile_and_the_connection(loop, run, tmp_path):
+def test_peer_that_leaves_ends_sendfile_and_the_connection(loop, run, tmp_path):
     async def main():
         async with attached() as (transport, protocol, peer):
             sending = sending_file(loop, transport, tmp_path / "file")
@@ -141,7 +141,7 @@ def test_a_peer_that_leaves_ends_sendfile_and_the_connection(loop, run, tmp_path
     run(main())
 
 
-def test_a_loop_may_be_closed_while_a_file_is_sent(run_script):
+def test_loop_may_be_closed_while_a_file_is_sent(run_script):
     run_script(
         """
         import gc, os, socket, tempfile

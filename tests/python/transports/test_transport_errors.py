@@ -357,7 +357,7 @@ USES_AFTER_COLLECTION = {
 
 
 @pytest.mark.parametrize("use", USES_AFTER_COLLECTION)
-def test_a_destructor_may_use_a_transport_that_was_collected_before_it(loop, run, use):
+def test_destructor_may_use_a_transport_that_was_collected_before_it(loop, run, use):
     call, error_number = USES_AFTER_COLLECTION[use]
 
     async def main():
@@ -383,7 +383,7 @@ def test_a_destructor_may_use_a_transport_that_was_collected_before_it(loop, run
 
 
 @pytest.mark.parametrize("use", ["write_eof", "resume_reading"])
-def test_a_destructor_is_told_that_the_socket_of_its_transport_is_closed(loop, run, use):
+def test_destructor_is_told_that_the_socket_of_its_transport_is_closed(loop, run, use):
     errors = []
 
     def fails(transport):
@@ -435,7 +435,7 @@ def test_what_needs_the_loop_is_refused_once_it_is_closed(loop_factory, call):
         gc.collect()
 
 
-def test_an_exit_in_eof_received_does_not_lose_the_end_of_the_stream(loop, run, reported):
+def test_exit_in_eof_received_does_not_lose_the_end_of_the_stream(loop, run, reported):
     def leave(protocol):
         del protocol.reactions["eof_received"]
         raise KeyboardInterrupt
@@ -452,7 +452,7 @@ def test_an_exit_in_eof_received_does_not_lose_the_end_of_the_stream(loop, run, 
 
 
 @pytest.mark.cxxloop_only(reason="asyncio's transport never closes: its writer trips over the empty queue for ever")
-def test_an_exit_in_resume_writing_does_not_keep_a_closing_transport_open(loop, run, reported):
+def test_exit_in_resume_writing_does_not_keep_a_closing_transport_open(loop, run, reported):
     def leave(protocol):
         raise KeyboardInterrupt
 
@@ -469,7 +469,7 @@ def test_an_exit_in_resume_writing_does_not_keep_a_closing_transport_open(loop, 
     assert reported == []
 
 
-def test_a_socket_closed_under_its_transport_gives_nothing_to_the_next_owner_of_its_number(run):
+def test_socket_closed_under_its_transport_gives_nothing_to_the_next_owner_of_its_number(run):
     async def main():
         loop = asyncio.get_running_loop()
         protocol = Recorder()
@@ -494,7 +494,7 @@ def test_a_socket_closed_under_its_transport_gives_nothing_to_the_next_owner_of_
     run(main())
 
 
-def test_a_transport_whose_socket_was_closed_ends_beside_the_next_owner_of_its_number(loop, run):
+def test_transport_whose_socket_was_closed_ends_beside_the_next_owner_of_its_number(loop, run):
     async def main():
         left, peer = socket.socketpair()
         left.setblocking(False)

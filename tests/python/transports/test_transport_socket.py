@@ -62,7 +62,7 @@ def test_what_is_sent_beside_the_transport_comes_behind_its_writes(run, use):
     run(main())
 
 
-def test_a_descriptor_can_be_sent_behind_a_write(run):
+def test_descriptor_can_be_sent_behind_a_write(run):
     async def main():
         near, far = socket.socketpair()
         with far:
@@ -110,7 +110,7 @@ def test_what_was_written_has_left_when_the_kernel_is_asked(run, question):
     run(main())
 
 
-def test_a_number_given_out_earlier_can_be_written_to(loop, run):
+def test_number_given_out_earlier_can_be_written_to(loop, run):
     async def main():
         served, client = Recorder(), Recorder()
         server = await accept_one(loop, served, client)
@@ -129,7 +129,7 @@ def test_a_number_given_out_earlier_can_be_written_to(loop, run):
     run(main())
 
 
-def test_a_socket_that_the_program_keeps_can_be_used_beside_its_transport(run):
+def test_socket_that_the_program_keeps_can_be_used_beside_its_transport(run):
     async def main():
         with tcp_pair() as (ours, peer):
             transport, _ = await asyncio.get_running_loop().create_connection(Recorder, sock=ours)
@@ -144,7 +144,7 @@ def test_a_socket_that_the_program_keeps_can_be_used_beside_its_transport(run):
     run(main())
 
 
-def test_a_record_of_tls_leaves_before_the_descriptor_is_given_out(loop, run, tls_contexts):
+def test_record_of_tls_leaves_before_the_descriptor_is_given_out(loop, run, tls_contexts):
     async def main():
         served, client = Recorder(), Recorder()
         server_context, client_context = tls_contexts
@@ -207,7 +207,7 @@ def test_the_writes_of_a_callback_leave_together_unless_the_number_was_given_out
 
 
 @pytest.mark.cxxloop_only(LEAVES_LATER)
-def test_a_socket_that_was_handed_over_is_written_to_at_the_end_of_the_callback(run):
+def test_socket_that_was_handed_over_is_written_to_at_the_end_of_the_callback(run):
     async def main():
         async with attached() as (transport, _, peer):
             await asyncio.sleep(0)

@@ -29,7 +29,7 @@ WRITES = [write, pytest.param(writelines, marks=keeps_views)]
 @keeps_views
 @pytest.mark.parametrize("writing", [write, writelines])
 @pytest.mark.parametrize("as_given", [lambda data: data, memoryview], ids=["bytearray", "memoryview"])
-def test_a_large_buffer_is_kept_by_reference_until_it_was_sent(run, writing, as_given):
+def test_large_buffer_is_kept_by_reference_until_it_was_sent(run, writing, as_given):
     async def main():
         async with attached() as (transport, protocol, peer):
             data = bytearray(b"x") * SIZE
@@ -45,7 +45,7 @@ def test_a_large_buffer_is_kept_by_reference_until_it_was_sent(run, writing, as_
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="asyncio keeps a view since 3.12")
-def test_a_large_buffer_is_copied(run):
+def test_large_buffer_is_copied(run):
     async def main():
         async with attached() as (transport, _, peer):
             data = bytearray(b"x") * SIZE
@@ -59,7 +59,7 @@ def test_a_large_buffer_is_copied(run):
 
 @pytest.mark.prompt_only("the kernel may read the bytes until it has let go")
 @pytest.mark.parametrize("writing", WRITES)
-def test_an_abort_lets_go_of_the_buffer(run, writing):
+def test_abort_lets_go_of_the_buffer(run, writing):
     async def main():
         async with attached() as (transport, protocol, _):
             data = bytearray(SIZE)
@@ -71,7 +71,7 @@ def test_an_abort_lets_go_of_the_buffer(run, writing):
     run(main())
 
 
-def test_a_bytearray_behind_other_data_can_be_resized(run):
+def test_bytearray_behind_other_data_can_be_resized(run):
     async def main():
         async with attached() as (transport, _, peer):
             written = fill(transport)
@@ -85,7 +85,7 @@ def test_a_bytearray_behind_other_data_can_be_resized(run):
 
 
 @keeps_views
-def test_a_view_behind_other_data_is_kept(run):
+def test_view_behind_other_data_is_kept(run):
     async def main():
         async with attached() as (transport, _, peer):
             written = fill(transport)
@@ -128,7 +128,7 @@ def test_what_the_kernel_takes_can_be_changed_and_resized_at_once(run, writing, 
 
 
 @pytest.mark.parametrize("writing", WRITES)
-def test_a_view_can_be_released_after_it_was_written(run, writing):
+def test_view_can_be_released_after_it_was_written(run, writing):
     async def main():
         async with attached() as (transport, _, peer):
             with memoryview(b"x" * SIZE) as view:
@@ -139,7 +139,7 @@ def test_a_view_can_be_released_after_it_was_written(run, writing):
 
 
 @pytest.mark.parametrize("writing", WRITES)
-def test_a_mapped_file(run, writing):
+def test_mapped_file(run, writing):
     async def main():
         async with attached() as (transport, _, peer):
             with tempfile.TemporaryFile() as file:
@@ -152,7 +152,7 @@ def test_a_mapped_file(run, writing):
 
 
 @pytest.mark.parametrize("writing", WRITES)
-def test_a_buffer_of_a_programs_own_class_may_do_anything_when_it_is_let_go_of(run, writing, logged_errors):
+def test_buffer_of_a_programs_own_class_may_do_anything_when_it_is_let_go_of(run, writing, logged_errors):
     async def main():
         async with attached() as (transport, protocol, peer):
 
@@ -172,7 +172,7 @@ def test_a_buffer_of_a_programs_own_class_may_do_anything_when_it_is_let_go_of(r
 
 @keeps_views
 @pytest.mark.parametrize("writing", [write, writelines])
-def test_a_buffer_that_writes_when_it_is_let_go_of_loses_nothing(run, writing):
+def test_buffer_that_writes_when_it_is_let_go_of_loses_nothing(run, writing):
     async def main():
         async with attached() as (transport, _, peer):
 
@@ -198,7 +198,7 @@ def test_a_buffer_that_writes_when_it_is_let_go_of_loses_nothing(run, writing):
 
 @keeps_views
 @pytest.mark.parametrize("method", ["__buffer__", "__release_buffer__"])
-def test_a_buffer_that_closes_the_loop_during_its_write(loop_factory, method):
+def test_buffer_that_closes_the_loop_during_its_write(loop_factory, method):
     loop = loop_factory()
     ours, theirs = socket.socketpair()
 

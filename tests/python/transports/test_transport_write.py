@@ -502,7 +502,7 @@ def test_what_the_kernel_does_not_take_fails_without_a_loop(orphan):
     assert peer.recv(1 << 20)
 
 
-def test_a_broken_connection_fails_without_a_loop(orphan):
+def test_broken_connection_fails_without_a_loop(orphan):
     transport, protocol, peer = orphan
     peer.close()
     with pytest.raises(RuntimeError, match="^Event loop is closed$"):

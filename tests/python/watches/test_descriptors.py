@@ -17,7 +17,7 @@ from weighing import resident_kib
 # File objects and descriptors
 
 
-def test_a_file_object_is_kept_alive(loop, socket_pair):
+def test_file_object_is_kept_alive(loop, socket_pair):
     left, right = socket_pair()
 
     class File:
@@ -61,7 +61,7 @@ def test_what_is_no_file_object(loop, method, thing):
 
 
 @pytest.mark.parametrize("method", ["add_reader", "add_writer"])
-def test_a_negative_descriptor(loop, method):
+def test_negative_descriptor(loop, method):
     with pytest.raises(ValueError, match="^Invalid file descriptor: -1$"):
         getattr(loop, method)(-1, int)
     closed = socket.socket()
@@ -71,7 +71,7 @@ def test_a_negative_descriptor(loop, method):
 
 
 @pytest.mark.parametrize("number", [2**31, 2**70])
-def test_a_number_that_is_no_c_int(loop, number):
+def test_number_that_is_no_c_int(loop, number):
     with pytest.raises(OverflowError, match="^Python int too large to convert to C int$"):
         loop.add_reader(number, print)
     assert not loop.remove_reader(number)
@@ -79,7 +79,7 @@ def test_a_number_that_is_no_c_int(loop, number):
         loop.remove_reader(-number)
 
 
-def test_a_large_number_that_is_a_descriptor_is_watched(loop, socket_pair):
+def test_large_number_that_is_a_descriptor_is_watched(loop, socket_pair):
     left, right = socket_pair()
     number = min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], 100_000) - 1
     os.dup2(left.fileno(), number)
@@ -93,7 +93,7 @@ def test_a_large_number_that_is_a_descriptor_is_watched(loop, socket_pair):
 
 
 @pytest.mark.parametrize("method", ["reader", "writer"])
-def test_a_closed_descriptor(loop, pipe, method):
+def test_closed_descriptor(loop, pipe, method):
     fd = os.dup(pipe[0])
     os.close(fd)
     with pytest.raises(OSError) as info:
@@ -103,7 +103,7 @@ def test_a_closed_descriptor(loop, pipe, method):
 
 
 @pytest.mark.parametrize("fd", [10**8, 2**31 - 1])
-def test_a_large_number_that_is_no_descriptor_costs_no_memory(loop, fd):
+def test_large_number_that_is_no_descriptor_costs_no_memory(loop, fd):
     before_kib = resident_kib()
     with pytest.raises(OSError) as info:
         loop.add_reader(fd, int)
@@ -113,7 +113,7 @@ def test_a_large_number_that_is_no_descriptor_costs_no_memory(loop, fd):
 
 
 @pytest.mark.parametrize("method", ["reader", "writer"])
-def test_a_regular_file_cannot_be_watched(loop, tmp_path, turn, method):
+def test_regular_file_cannot_be_watched(loop, tmp_path, turn, method):
     path = tmp_path / "file"
     path.write_bytes(b"content")
     with path.open("r+b") as file:
@@ -151,7 +151,7 @@ def test_one_epoll_may_be_watched(loop, socket_pair):
 # Descriptors closed or reused behind the loop's back
 
 
-def test_a_descriptor_closed_while_watched(loop, turn, cpu_time_of_sleep):
+def test_descriptor_closed_while_watched(loop, turn, cpu_time_of_sleep):
     left, right = socket.socketpair()
     fd = left.fileno()
     seen = []
@@ -181,7 +181,7 @@ def test_changing_the_interest_of_a_closed_descriptor_is_an_os_error(loop, turn)
     turn()
 
 
-def test_a_number_reused_after_remove(loop, turn):
+def test_number_reused_after_remove(loop, turn):
     seen = []
     first, first_peer = socket.socketpair()
     fd = first.fileno()
@@ -203,7 +203,7 @@ def test_a_number_reused_after_remove(loop, turn):
 
 
 @pytest.mark.prompt_only("the new watch begins when the old one has ended")
-def test_a_number_reused_before_remove(loop, turn):
+def test_number_reused_before_remove(loop, turn):
     seen = []
     first, first_peer = socket.socketpair()
     fd = first.fileno()
@@ -222,7 +222,7 @@ def test_a_number_reused_before_remove(loop, turn):
         sock.close()
 
 
-def test_an_event_already_fetched_is_not_given_to_the_new_owner(loop, turn):
+def test_event_already_fetched_is_not_given_to_the_new_owner(loop, turn):
     pairs = [socket.socketpair() for _ in range(2)]
     seen, extra = [], []
 
@@ -250,7 +250,7 @@ def test_an_event_already_fetched_is_not_given_to_the_new_owner(loop, turn):
 
 
 @pytest.mark.cxxloop_only("epoll keeps reporting the open file description; asyncio spins on it")
-def test_a_duplicate_of_a_closed_descriptor_does_not_spin(loop, turn, cpu_time_of_sleep):
+def test_duplicate_of_a_closed_descriptor_does_not_spin(loop, turn, cpu_time_of_sleep):
     left, right = socket.socketpair()
     fd = left.fileno()
     loop.add_reader(fd, int)
@@ -286,7 +286,7 @@ def test_the_descriptor_of_a_transport_is_refused(loop, run, method):
     right.close()
 
 
-def test_a_descriptor_is_free_again_after_its_transport_closed(loop, run):
+def test_descriptor_is_free_again_after_its_transport_closed(loop, run):
     left, right = socket.socketpair()
 
     async def main():
@@ -313,7 +313,7 @@ def test_a_descriptor_is_free_again_after_its_transport_closed(loop, run):
 
 
 @pytest.mark.parametrize("end", ["read", "write"])
-def test_a_pipe_transport_closes_its_descriptor_once(loop, run, end):
+def test_pipe_transport_closes_its_descriptor_once(loop, run, end):
     read_end, write_end = os.pipe()
     mine, other = (read_end, write_end) if end == "read" else (write_end, read_end)
     lost = []

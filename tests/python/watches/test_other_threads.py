@@ -98,7 +98,7 @@ def test_remove_reader(loop, socket_pair, in_thread_of_sleeper):
 
 
 @pytest.mark.prompt_only("the new watch begins when the old one has ended")
-def test_a_reader_of_a_number_that_is_used_again(loop, in_thread_of_sleeper):
+def test_reader_of_a_number_that_is_used_again(loop, in_thread_of_sleeper):
     """The descriptor of a watch is closed, and its number watched anew for another, all while the loop sleeps."""
     done = loop.create_future()
     read_end, write_end = os.pipe()
@@ -150,7 +150,7 @@ def test_resume_reading(loop, socket_pair, in_thread_of_sleeper):
     loop.run_until_complete(asyncio.sleep(0))
 
 
-def test_a_write_that_has_to_wait(loop, socket_pair, in_thread_of_sleeper):
+def test_write_that_has_to_wait(loop, socket_pair, in_thread_of_sleeper):
     left, right = socket_pair()
     size = 3_000_000
 
@@ -173,7 +173,7 @@ def test_a_write_that_has_to_wait(loop, socket_pair, in_thread_of_sleeper):
     loop.run_until_complete(asyncio.sleep(0))
 
 
-def test_a_datagram_that_has_to_wait(loop, tmp_path, in_thread_of_sleeper):
+def test_datagram_that_has_to_wait(loop, tmp_path, in_thread_of_sleeper):
     left, right = (socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2))
     right.bind(str(tmp_path / "right"))
     left.connect(str(tmp_path / "right"))

@@ -12,7 +12,7 @@ import pytest
 # Readiness
 
 
-def test_a_reader_runs_when_data_is_there_and_never_before(loop, socket_pair, turn):
+def test_reader_runs_when_data_is_there_and_never_before(loop, socket_pair, turn):
     left, right = socket_pair()
     seen = []
     assert loop.add_reader(left, seen.append, 1) is None
@@ -25,7 +25,7 @@ def test_a_reader_runs_when_data_is_there_and_never_before(loop, socket_pair, tu
     assert loop.remove_reader(left) is True
 
 
-def test_a_writer_runs_when_there_is_room_and_never_before(loop, socket_pair, turn):
+def test_writer_runs_when_there_is_room_and_never_before(loop, socket_pair, turn):
     left, right = socket_pair()
     with contextlib.suppress(BlockingIOError):
         while True:
@@ -58,7 +58,7 @@ def test_readiness_is_level_triggered(loop, socket_pair):
     assert seen == b"abcdefghijklmnopqrstuvwxyz"
 
 
-def test_a_reader_that_reads_nothing_is_called_again(loop, socket_pair, turn):
+def test_reader_that_reads_nothing_is_called_again(loop, socket_pair, turn):
     left, right = socket_pair()
     right.send(b"x")
     seen = []
@@ -173,7 +173,7 @@ def test_what_remove_returns(loop, socket_pair):
 
 
 @pytest.mark.prompt_only("the new watch begins when the old one has ended")
-def test_a_second_add_replaces_the_callback(loop, socket_pair, turn):
+def test_second_add_replaces_the_callback(loop, socket_pair, turn):
     left, right = socket_pair()
     right.send(b"x")
     seen = []
@@ -188,7 +188,7 @@ def test_a_second_add_replaces_the_callback(loop, socket_pair, turn):
     assert seen == ["third", "third"]
 
 
-def test_a_replaced_callback_is_released(loop, socket_pair):
+def test_replaced_callback_is_released(loop, socket_pair):
     class Target:
         def method(self):
             pass
@@ -205,7 +205,7 @@ def test_a_replaced_callback_is_released(loop, socket_pair):
     loop.remove_reader(left)
 
 
-def test_a_removed_callback_is_released(loop, socket_pair):
+def test_removed_callback_is_released(loop, socket_pair):
     class Target:
         def method(self):
             pass
@@ -239,7 +239,7 @@ def test_close_of_the_loop_releases_readers(loop, socket_pair):
     assert loop.remove_writer(left) is False
 
 
-def test_a_reader_may_remove_itself(loop, socket_pair, turn):
+def test_reader_may_remove_itself(loop, socket_pair, turn):
     left, right = socket_pair()
     right.send(b"x")
     seen = []
@@ -256,7 +256,7 @@ def test_a_reader_may_remove_itself(loop, socket_pair, turn):
 
 
 @pytest.mark.prompt_only("the new watch begins when the old one has ended")
-def test_a_reader_may_replace_itself(loop, socket_pair, turn):
+def test_reader_may_replace_itself(loop, socket_pair, turn):
     left, right = socket_pair()
     right.send(b"x")
     seen = []
@@ -276,7 +276,7 @@ def test_a_reader_may_replace_itself(loop, socket_pair, turn):
     loop.remove_reader(left)
 
 
-def test_a_reader_may_remove_the_writer_of_the_same_turn(loop, socket_pair, turn):
+def test_reader_may_remove_the_writer_of_the_same_turn(loop, socket_pair, turn):
     left, right = socket_pair()
     right.send(b"x")
     seen = []
@@ -287,7 +287,7 @@ def test_a_reader_may_remove_the_writer_of_the_same_turn(loop, socket_pair, turn
     assert seen == [True]
 
 
-def test_a_reader_may_remove_the_other_ready_readers(loop, socket_pair, turn):
+def test_reader_may_remove_the_other_ready_readers(loop, socket_pair, turn):
     pairs = [socket_pair() for _ in range(2)]
     seen = []
 
@@ -304,7 +304,7 @@ def test_a_reader_may_remove_the_other_ready_readers(loop, socket_pair, turn):
     assert len(seen) == 1
 
 
-def test_a_removed_reader_does_not_spin_on_its_data(loop, socket_pair, turn, cpu_time_of_sleep):
+def test_removed_reader_does_not_spin_on_its_data(loop, socket_pair, turn, cpu_time_of_sleep):
     left, right = socket_pair()
     loop.add_reader(left, int)
     turn()
@@ -313,7 +313,7 @@ def test_a_removed_reader_does_not_spin_on_its_data(loop, socket_pair, turn, cpu
     assert cpu_time_of_sleep(0.2) < 0.1
 
 
-def test_a_removed_reader_does_not_spin_on_a_hangup(loop, socket_pair, turn, cpu_time_of_sleep):
+def test_removed_reader_does_not_spin_on_a_hangup(loop, socket_pair, turn, cpu_time_of_sleep):
     left, right = socket_pair()
     loop.add_reader(left, int)
     loop.add_writer(left, int)
@@ -324,7 +324,7 @@ def test_a_removed_reader_does_not_spin_on_a_hangup(loop, socket_pair, turn, cpu
     assert cpu_time_of_sleep(0.2) < 0.1
 
 
-def test_an_idle_reader_does_not_spin(loop, socket_pair, cpu_time_of_sleep):
+def test_idle_reader_does_not_spin(loop, socket_pair, cpu_time_of_sleep):
     left, _ = socket_pair()
     loop.add_reader(left, int)
     assert cpu_time_of_sleep(0.2) < 0.1
@@ -351,7 +351,7 @@ def test_add_and_remove_for_every_message(loop, run, socket_pair):
     run(main())
 
 
-def test_a_removed_and_added_reader_fires_on_old_data(loop, socket_pair, turn):
+def test_removed_and_added_reader_fires_on_old_data(loop, socket_pair, turn):
     left, right = socket_pair()
     right.send(b"x")
     seen = []
@@ -368,7 +368,7 @@ def test_a_removed_and_added_reader_fires_on_old_data(loop, socket_pair, turn):
 # Ends and errors of the peer
 
 
-def test_a_hangup_wakes_the_reader(loop, pipe):
+def test_hangup_wakes_the_reader(loop, pipe):
     read_end, write_end = pipe
     loop.add_reader(read_end, loop.stop)
     loop.call_soon(os.close, write_end)
@@ -377,7 +377,7 @@ def test_a_hangup_wakes_the_reader(loop, pipe):
     loop.remove_reader(read_end)
 
 
-def test_an_error_wakes_the_writer(loop, pipe):
+def test_error_wakes_the_writer(loop, pipe):
     read_end, write_end = pipe
     with contextlib.suppress(BlockingIOError):
         while True:
@@ -390,7 +390,7 @@ def test_an_error_wakes_the_writer(loop, pipe):
     loop.remove_writer(write_end)
 
 
-def test_an_error_wakes_a_reader_of_a_write_end(loop, pipe):
+def test_error_wakes_a_reader_of_a_write_end(loop, pipe):
     read_end, write_end = pipe
     loop.add_reader(write_end, loop.stop)
     loop.call_soon(os.close, read_end)
@@ -398,7 +398,7 @@ def test_an_error_wakes_a_reader_of_a_write_end(loop, pipe):
     loop.remove_reader(write_end)
 
 
-def test_a_hangup_wakes_both_directions(loop, socket_pair, turn):
+def test_hangup_wakes_both_directions(loop, socket_pair, turn):
     left, right = socket_pair()
     seen = []
     loop.add_reader(left, seen.append, "reader")
@@ -410,7 +410,7 @@ def test_a_hangup_wakes_both_directions(loop, socket_pair, turn):
     loop.remove_writer(left)
 
 
-def test_an_exception_is_reported_and_the_reader_stays(loop, socket_pair, turn, reported):
+def test_exception_is_reported_and_the_reader_stays(loop, socket_pair, turn, reported):
     left, right = socket_pair()
     right.send(b"x")
 
