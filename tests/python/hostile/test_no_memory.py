@@ -45,11 +45,23 @@ def sweep(loop_name, kind, runs_max, scenes, preload=None):
     return {line["scene"]: line["bad"] for line in lines if line["bad"]}
 
 
+def without_what_asyncio_does(bad, kind):
+    """What asyncio's own run_forever() and run_until_complete() leave behind, which our loops inherit. A death never is."""
+    control = sweep("asyncio", kind, "60", list(bad))
+    left = {}
+    for scene, found in bad.items():
+        ours = {what: n for what, n in found.items() if what.startswith("SIG") or what not in control.get(scene, {})}
+        if ours:
+            left[scene] = ours
+    return left
+
+
 @pytest.mark.parametrize("scenes", GROUPS, ids=lambda scenes: scenes[0])
 @pytest.mark.parametrize("kind", ["one", "forty"])
 def test_allocation_of_python_fails(loop_name, kind, scenes):
     pytest.importorskip("_testcapi", reason="this Python lacks CPython's hooks for failing allocations")
-    assert sweep(loop_name, kind, runs_of_each_scene(4), scenes) == {}
+    bad = sweep(loop_name, kind, runs_of_each_scene(4), scenes)
+    assert (without_what_asyncio_does(bad, kind) if bad else bad) == {}
 
 
 @pytest.fixture
