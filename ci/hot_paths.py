@@ -221,7 +221,7 @@ if sys.version_info >= (3, 12):
 
 class Echo(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]  # asyncio gives the base class
 
     def data_received(self, data: bytes) -> None:
         self.transport.write(data)
@@ -229,7 +229,7 @@ class Echo(asyncio.Protocol):
 
 class BufferedEcho(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]  # asyncio gives the base class
         self.buffer = memoryview(bytearray(READ_BYTES))
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -243,10 +243,10 @@ class DatagramEcho(asyncio.DatagramProtocol):
     echoes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: asyncio.DatagramTransport = transport  # type: ignore[assignment]
+        self.transport: asyncio.DatagramTransport = transport  # type: ignore[assignment]  # asyncio gives the base class
 
     def datagram_received(self, data: bytes, addr: object) -> None:
-        self.transport.sendto(data, addr)  # type: ignore[arg-type]
+        self.transport.sendto(data, addr)  # type: ignore[arg-type]  # typeshed's address is narrower
         self.echoes += 1
 
 
