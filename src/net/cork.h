@@ -31,8 +31,8 @@ class Cork {
 
   // May a write that leaves this much queued wait for the end of the callback? Not if nobody would pull the cork (another
   // thread writes, no loop runs, or the parent's loop ran when it forked), and not if the writer has to be paused.
-  [[nodiscard]] bool may_hold(size_t queued_bytes, size_t high_water_bytes) const noexcept {
-    return queued_bytes <= std::min(high_water_bytes, held_bytes_max) && puller_ == std::this_thread::get_id() &&
+  [[nodiscard]] bool may_hold(size_t queued_bytes, size_t high_mark_bytes) const noexcept {
+    return queued_bytes <= std::min(high_mark_bytes, held_bytes_max) && puller_ == std::this_thread::get_id() &&
            !is_inherited();
   }
 

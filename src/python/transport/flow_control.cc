@@ -18,14 +18,12 @@ bool FlowControl::tell(Gil gil, const Parties& parties, PyObject* method, const 
 }
 
 bool FlowControl::pause(Gil gil, const Parties& parties) noexcept {
-  paused_ = true;
   return tell(gil, parties, state_.names.pause_writing, "protocol.pause_writing() failed");
 }
 
 bool FlowControl::maybe_resume(Gil gil, const Parties& parties, size_t queued_bytes) noexcept {
-  if (!paused_ || queued_bytes > low_water_) return true;
-  paused_ = false;
-  return tell(gil, parties, state_.names.resume_writing, "protocol.resume_writing() failed");
+  return !marks_.falls(queued_bytes) ||
+         tell(gil, parties, state_.names.resume_writing, "protocol.resume_writing() failed");
 }
 
 bool FlowControl::set_limits(Gil, PyObject* high, PyObject* low) noexcept {
@@ -34,7 +32,7 @@ bool FlowControl::set_limits(Gil, PyObject* high, PyObject* low) noexcept {
   Ref low_number = low != Py_None ? Ref::borrow(low) : Ref();
   if (!high_number) {
     high_number = low_number ? Ref::steal(PyNumber_Multiply(four.get(), low_number.get()))
-                             : Ref::steal(PyLong_FromLong(64 * 1024));
+                             : Ref::steal(PyLong_FromLong(net::WriteMarks::high_bytes_default));
     if (!high_number) return false;
   }
   if (!low_number) {
@@ -49,8 +47,7 @@ bool FlowControl::set_limits(Gil, PyObject* high, PyObject* low) noexcept {
     return false;
   }
   constexpr double size_max = 9e18;
-  high_water_ = static_cast<size_t>(std::min(high_value, size_max));
-  low_water_ = static_cast<size_t>(std::min(low_value, size_max));
+  marks_.set(static_cast<size_t>(std::min(high_value, size_max)), static_cast<size_t>(std::min(low_value, size_max)));
   return true;
 }
 

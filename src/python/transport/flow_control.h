@@ -3,6 +3,7 @@
 // python/transport/flow_control.h: when a protocol is told to pause and to resume writing (asyncio's _FlowControlMixin).
 #pragma once
 
+#include "net/write_marks.h"
 #include "python/interp/module_state.h"
 
 namespace cxxloop::python {
@@ -23,22 +24,18 @@ class FlowControl {
   // Tell the protocol if `queued_bytes` passed a mark. False: the indicator is set, with an exit or an error of the
   // reporting. Runs Python: the protocol may write, close or abort the transport.
   [[nodiscard]] bool maybe_pause(Gil gil, const Parties& parties, size_t queued_bytes) noexcept {
-    return queued_bytes <= high_water_ || paused_ || pause(gil, parties);
+    return !marks_.rises(queued_bytes) || pause(gil, parties);
   }
   [[nodiscard]] bool maybe_resume(Gil gil, const Parties& parties, size_t queued_bytes) noexcept;
 
-  [[nodiscard]] size_t high_water() const noexcept { return high_water_; }
-  [[nodiscard]] size_t low_water() const noexcept { return low_water_; }
-  [[nodiscard]] bool is_paused() const noexcept { return paused_; }
+  [[nodiscard]] const net::WriteMarks& marks() const noexcept { return marks_; }
 
  private:
   [[nodiscard]] bool pause(Gil gil, const Parties& parties) noexcept;
   [[nodiscard]] bool tell(Gil gil, const Parties& parties, PyObject* method, const char* failure) noexcept;
 
   const ModuleState& state_;
-  size_t high_water_ = 64 * 1024;
-  size_t low_water_ = 16 * 1024;
-  bool paused_ = false;  // True exactly when pause_writing() was called and resume_writing() not yet
+  net::WriteMarks marks_;
 };
 
 }  // namespace cxxloop::python

@@ -61,7 +61,7 @@ class SocketTransport : public Served, public Lingering {
   [[nodiscard]] bool is_closing() const noexcept { return closing_; }
   [[nodiscard]] bool is_paused() const noexcept { return paused_; }
   [[nodiscard]] bool is_reading() const noexcept { return !closing_ && !paused_; }
-  [[nodiscard]] const FlowControl& flow() const noexcept { return flow_; }
+  [[nodiscard]] const net::WriteMarks& write_marks() const noexcept { return flow_.marks(); }
 
   // Every reference, for the garbage collector; null at the end.
   using RefList = std::array<Ref*, 12>;

@@ -40,8 +40,8 @@ PyObject* transport_get_write_buffer_size(PyObject* self, PyObject*) {
   return PyLong_FromSize_t(transport_of(self).write_buffer_size());
 }
 PyObject* transport_get_write_buffer_limits(PyObject* self, PyObject*) {
-  const FlowControl& flow = transport_of(self).flow();
-  return Py_BuildValue("nn", static_cast<Py_ssize_t>(flow.low_water()), static_cast<Py_ssize_t>(flow.high_water()));
+  const net::WriteMarks& marks = transport_of(self).write_marks();
+  return Py_BuildValue("nn", static_cast<Py_ssize_t>(marks.low_bytes()), static_cast<Py_ssize_t>(marks.high_bytes()));
 }
 
 PyObject* transport_set_write_buffer_limits(PyObject* self, PyObject* args, PyObject* keywords) {
@@ -88,7 +88,7 @@ PyObject* get_protocol(PyObject* self, void*) { return transport_of(self).protoc
 PyObject* get_closing(PyObject* self, void*) { return PyBool_FromLong(transport_of(self).is_closing()); }
 PyObject* get_conn_lost(PyObject* self, void*) { return PyLong_FromUnsignedLong(transport_of(self).conn_lost); }
 PyObject* get_paused(PyObject* self, void*) { return PyBool_FromLong(transport_of(self).is_paused()); }
-PyObject* get_protocol_paused(PyObject* self, void*) { return PyBool_FromLong(transport_of(self).flow().is_paused()); }
+PyObject* get_protocol_paused(PyObject* self, void*) { return PyBool_FromLong(transport_of(self).write_marks().is_paused()); }
 
 PyGetSetDef transport_getset[] = {
     {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, nullptr, nullptr},

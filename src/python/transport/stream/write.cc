@@ -232,7 +232,7 @@ bool StreamTransport::after_append(Gil gil) noexcept {
   const size_t queued = stream_.queued_bytes();
   if (queued == 0) return true;
   if (!stream_.is_send_waiting()) {
-    if (core_ != nullptr && core_->engine.cork().may_hold(queued, flow_.high_water()) && !is_shared()) {
+    if (core_ != nullptr && core_->engine.cork().may_hold(queued, flow_.marks().high_bytes()) && !is_shared()) {
       core_->engine.cork().add(stream_);
       return true;
     }
