@@ -156,11 +156,6 @@ bool cancel_handle(Gil, HandleObject& handle) noexcept {
   return true;
 }
 
-void drop_loops_reference(PyObject* handle) noexcept {
-  if (Py_REFCNT(handle) > 1 && PyObject_GC_IsTracked(handle) == 0) PyObject_GC_Track(handle);
-  Py_DECREF(handle);
-}
-
 namespace {
 
 void free_all(HandleFreelist& freelist) noexcept {

@@ -99,8 +99,11 @@ inline void track_handle(HandleObject* handle) noexcept {
   if (PyObject_GC_IsTracked(as_object(handle)) == 0) PyObject_GC_Track(handle);
 }
 // The loop drops its reference to a handle of any kind, asyncio's own included; whoever else holds it may have put it into
-// a cycle.
-void drop_loops_reference(PyObject* handle) noexcept;
+// a cycle. Inline: once per callback.
+inline void drop_loops_reference(PyObject* handle) noexcept {
+  if (Py_REFCNT(handle) > 1 && PyObject_GC_IsTracked(handle) == 0) PyObject_GC_Track(handle);
+  Py_DECREF(handle);
+}
 // Where dead handles of the kind wait for the next one; null: handles of the kind are not kept (3.14's thread-safe one,
 // which other threads make and drop).
 [[nodiscard]] inline HandleFreelist* freelist_for(HandleHost& host, HandleKind kind) noexcept {
