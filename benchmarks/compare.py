@@ -9,6 +9,7 @@ compare.py tls        server CPU per TLS message and per handshake; client and s
 """
 
 import argparse
+import os
 import sys
 import tempfile
 import urllib.request
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -237,6 +239,11 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def portable(value: Any) -> Any:
+    """A setting without the folders of this machine."""
+    return Path(value).name if isinstance(value, (str, Path)) and os.sep in str(value) else value
+
+
 def main() -> None:
     arguments = parse_arguments()
     console = Console()
@@ -248,7 +255,7 @@ def main() -> None:
     run = Run(arguments, console, contestants_of(list(facts.versions)))
     rows = list(measure(run).rows.values())
     print_rows(console, title, facts, rows, run.contestants)
-    settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
+    settings = {name: portable(value) for name, value in vars(arguments).items()}
     console.print(f"Written: {write_record(arguments.out, arguments.command, settings, facts, rows, run.contestants)}")
     if any(row.failures for row in rows):
         sys.exit(1)
