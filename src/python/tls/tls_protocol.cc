@@ -102,8 +102,9 @@ Py_ssize_t TlsProtocol::outcome_of(Gil, const Ref& count) noexcept {
 
 // --- flow control ---------------------------------------------------------------------------------------------
 
+// The last of send_parts(), which has emptied the BIO unless the transport below wants no more.
 bool TlsProtocol::control_app_writing(Gil gil) noexcept {
-  const Py_ssize_t pending = pending_in(gil, outgoing);
+  const Py_ssize_t pending = ssl_writing_paused != 0 ? pending_in(gil, outgoing) : 0;
   if (pending < 0) return false;
   const Py_ssize_t size = pending + backlog_size;
   if (app_writing_paused == 0 && is_at_least(size, outgoing_high.get())) {
