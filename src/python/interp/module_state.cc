@@ -20,15 +20,12 @@ struct Import {
   const char* attribute;
 };
 
-bool run_import(const Import& import) noexcept {
-  Ref module = Ref::steal(PyImport_ImportModule(import.module));
-  if (!module) return false;
-  if (import.attribute != nullptr) module = Ref::steal(PyObject_GetAttrString(module.get(), import.attribute));
-  *import.target = module.release();
+bool run_import(Gil gil, const Import& import) noexcept {
+  *import.target = import_from(gil, import.module, import.attribute).release();
   return *import.target != nullptr;
 }
 
-bool run_imports(Imports& imports) noexcept {
+bool run_imports(Gil gil, Imports& imports) noexcept {
   const Import list[] = {
       {&imports.tasks_module, "asyncio.tasks", nullptr},
       {&imports.futures_module, "asyncio.futures", nullptr},
@@ -52,11 +49,9 @@ bool run_imports(Imports& imports) noexcept {
       {&imports.ssl_protocol, "asyncio.sslproto", "SSLProtocol"},
   };
   for (const Import& import : list) {
-    if (!run_import(import)) return false;
+    if (!run_import(gil, import)) return false;
   }
-  const Ref base_events = Ref::steal(PyImport_ImportModule("asyncio.base_events"));
-  if (!base_events) return false;
-  const Ref base_loop = Ref::steal(PyObject_GetAttrString(base_events.get(), "BaseEventLoop"));
+  const Ref base_loop = import_from(gil, "asyncio.base_events", "BaseEventLoop");
   if (!base_loop) return false;
   imports.base_create_task = PyObject_GetAttrString(base_loop.get(), "create_task");
   if (imports.base_create_task == nullptr) return false;
@@ -66,8 +61,8 @@ bool run_imports(Imports& imports) noexcept {
   return imports.sendfile_mode_try_native != nullptr;
 }
 
-bool run_ssl_imports(Imports& imports) noexcept {
-  const Ref sslproto = Ref::steal(PyImport_ImportModule("asyncio.sslproto"));
+bool run_ssl_imports(Gil gil, Imports& imports) noexcept {
+  const Ref sslproto = import_from(gil, "asyncio.sslproto");
   const Ref states = sslproto ? Ref::steal(PyObject_GetAttrString(sslproto.get(), "SSLProtocolState")) : Ref();
   if (!states) return false;
   imports.ssl_states.do_handshake = PyObject_GetAttrString(states.get(), "DO_HANDSHAKE");
@@ -84,8 +79,13 @@ bool run_ssl_imports(Imports& imports) noexcept {
 
 }  // namespace
 
-bool init_module_state(Gil, ModuleState& state) noexcept {
-  if (!intern_names(state.names) || !run_imports(state.imports) || !run_ssl_imports(state.imports)) return false;
+Ref import_from(Gil, const char* module, const char* attribute) noexcept {
+  Ref found = Ref::steal(PyImport_ImportModule(module));
+  return found && attribute != nullptr ? Ref::steal(PyObject_GetAttrString(found.get(), attribute)) : std::move(found);
+}
+
+bool init_module_state(Gil gil, ModuleState& state) noexcept {
+  if (!intern_names(state.names) || !run_imports(gil, state.imports) || !run_ssl_imports(gil, state.imports)) return false;
   state.kwnames_loop = PyTuple_Pack(1, state.names.loop);
   return state.kwnames_loop != nullptr;
 }

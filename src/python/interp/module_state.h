@@ -89,6 +89,8 @@ struct ModuleState {
   FloodGauge tls_gauge;
 };
 
+// An attribute of a module, or the module itself. Null: the indicator is set.
+Ref import_from(Gil gil, const char* module, const char* attribute = nullptr) noexcept;
 // Interns the names and imports what Imports lists. False: the indicator is set.
 [[nodiscard]] bool init_module_state(Gil gil, ModuleState& state) noexcept;
 int traverse_module_state(ModuleState& state, visitproc visit, void* arg) noexcept;

@@ -8,18 +8,13 @@
 #include <type_traits>
 
 #include "python/handle/call_args.h"
+#include "python/interp/heap_type.h"
 #include "python/tls/tls_protocol.h"
 
 namespace cxxloop::python {
 namespace {
 
 TlsProtocol& native_of(PyObject* self) noexcept { return reinterpret_cast<TlsProtocolObject*>(self)->native(); }
-
-// None, or null when `succeeded` is false.
-PyObject* none_if(bool succeeded) noexcept {
-  if (!succeeded) return nullptr;
-  Py_RETURN_NONE;
-}
 
 PyObject* tls_do_handshake(PyObject* self, PyObject*) {
   return none_if(native_of(self).do_handshake(Gil::in_slot()));

@@ -7,10 +7,9 @@
 // the pin belongs to the loop, whose traverse shows it to the garbage collector.
 #pragma once
 
-#include <array>
-
 #include "net/channel.h"
 #include "python/transport/flow_control.h"
+#include "python/interp/heap_type.h"
 #include "python/loop/loop.h"
 
 namespace cxxloop::python {
@@ -63,9 +62,10 @@ class SocketTransport : public Served, public Lingering {
   [[nodiscard]] bool is_reading() const noexcept { return !closing_ && !paused_; }
   [[nodiscard]] const net::WriteMarks& write_marks() const noexcept { return flow_.marks(); }
 
-  // Every reference, for the garbage collector; null at the end.
-  using RefList = std::array<Ref*, 12>;
-  [[nodiscard]] virtual RefList refs() noexcept = 0;
+  template <class F>
+  void each_ref(F& f) noexcept {
+    f(self_.extra, self_.dict, loop, sock, protocol, read_context_, write_context_);
+  }
 
   Ref loop;
   Ref sock;      // null after connection_lost()
@@ -134,8 +134,6 @@ class SocketTransport : public Served, public Lingering {
 [[nodiscard]] inline SocketTransport& transport_of(PyObject* self) noexcept {
   return *reinterpret_cast<TransportObject*>(self)->native;
 }
-// None, or null when `succeeded` is false.
-[[nodiscard]] PyObject* none_if(bool succeeded) noexcept;
 // A new, tracked object of `type` whose native part, a `Native` in `Object::storage`, was made of `args`; null: the
 // indicator is set.
 template <class Object, class Native, class... Args>
@@ -149,17 +147,8 @@ Ref make_transport_object(PyTypeObject* type, LoopCore& core, Args... args) noex
   PyObject_GC_Track(result.get());
   return result;
 }
-struct TransportTypeSpec {
-  const char* name;
-  int object_bytes;
-  PyMethodDef* methods;
-  PyGetSetDef* getset;
-  const char* doc;
-  PyObject* second_base;  // behind SocketTransport; null: none
-};
-// Null: the indicator is set.
-[[nodiscard]] PyTypeObject* make_transport_type(Gil gil, PyObject* module, const ModuleState& state,
-                                                const TransportTypeSpec& spec) noexcept;
+// tp_dealloc of every kind: a type that a specification makes does not inherit it.
+void dealloc_transport(PyObject* self) noexcept;
 [[nodiscard]] bool add_socket_transport_type(Gil gil, PyObject* module, ModuleState& state) noexcept;
 
 }  // namespace cxxloop::python

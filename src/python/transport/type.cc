@@ -90,29 +90,26 @@ PyObject* get_conn_lost(PyObject* self, void*) { return PyLong_FromUnsignedLong(
 PyObject* get_paused(PyObject* self, void*) { return PyBool_FromLong(transport_of(self).is_paused()); }
 PyObject* get_protocol_paused(PyObject* self, void*) { return PyBool_FromLong(transport_of(self).write_marks().is_paused()); }
 
-PyGetSetDef transport_getset[] = {
-    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, nullptr, nullptr},
-    {"_loop", get_loop, nullptr, nullptr, nullptr},
-    {"_sock", get_sock, nullptr, nullptr, nullptr},
-    {"_sock_fd", get_sock_fd, nullptr, nullptr, nullptr},
-    {"_protocol", get_protocol, nullptr, nullptr, nullptr},
-    {"_closing", get_closing, nullptr, nullptr, nullptr},
-    {"_conn_lost", get_conn_lost, nullptr, nullptr, nullptr},
-    {"_paused", get_paused, nullptr, nullptr, nullptr},
-    {"_protocol_paused", get_protocol_paused, nullptr, nullptr, nullptr},
-    {nullptr, nullptr, nullptr, nullptr, nullptr},
+constexpr Attribute transport_attributes[] = {
+    {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict},
+    {"_loop", get_loop},
+    {"_sock", get_sock},
+    {"_sock_fd", get_sock_fd},
+    {"_protocol", get_protocol},
+    {"_closing", get_closing},
+    {"_conn_lost", get_conn_lost},
+    {"_paused", get_paused},
+    {"_protocol_paused", get_protocol_paused},
+    {},
 };
 
-
-PyMemberDef transport_members[] = {
+constexpr PyMemberDef transport_members[] = {
     {"__dictoffset__", T_PYSSIZET, offsetof(TransportObject, dict), READONLY, nullptr},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(TransportObject, weakrefs), READONLY, nullptr},
     {nullptr, 0, 0, 0, nullptr},
 };
 
-#define CXL_WITH_KEYWORDS(function) reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function))
-
-PyMethodDef transport_methods[] = {
+constexpr Method transport_methods[] = {
     {"close", transport_close, METH_NOARGS,
      "close($self, /)\n--\n\nStop reading, send what is queued, then close; connection_lost(None) follows."},
     {"abort", transport_abort, METH_NOARGS,
@@ -125,47 +122,24 @@ PyMethodDef transport_methods[] = {
      "pause_reading($self, /)\n--\n\nStop calling data_received() until resume_reading()."},
     {"resume_reading", transport_resume_reading, METH_NOARGS,
      "resume_reading($self, /)\n--\n\nReceive data again after pause_reading()."},
-    {"set_protocol", CXL_WITH_KEYWORDS(transport_set_protocol), METH_FASTCALL | METH_KEYWORDS,
+    {"set_protocol", transport_set_protocol,
      "set_protocol($self, protocol)\n--\n\nDeliver to another protocol from now on."},
     {"get_protocol", transport_get_protocol, METH_NOARGS, "get_protocol($self, /)\n--\n\nReturn the current protocol."},
     {"get_write_buffer_size", transport_get_write_buffer_size, METH_NOARGS,
      "get_write_buffer_size($self, /)\n--\n\nReturn the number of bytes the kernel has not taken yet."},
     {"get_write_buffer_limits", transport_get_write_buffer_limits, METH_NOARGS,
      "get_write_buffer_limits($self, /)\n--\n\nReturn (low, high) of the write flow control, in bytes."},
-    {"set_write_buffer_limits", CXL_WITH_KEYWORDS(transport_set_write_buffer_limits), METH_VARARGS | METH_KEYWORDS,
+    {"set_write_buffer_limits", transport_set_write_buffer_limits,
      "set_write_buffer_limits($self, high=None, low=None)\n--\n\n"
      "Set the marks of the write flow control, in bytes; ValueError unless high >= low >= 0."},
     {"_start_reading", transport_start_reading, METH_NOARGS, nullptr},
     {"_force_close", transport_force_close, METH_O, nullptr},
-    {"_fatal_error", CXL_WITH_KEYWORDS(transport_fatal_error), METH_VARARGS | METH_KEYWORDS, nullptr},
+    {"_fatal_error", transport_fatal_error, nullptr},
     {"_call_connection_lost", transport_call_connection_lost, METH_O, nullptr},
-    {nullptr, nullptr, 0, nullptr},
+    {},
 };
 
 // --- the type -------------------------------------------------------------------------------------------------
-
-int transport_traverse(PyObject* self, visitproc visit, void* arg) {
-  TransportObject& object = *reinterpret_cast<TransportObject*>(self);
-  Py_VISIT(Py_TYPE(self));
-  Py_VISIT(object.extra);
-  Py_VISIT(object.dict);
-  for (Ref* const ref : object.native->refs()) {
-    if (ref == nullptr) break;
-    Py_VISIT(ref->get());
-  }
-  return 0;
-}
-
-int transport_clear(PyObject* self) {
-  TransportObject& object = *reinterpret_cast<TransportObject*>(self);
-  Py_CLEAR(object.extra);
-  Py_CLEAR(object.dict);
-  for (Ref* const ref : object.native->refs()) {
-    if (ref == nullptr) break;
-    ref->reset();
-  }
-  return 0;
-}
 
 void transport_finalize(PyObject* self) {
   const Gil gil = Gil::in_slot();
@@ -174,80 +148,44 @@ void transport_finalize(PyObject* self) {
   if (exception) set_exception(gil, std::move(exception));
 }
 
-void transport_dealloc(PyObject* self) {
-  TransportObject& object = *reinterpret_cast<TransportObject*>(self);
-  if (PyObject_CallFinalizerFromDealloc(self) < 0) return;  // resurrected
-  PyTypeObject* const type = Py_TYPE(self);
-  PyObject_GC_UnTrack(self);
-  if (object.weakrefs != nullptr) PyObject_ClearWeakRefs(self);
-  Py_CLEAR(object.extra);
-  Py_CLEAR(object.dict);
-  object.native->~SocketTransport();
-  type->tp_free(self);
-  Py_DECREF(type);
-}
-
 }  // namespace
 
-PyObject* none_if(bool succeeded) noexcept {
-  if (!succeeded) return nullptr;
-  Py_RETURN_NONE;
+void dealloc_transport(PyObject* self) noexcept {
+  TransportObject& object = *reinterpret_cast<TransportObject*>(self);
+  if (PyObject_CallFinalizerFromDealloc(self) < 0) return;  // resurrected
+  PyObject_GC_UnTrack(self);
+  if (object.weakrefs != nullptr) PyObject_ClearWeakRefs(self);
+  drop_refs(object.extra, object.dict);
+  object.native->~SocketTransport();
+  free_object(self);
 }
 
-PyTypeObject* make_transport_type(Gil, PyObject* module, const ModuleState& state,
-                                  const TransportTypeSpec& spec) noexcept {
-  PyObject* const base = reinterpret_cast<PyObject*>(state.socket_transport_type);
-  const Ref bases =
-      Ref::steal(spec.second_base != nullptr ? PyTuple_Pack(2, base, spec.second_base) : PyTuple_Pack(1, base));
-  if (!bases) return nullptr;
-  PyType_Slot slots[] = {
-      {Py_tp_methods, spec.methods},
-      {Py_tp_getset, spec.getset},
-      // Not inherited by a type that a specification makes.
-      {Py_tp_dealloc, reinterpret_cast<void*>(transport_dealloc)},
-      {Py_tp_doc, const_cast<char*>(spec.doc)},
-      {0, nullptr},
-  };
-  // Without Py_TPFLAGS_HAVE_GC: that comes with traverse and clear of the base.
-  PyType_Spec python_spec = {spec.name, spec.object_bytes, 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-                             slots};
-  PyTypeObject* const type =
-      reinterpret_cast<PyTypeObject*>(PyType_FromModuleAndSpec(module, &python_spec, bases.get()));
-  if (type == nullptr || PyModule_AddType(module, type) == 0) return type;
-  Py_DECREF(type);
-  return nullptr;
-}
-
-bool add_socket_transport_type(Gil, PyObject* module, ModuleState& state) noexcept {
-  const Ref transports = Ref::steal(PyImport_ImportModule("asyncio.transports"));
-  const Ref base = transports ? Ref::steal(PyObject_GetAttrString(transports.get(), "Transport")) : Ref();
+bool add_socket_transport_type(Gil gil, PyObject* module, ModuleState& state) noexcept {
+  const Ref base = import_from(gil, "asyncio.transports", "Transport");
   if (!base) return false;
   if (reinterpret_cast<PyTypeObject*>(base.get())->tp_basicsize != offsetof(TransportObject, dict)) {
     PyErr_SetString(PyExc_ImportError, "cxxloop: asyncio.Transport does not have the layout this build expects");
     return false;
   }
-  PyType_Slot slots[] = {
-      {Py_tp_methods, transport_methods},
-      {Py_tp_members, transport_members},
-      {Py_tp_getset, transport_getset},
-      {Py_tp_repr, reinterpret_cast<void*>(transport_repr)},
-      {Py_tp_traverse, reinterpret_cast<void*>(transport_traverse)},
-      {Py_tp_clear, reinterpret_cast<void*>(transport_clear)},
-      {Py_tp_finalize, reinterpret_cast<void*>(transport_finalize)},
-      {Py_tp_dealloc, reinterpret_cast<void*>(transport_dealloc)},
-      {Py_tp_doc, const_cast<char*>("What the transports of a cxxloop loop over sockets have in common.")},
-      {0, nullptr},
-  };
-  PyType_Spec spec = {"cxxloop._core.SocketTransport", sizeof(TransportObject), 0,
-                      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-                      slots};
-  state.socket_transport_type =
-      reinterpret_cast<PyTypeObject*>(PyType_FromModuleAndSpec(module, &spec, base.get()));
+  state.socket_transport_type = make_heap_type(gil, module, {
+      .name = "cxxloop._core.SocketTransport",
+      .object_bytes = sizeof(TransportObject),
+      .flags = Py_TPFLAGS_BASETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+      .doc = "What the transports of a cxxloop loop over sockets have in common.",
+      .base = base.get(),
+      .methods = {transport_methods},
+      .attributes = {transport_attributes},
+      .members = transport_members,
+      .traverse = traverse<transport_of>,
+      .clear = clear<transport_of>,
+      .finalize = transport_finalize,
+      .dealloc = dealloc_transport,
+      .repr = transport_repr,
+  });
   if (state.socket_transport_type == nullptr) return false;
   const Ref max_size = Ref::steal(PyLong_FromSize_t(LoopCore::read_buffer_size));
-  return max_size &&
-         PyObject_SetAttrString(reinterpret_cast<PyObject*>(state.socket_transport_type), "max_size", max_size.get()) == 0 &&
-         PyModule_AddType(module, state.socket_transport_type) == 0;
+  return max_size && PyObject_SetAttrString(reinterpret_cast<PyObject*>(state.socket_transport_type), "max_size",
+                                            max_size.get()) == 0;
 }
 
 }  // namespace cxxloop::python

@@ -36,8 +36,10 @@ class DatagramTransport final : public SocketTransport, public net::DatagramHand
   // --- what the methods of the Python type do; false or null: the indicator is set ---------------------------
   [[nodiscard]] bool send_to(Gil gil, PyObject* data, PyObject* target) noexcept;
   [[nodiscard]] size_t write_buffer_size() noexcept override { return datagram_.queued_bytes(); }
-  [[nodiscard]] RefList refs() noexcept override {
-    return {&loop, &sock, &protocol, &address, &read_context_, &write_context_, &foreign_error_};
+  template <class F>
+  void each_ref(F& f) noexcept {
+    SocketTransport::each_ref(f);
+    f(address, foreign_error_);
   }
 
   // --- net::DatagramHandler ----------------------------------------------------------------------------------

@@ -34,21 +34,19 @@ PyObject* transport_sendto(PyObject* self, PyObject* const* args, Py_ssize_t nar
 PyObject* get_address(PyObject* self, void*) { return native_of(self).address.new_ref_or_none(); }
 PyObject* get_buffer_size(PyObject* self, void*) { return PyLong_FromSize_t(native_of(self).write_buffer_size()); }
 
-PyGetSetDef transport_getset[] = {
-    {"_address", get_address, nullptr, nullptr, nullptr},
-    {"_buffer_size", get_buffer_size, nullptr, nullptr, nullptr},
-    {nullptr, nullptr, nullptr, nullptr, nullptr},
+constexpr Attribute transport_attributes[] = {
+    {"_address", get_address},
+    {"_buffer_size", get_buffer_size},
+    {},
 };
 
-#define CXL_WITH_KEYWORDS(function) reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function))
-
-PyMethodDef transport_methods[] = {
-    {"sendto", CXL_WITH_KEYWORDS(transport_sendto), METH_FASTCALL | METH_KEYWORDS,
+constexpr Method transport_methods[] = {
+    {"sendto", transport_sendto,
      "sendto($self, data, addr=None)\n--\n\n"
      "Send one datagram now, or as soon as the kernel takes it; see asyncio.DatagramTransport.sendto().\n\n"
      "Raises TypeError if data is not bytes-like, ValueError if addr is not the endpoint's own remote address.\n"
      "Other errors go to protocol.error_received()."},
-    {nullptr, nullptr, 0, nullptr},
+    {},
 };
 
 }  // namespace
@@ -65,13 +63,21 @@ PyObject* make_datagram_transport(Gil gil, LoopCore& core, const DatagramArgs& a
 
 // As asyncio's it has the methods of both.
 bool add_datagram_transport_type(Gil gil, PyObject* module, ModuleState& state) noexcept {
-  const Ref transports = Ref::steal(PyImport_ImportModule("asyncio.transports"));
-  const Ref base = transports ? Ref::steal(PyObject_GetAttrString(transports.get(), "DatagramTransport")) : Ref();
-  if (!base) return false;
-  state.datagram_transport_type = make_transport_type(
-      gil, module, state,
-      {"cxxloop._core.DatagramTransport", sizeof(DatagramTransportObject), transport_methods, transport_getset,
-       "A UDP or UNIX datagram transport of a cxxloop loop (asyncio.DatagramTransport).", base.get()});
+  const Ref second_base = import_from(gil, "asyncio.transports", "DatagramTransport");
+  const Ref bases = second_base ? Ref::steal(PyTuple_Pack(2, state.socket_transport_type, second_base.get())) : Ref();
+  if (!bases) return false;
+  state.datagram_transport_type = make_heap_type(gil, module, {
+      .name = "cxxloop._core.DatagramTransport",
+      .object_bytes = sizeof(DatagramTransportObject),
+      .flags = Py_TPFLAGS_DISALLOW_INSTANTIATION,
+      .doc = "A UDP or UNIX datagram transport of a cxxloop loop (asyncio.DatagramTransport).",
+      .base = bases.get(),
+      .methods = {transport_methods},
+      .attributes = {transport_attributes},
+      .traverse = traverse<native_of>,
+      .clear = clear<native_of>,
+      .dealloc = dealloc_transport,
+  });
   if (state.datagram_transport_type == nullptr) return false;
   const Ref header_size = Ref::steal(PyLong_FromSize_t(DatagramTransport::header_bytes));
   return header_size && PyObject_SetAttrString(reinterpret_cast<PyObject*>(state.datagram_transport_type), "_header_size",

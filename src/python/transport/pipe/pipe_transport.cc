@@ -7,6 +7,7 @@
 #include "python/handle/call_args.h"
 #include "python/interp/error.h"
 #include "python/interp/fd_witness.h"
+#include "python/interp/heap_type.h"
 #include "python/loop/loop.h"
 #include "python/transport/pipe/pipe_buffer.h"
 
@@ -15,11 +16,6 @@ namespace {
 
 // Pieces given to the kernel at once: a pipe holds 64 KiB.
 constexpr size_t iov_max = 64;
-
-PyObject* none_if(bool succeeded) noexcept {
-  if (!succeeded) return nullptr;
-  Py_RETURN_NONE;
-}
 
 bool call_method(PyObject* self, PyObject* name) noexcept {
   return static_cast<bool>(Ref::steal(PyObject_CallMethodNoArgs(self, name)));

@@ -40,8 +40,10 @@ class StreamTransport final : public SocketTransport, public net::StreamHandler 
   [[nodiscard]] size_t write_buffer_size() noexcept override;
   // Those bytes, copied: what a program that looks at asyncio's _buffer sees.
   [[nodiscard]] PyObject* copy_write_buffer(Gil gil) noexcept;
-  [[nodiscard]] RefList refs() noexcept override {
-    return {&loop, &sock, &protocol, &server, &call_context, &read_context_, &write_context_, &read_buffer_, &empty_waiter};
+  template <class F>
+  void each_ref(F& f) noexcept {
+    SocketTransport::each_ref(f);
+    f(server, call_context, read_buffer_, empty_waiter);
   }
 
   // --- net::StreamHandler ------------------------------------------------------------------------------------

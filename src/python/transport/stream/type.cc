@@ -43,21 +43,19 @@ PyObject* get_server(PyObject* self, void*) { return native_of(self).server.new_
 PyObject* get_eof(PyObject* self, void*) { return PyBool_FromLong(native_of(self).eof_written); }
 PyObject* get_buffer(PyObject* self, void*) { return native_of(self).copy_write_buffer(Gil::in_slot()); }
 
-PyGetSetDef transport_getset[] = {
-    {"_server", get_server, nullptr, nullptr, nullptr},
-    {"_buffer", get_buffer, nullptr, nullptr, nullptr},
-    {"_eof", get_eof, nullptr, nullptr, nullptr},
-    {nullptr, nullptr, nullptr, nullptr, nullptr},
+constexpr Attribute transport_attributes[] = {
+    {"_server", get_server},
+    {"_buffer", get_buffer},
+    {"_eof", get_eof},
+    {},
 };
 
-#define CXL_WITH_KEYWORDS(function) reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function))
-
-PyMethodDef transport_methods[] = {
-    {"write", CXL_WITH_KEYWORDS(transport_write), METH_FASTCALL | METH_KEYWORDS,
+constexpr Method transport_methods[] = {
+    {"write", transport_write,
      "write($self, data)\n--\n\n"
      "Send data, a bytes-like object, without blocking; see asyncio.WriteTransport.write().\n\n"
      "The writes of one callback leave together when it ends."},
-    {"writelines", CXL_WITH_KEYWORDS(transport_writelines), METH_FASTCALL | METH_KEYWORDS,
+    {"writelines", transport_writelines,
      "writelines($self, list_of_data)\n--\n\nSend an iterable of bytes-like objects, in order."},
     {"write_eof", transport_write_eof, METH_NOARGS,
      "write_eof($self, /)\n--\n\nClose the write end once everything queued was sent."},
@@ -66,7 +64,7 @@ PyMethodDef transport_methods[] = {
     {"_reset_empty_waiter", transport_reset_empty_waiter, METH_NOARGS, nullptr},
     {"_send_held_back", transport_send_held_back, METH_NOARGS, nullptr},
     {"_share_descriptor", transport_share_descriptor, METH_NOARGS, nullptr},
-    {nullptr, nullptr, 0, nullptr},
+    {},
 };
 
 }  // namespace
@@ -87,10 +85,18 @@ PyObject* make_stream_transport(Gil gil, LoopCore& core, const TransportArgs& ar
 }
 
 bool add_stream_transport_type(Gil gil, PyObject* module, ModuleState& state) noexcept {
-  state.stream_transport_type = make_transport_type(
-      gil, module, state,
-      {"cxxloop._core.StreamTransport", sizeof(StreamTransportObject), transport_methods, transport_getset,
-       "A TCP or UNIX stream transport of a cxxloop loop (asyncio.Transport).", nullptr});
+  state.stream_transport_type = make_heap_type(gil, module, {
+      .name = "cxxloop._core.StreamTransport",
+      .object_bytes = sizeof(StreamTransportObject),
+      .flags = Py_TPFLAGS_DISALLOW_INSTANTIATION,
+      .doc = "A TCP or UNIX stream transport of a cxxloop loop (asyncio.Transport).",
+      .base = reinterpret_cast<PyObject*>(state.socket_transport_type),
+      .methods = {transport_methods},
+      .attributes = {transport_attributes},
+      .traverse = traverse<native_of>,
+      .clear = clear<native_of>,
+      .dealloc = dealloc_transport,
+  });
   if (state.stream_transport_type == nullptr) return false;
   PyObject* const type = reinterpret_cast<PyObject*>(state.stream_transport_type);
   return PyObject_SetAttrString(type, "_start_tls_compatible", Py_True) == 0 &&
