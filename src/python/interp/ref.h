@@ -48,4 +48,7 @@ class Ref {
   PyObject* object_ = nullptr;
 };
 
+// For the queues of net, which keep an owner without knowing what it is: drops the reference.
+inline void release_owner(void* owner) noexcept { Py_DECREF(static_cast<PyObject*>(owner)); }
+
 }  // namespace cxxloop::python

@@ -6,12 +6,6 @@
 #include "python/interp/error.h"
 
 namespace cxxloop::python {
-namespace {
-
-void release_owner(void* owner) noexcept { Py_DECREF(static_cast<PyObject*>(owner)); }
-
-}  // namespace
-
 DatagramTransport::DatagramTransport(TransportObject& self, LoopCore& core, int fd_of_sock, const int* fd_witness) noexcept
     : SocketTransport(self, core, fd_of_sock),
       datagram_(*core.backend, fd_of_sock, *this, release_owner, header_bytes, fd_witness) {

@@ -12,8 +12,6 @@
 namespace cxxloop::python {
 namespace {
 
-void release_chunk(void* owner) noexcept { Py_DECREF(static_cast<PyObject*>(owner)); }
-
 bool is_given(PyObject* object) noexcept { return object != nullptr && object != Py_None; }
 
 // getsockname() or getpeername(); None where the kernel has no answer, as asyncio stores it.
@@ -59,7 +57,7 @@ void raise_not_writable(Gil, PyObject* buffer) noexcept {
 }  // namespace
 
 StreamTransport::StreamTransport(TransportObject& self, LoopCore& core, int fd_of_sock, const int* fd_witness) noexcept
-    : SocketTransport(self, core, fd_of_sock), stream_(*core.backend, fd_of_sock, *this, release_chunk, fd_witness) {
+    : SocketTransport(self, core, fd_of_sock), stream_(*core.backend, fd_of_sock, *this, release_owner, fd_witness) {
   channel_ = &stream_;
 }
 
