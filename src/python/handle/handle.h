@@ -46,6 +46,17 @@ struct HandleObject {
   bool cancelled;
   bool running;  // True exactly when the callback is on the stack
   bool clear_after_run;  // True exactly when it was cancelled by its own callback, whose arguments must outlive the call
+
+  template <class F>
+  void each_ref(F& f) noexcept {
+    f(callback, args_tuple);
+    for (Py_ssize_t i = 1; i <= inline_args_max; ++i) f(inline_args[i]);
+    f(context, repr, source_traceback);
+  }
+  template <class F>
+  void each_kept_ref(F& f) noexcept {
+    if (host != nullptr) f(host->loop);
+  }
 };
 
 struct TimerHandleObject {
@@ -53,6 +64,15 @@ struct TimerHandleObject {
   TimerTask task;   // queued in the loop's timers until it is due or cancelled
   PyObject* when;   // owned; the number call_at() was given
 
+  template <class F>
+  void each_ref(F& f) noexcept {
+    f(when);
+    handle.each_ref(f);
+  }
+  template <class F>
+  void each_kept_ref(F& f) noexcept {
+    handle.each_kept_ref(f);
+  }
   // REQUIRES: the task is a handle's.
   static TimerHandleObject* of_task(TimerTask& task) noexcept;
 };

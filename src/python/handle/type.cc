@@ -2,12 +2,12 @@
 //
 // python/handle/type.cc: the Python face of handles: getters asyncio's own methods read, cancel(), and the types.
 #include <Python.h>
-#include <structmember.h>
 
 #include <cstddef>
 
-#include "python/interp/error.h"
 #include "python/handle/handle.h"
+#include "python/interp/error.h"
+#include "python/interp/heap_type.h"
 
 namespace cxxloop::python {
 namespace {
@@ -88,39 +88,18 @@ PyObject* threadsafe_cancelled(PyObject* self, PyObject*) {
 }
 #endif
 
-int handle_traverse(PyObject* self, visitproc visit, void* arg) {
-  HandleObject& handle = as_handle(self);
-  Py_VISIT(Py_TYPE(self));
-  if (handle.host != nullptr) Py_VISIT(handle.host->loop);
-  Py_VISIT(handle.callback);
-  Py_VISIT(handle.context);
-  Py_VISIT(handle.args_tuple);
-  Py_VISIT(handle.source_traceback);
-  for (Py_ssize_t i = 0; i < HandleObject::inline_args_max; ++i) Py_VISIT(handle.inline_args[1 + i]);
-  return 0;
+// Drops all references but the one to the loop. State first: what dies may run Python that looks at the handle.
+template <auto native_of>
+inline void drop_references(PyObject* self) noexcept {
+  as_handle(self).cancelled = true;
+  as_handle(self).nargs = 0;
+  native_of(self).each_ref(drop_refs);
 }
 
-int timer_traverse(PyObject* self, visitproc visit, void* arg) {
-  Py_VISIT(as_timer(self).when);
-  return handle_traverse(self, visit, arg);
-}
-
-// Everything but the loop.
-void clear_references(HandleObject& handle) noexcept {
-  handle.cancelled = true;
-  Py_CLEAR(handle.callback);
-  Py_CLEAR(handle.args_tuple);
-  for (Py_ssize_t i = 0; i < HandleObject::inline_args_max; ++i) Py_CLEAR(handle.inline_args[1 + i]);
-  handle.nargs = 0;
-  Py_CLEAR(handle.context);
-  Py_CLEAR(handle.repr);
-  Py_CLEAR(handle.source_traceback);
-}
-
-int handle_clear(PyObject* self) {
-  HandleObject& handle = as_handle(self);
-  clear_references(handle);
-  if (HandleHost* const host = std::exchange(handle.host, nullptr)) Py_DECREF(host->loop);
+template <auto native_of>
+int clear_handle(PyObject* self) noexcept {
+  drop_references<native_of>(self);
+  if (HandleHost* const host = std::exchange(as_handle(self).host, nullptr)) Py_DECREF(host->loop);
   return 0;
 }
 
@@ -145,7 +124,7 @@ void handle_dealloc(PyObject* self) {
   PyObject_GC_UnTrack(self);
   Py_TRASHCAN_BEGIN(self, handle_dealloc)  // a handle may be the argument of a handle, and so on
   clear_weak_references(self);
-  clear_references(as_handle(self));
+  drop_references<as_handle>(self);
   recycle(as_handle(self), as_handle(self).kind);
   Py_TRASHCAN_END
 }
@@ -154,117 +133,103 @@ void timer_dealloc(PyObject* self) {
   PyObject_GC_UnTrack(self);
   Py_TRASHCAN_BEGIN(self, timer_dealloc)
   clear_weak_references(self);
-  Py_CLEAR(as_timer(self).when);
-  clear_references(as_handle(self));
+  drop_references<as_timer>(self);
   recycle(as_handle(self), HandleKind::timer);
   Py_TRASHCAN_END
 }
 
-PyGetSetDef handle_getset[] = {
-    {"_callback", get_callback, nullptr, nullptr, nullptr},
-    {"_args", get_args, nullptr, nullptr, nullptr},
-    {"_cancelled", get_cancelled, nullptr, nullptr, nullptr},
-    {"_loop", get_loop, nullptr, nullptr, nullptr},
-    {"_context", get_context, nullptr, nullptr, nullptr},
-    {"_repr", get_repr, nullptr, nullptr, nullptr},
-    {"_source_traceback", get_source_traceback, set_source_traceback, nullptr, nullptr},
-    {nullptr, nullptr, nullptr, nullptr, nullptr},
+constexpr Attribute handle_attributes[] = {
+    {"_callback", get_callback},
+    {"_args", get_args},
+    {"_cancelled", get_cancelled},
+    {"_loop", get_loop},
+    {"_context", get_context},
+    {"_repr", get_repr},
+    {"_source_traceback", get_source_traceback, set_source_traceback},
+    {},
 };
 
-PyGetSetDef timer_getset[] = {
-    {"_callback", get_callback, nullptr, nullptr, nullptr},
-    {"_args", get_args, nullptr, nullptr, nullptr},
-    {"_cancelled", get_cancelled, nullptr, nullptr, nullptr},
-    {"_loop", get_loop, nullptr, nullptr, nullptr},
-    {"_context", get_context, nullptr, nullptr, nullptr},
-    {"_repr", get_repr, nullptr, nullptr, nullptr},
-    {"_source_traceback", get_source_traceback, set_source_traceback, nullptr, nullptr},
-    {"_when", get_when, nullptr, nullptr, nullptr},
-    {"_scheduled", get_scheduled, nullptr, nullptr, nullptr},
-    {nullptr, nullptr, nullptr, nullptr, nullptr},
+constexpr Attribute timer_attributes[] = {
+    {"_when", get_when},
+    {"_scheduled", get_scheduled},
+    {},
 };
 
 constexpr const char cancel_doc[] =
     "cancel($self, /)\n--\n\nKeep the callback from being called (asyncio.Handle.cancel). Cancelling twice does nothing.";
 constexpr const char cancelled_doc[] = "cancelled($self, /)\n--\n\nReturn True if the callback was cancelled.";
 
-PyMethodDef handle_methods[] = {
+constexpr Method handle_methods[] = {
     {"cancel", handle_cancel, METH_NOARGS, cancel_doc},
     {"cancelled", handle_cancelled, METH_NOARGS, cancelled_doc},
-    {nullptr, nullptr, 0, nullptr},
+    {},
 };
 
-PyMethodDef timer_methods[] = {
+constexpr Method timer_methods[] = {
     {"cancel", timer_cancel, METH_NOARGS, cancel_doc},
     {"cancelled", handle_cancelled, METH_NOARGS, cancelled_doc},
     {"when", timer_when, METH_NOARGS,
      "when($self, /)\n--\n\nReturn the time the callback is scheduled for, in seconds of loop.time()."},
-    {nullptr, nullptr, 0, nullptr},
+    {},
 };
 
 #if PY_VERSION_HEX >= 0x030E0000
-PyMethodDef threadsafe_methods[] = {
+constexpr Method threadsafe_methods[] = {
     {"cancel", threadsafe_cancel, METH_NOARGS, cancel_doc},
     {"cancelled", threadsafe_cancelled, METH_NOARGS, cancelled_doc},
-    {nullptr, nullptr, 0, nullptr},
+    {},
 };
 #endif
 
-struct HandleTypeSpec {
-  const char* name;
-  const char* base;  // in asyncio.events
-  PyMethodDef* methods;
-  PyGetSetDef* getset;
-  traverseproc traverse;
-  destructor dealloc;
-  int size;
-};
-
-PyTypeObject* make_handle_type(PyObject* module, const HandleTypeSpec& wanted) noexcept {
-  const Ref events = Ref::steal(PyImport_ImportModule("asyncio.events"));
-  if (!events) return nullptr;
-  const Ref base = Ref::steal(PyObject_GetAttrString(events.get(), wanted.base));
+// `wanted` as a subclass of a class of asyncio.events. Null: the indicator is set.
+PyTypeObject* make_handle_type(Gil gil, PyObject* module, const char* base_name, TypeSpec wanted) noexcept {
+  const Ref base = import_from(gil, "asyncio.events", base_name);
   if (!base) return nullptr;
   if (reinterpret_cast<PyTypeObject*>(base.get())->tp_basicsize >
       static_cast<Py_ssize_t>(offsetof(HandleObject, task))) {
-    PyErr_Format(PyExc_ImportError, "cxxloop: asyncio.%s is larger than this build expects", wanted.base);
+    PyErr_Format(PyExc_ImportError, "cxxloop: asyncio.%s is larger than this build expects", base_name);
     return nullptr;
   }
-  PyType_Slot slots[] = {
-      {Py_tp_methods, wanted.methods},
-      {Py_tp_getset, wanted.getset},
-      {Py_tp_traverse, reinterpret_cast<void*>(wanted.traverse)},
-      {Py_tp_clear, reinterpret_cast<void*>(handle_clear)},
-      {Py_tp_dealloc, reinterpret_cast<void*>(wanted.dealloc)},
-      {0, nullptr},
-  };
-  PyType_Spec spec = {wanted.name, wanted.size, 0,
-                      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
-  return reinterpret_cast<PyTypeObject*>(PyType_FromModuleAndSpec(module, &spec, base.get()));
+  wanted.flags = Py_TPFLAGS_DISALLOW_INSTANTIATION;
+  wanted.base = base.get();
+  return make_heap_type(gil, module, wanted);
 }
 
 }  // namespace
 
-bool add_handle_types(Gil, PyObject* module, ModuleState& state) noexcept {
-  state.handle_type = make_handle_type(module, {"cxxloop._core.Handle", "Handle", handle_methods, handle_getset,
-                                                handle_traverse, handle_dealloc, sizeof(HandleObject)});
-  if (state.handle_type == nullptr) return false;
-  state.timer_handle_type =
-      make_handle_type(module, {"cxxloop._core.TimerHandle", "TimerHandle", timer_methods, timer_getset,
-                                timer_traverse, timer_dealloc, sizeof(TimerHandleObject)});
-  if (state.timer_handle_type == nullptr) return false;
+bool add_handle_types(Gil gil, PyObject* module, ModuleState& state) noexcept {
+  state.handle_type = make_handle_type(gil, module, "Handle", {
+      .name = "cxxloop._core.Handle",
+      .object_bytes = sizeof(HandleObject),
+      .methods = {handle_methods},
+      .attributes = {handle_attributes},
+      .traverse = traverse<as_handle>,
+      .clear = clear_handle<as_handle>,
+      .dealloc = handle_dealloc,
+  });
+  state.timer_handle_type = make_handle_type(gil, module, "TimerHandle", {
+      .name = "cxxloop._core.TimerHandle",
+      .object_bytes = sizeof(TimerHandleObject),
+      .methods = {timer_methods},
+      .attributes = {timer_attributes, handle_attributes},
+      .traverse = traverse<as_timer>,
+      .clear = clear_handle<as_timer>,
+      .dealloc = timer_dealloc,
+  });
 #if PY_VERSION_HEX >= 0x030E0000
-  state.threadsafe_handle_type = make_handle_type(
-      module, {"cxxloop._core._ThreadSafeHandle", "_ThreadSafeHandle", threadsafe_methods, handle_getset,
-               handle_traverse, handle_dealloc, sizeof(HandleObject)});
-  if (state.threadsafe_handle_type == nullptr) return false;
+  state.threadsafe_handle_type = make_handle_type(gil, module, "_ThreadSafeHandle", {
+      .name = "cxxloop._core._ThreadSafeHandle",
+      .object_bytes = sizeof(HandleObject),
+      .methods = {threadsafe_methods},
+      .attributes = {handle_attributes},
+      .traverse = traverse<as_handle>,
+      .clear = clear_handle<as_handle>,
+      .dealloc = handle_dealloc,
+  });
 #else
-  state.threadsafe_handle_type = reinterpret_cast<PyTypeObject*>(Py_NewRef(state.handle_type));
+  state.threadsafe_handle_type = reinterpret_cast<PyTypeObject*>(Py_XNewRef(state.handle_type));
 #endif
-  for (PyTypeObject* type : {state.handle_type, state.timer_handle_type}) {
-    if (PyModule_AddType(module, type) < 0) return false;
-  }
-  return state.threadsafe_handle_type == state.handle_type || PyModule_AddType(module, state.threadsafe_handle_type) == 0;
+  return state.handle_type != nullptr && state.timer_handle_type != nullptr && state.threadsafe_handle_type != nullptr;
 }
 
 }  // namespace cxxloop::python
