@@ -5,8 +5,9 @@
 #include "python/interp/cpython.h"
 #include "python/transport/datagram/datagram_transport.h"
 #include "python/handle/handle.h"
-#include "python/loop/loop.h"
+#include "python/interp/heap_type.h"
 #include "python/interp/module_state.h"
+#include "python/loop/loop.h"
 #include "python/transport/native_protocol.h"
 #include "python/transport/pipe/pipe_transport.h"
 #include "python/transport/socket_transport.h"
@@ -32,15 +33,12 @@ int module_exec(PyObject* module) {
 }
 
 int module_traverse(PyObject* module, visitproc visit, void* arg) {
-  return traverse_module_state(state_of(module), visit, arg);
+  ShowRefs show(visit, arg);
+  state_of(module).each_ref(show);
+  return show.result();
 }
 
-int module_clear(PyObject* module) {
-  clear_module_state(state_of(module));
-  return 0;
-}
-
-void module_free(void* module) { module_clear(static_cast<PyObject*>(module)); }
+void module_free(void* module) { clear<state_of>(static_cast<PyObject*>(module)); }
 
 PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, reinterpret_cast<void*>(module_exec)},
@@ -60,7 +58,7 @@ PyModuleDef core_module = {
     nullptr,
     module_slots,
     module_traverse,
-    module_clear,
+    clear<state_of>,
     module_free,
 };
 

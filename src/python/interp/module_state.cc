@@ -90,44 +90,6 @@ bool init_module_state(Gil gil, ModuleState& state) noexcept {
   return state.kwnames_loop != nullptr;
 }
 
-int traverse_module_state(ModuleState& state, visitproc visit, void* arg) noexcept {
-  PyObject** const imports = reinterpret_cast<PyObject**>(&state.imports);
-  for (size_t i = 0; i < sizeof(Imports) / sizeof(PyObject*); ++i) Py_VISIT(imports[i]);
-  Py_VISIT(state.loop_type);
-  Py_VISIT(state.handle_type);
-  Py_VISIT(state.timer_handle_type);
-  Py_VISIT(state.threadsafe_handle_type);
-  Py_VISIT(state.socket_transport_type);
-  Py_VISIT(state.stream_transport_type);
-  Py_VISIT(state.datagram_transport_type);
-  Py_VISIT(state.sock_op_type);
-  Py_VISIT(state.listener_type);
-  Py_VISIT(state.pipe_buffer_type);
-  Py_VISIT(state.native_protocol_type);
-  Py_VISIT(state.tls_protocol_type);
-  return 0;
-}
-
-void clear_module_state(ModuleState& state) noexcept {
-  PyObject** const names = reinterpret_cast<PyObject**>(&state.names);
-  for (size_t i = 0; i < sizeof(Names) / sizeof(PyObject*); ++i) Py_CLEAR(names[i]);
-  PyObject** const imports = reinterpret_cast<PyObject**>(&state.imports);
-  for (size_t i = 0; i < sizeof(Imports) / sizeof(PyObject*); ++i) Py_CLEAR(imports[i]);
-  Py_CLEAR(state.kwnames_loop);
-  Py_CLEAR(state.loop_type);
-  Py_CLEAR(state.handle_type);
-  Py_CLEAR(state.timer_handle_type);
-  Py_CLEAR(state.threadsafe_handle_type);
-  Py_CLEAR(state.socket_transport_type);
-  Py_CLEAR(state.stream_transport_type);
-  Py_CLEAR(state.datagram_transport_type);
-  Py_CLEAR(state.sock_op_type);
-  Py_CLEAR(state.listener_type);
-  Py_CLEAR(state.pipe_buffer_type);
-  Py_CLEAR(state.native_protocol_type);
-  Py_CLEAR(state.tls_protocol_type);
-}
-
 ModuleState* state_of_type(PyTypeObject* type) noexcept {
   PyObject* const module = PyType_GetModuleByDef(type, &core_module);
   return module != nullptr ? static_cast<ModuleState*>(PyModule_GetState(module)) : nullptr;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 
 #include "base/flood_gauge.h"
 #include "python/interp/ref.h"
@@ -87,14 +88,21 @@ struct ModuleState {
   PyTypeObject* tls_protocol_type;
   PyObject* kwnames_loop;     // ("loop",)
   FloodGauge tls_gauge;
+
+  template <class F>
+  void each_ref(F& f) noexcept {
+    for (PyObject*& name : std::span(reinterpret_cast<PyObject**>(&names), sizeof(Names) / sizeof(PyObject*))) f(name);
+    for (PyObject*& import : std::span(reinterpret_cast<PyObject**>(&imports), sizeof(Imports) / sizeof(PyObject*))) f(import);
+    f(loop_type, handle_type, timer_handle_type, threadsafe_handle_type, socket_transport_type, stream_transport_type,
+      datagram_transport_type, sock_op_type, listener_type, pipe_buffer_type, native_protocol_type, tls_protocol_type,
+      kwnames_loop);
+  }
 };
 
 // An attribute of a module, or the module itself. Null: the indicator is set.
 Ref import_from(Gil gil, const char* module, const char* attribute = nullptr) noexcept;
 // Interns the names and imports what Imports lists. False: the indicator is set.
 [[nodiscard]] bool init_module_state(Gil gil, ModuleState& state) noexcept;
-int traverse_module_state(ModuleState& state, visitproc visit, void* arg) noexcept;
-void clear_module_state(ModuleState& state) noexcept;
 
 // The state of the _core module that defines `type` or one of its bases. Borrowed; the module outlives its types.
 ModuleState* state_of_type(PyTypeObject* type) noexcept;

@@ -19,6 +19,7 @@
 #include "net/engine.h"
 #include "net/watch_table.h"
 #include "python/handle/handle.h"
+#include "python/interp/heap_type.h"
 #include "python/interp/module_state.h"
 #include "python/interp/report.h"
 #include "python/loop/address_cache.h"
@@ -76,6 +77,14 @@ struct LoopCore : HandleHost {
   bool closed = false;
   bool stopping = false;
   Replacements replaced;
+
+  template <class F>
+  void each_ref(F& f) noexcept {
+    f(task_factory, exit_exception, spare_context, tls_scratch);
+  }
+  // What is queued, watched and served (type.cc): close_core() and clear_queues() drop it.
+  template <class F>
+  void each_kept_ref(F& f) noexcept;
 };
 
 struct LoopObject {
@@ -177,18 +186,17 @@ void free_empty_rows(LoopCore& core) noexcept;
 // A list of the servers that listen, one for each of their sockets.
 Ref servers_of(Gil gil, LoopCore& core) noexcept;
 void release_net(Gil gil, LoopCore& core) noexcept;
-int visit_listener(ListenerObject* listener, visitproc visit, void* arg) noexcept;
 [[nodiscard]] bool add_listener_type(Gil gil, PyObject* module, ModuleState& state) noexcept;
 
-extern PyMethodDef schedule_methods[];
-extern PyMethodDef watch_methods[];
-extern PyMethodDef sock_methods[];
+extern const Method schedule_methods[];
+extern const Method watch_methods[];
+extern const Method sock_methods[];
 // The loop's buffer for one read. Empty: no memory, the indicator is set.
 std::span<std::byte> read_buffer(Gil gil, LoopCore& core) noexcept;
 void run_sock_op(Gil gil, LoopCore& core, PyObject* op) noexcept;
 void abandon_sock_op(Gil gil, PyObject* op) noexcept;
 [[nodiscard]] bool add_sock_op_type(Gil gil, PyObject* module, ModuleState& state) noexcept;
-extern PyMethodDef net_methods[];
+extern const Method net_methods[];
 
 [[nodiscard]] bool add_loop_type(Gil gil, PyObject* module, ModuleState& state) noexcept;
 

@@ -413,21 +413,19 @@ void clear_queues(Gil, LoopCore& core) noexcept {
 #else
 #define CXL_CREATE_TASK_SIGNATURE "create_task($self, coro, *, name=None, context=None)\n--\n\n"
 #endif
-#define CXL_FASTCALL(function) reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function))
-
-PyMethodDef schedule_methods[] = {
-    {"call_soon", CXL_FASTCALL(loop_call_soon), METH_FASTCALL | METH_KEYWORDS,
+constexpr Method schedule_methods[] = {
+    {"call_soon", loop_call_soon,
      "call_soon($self, callback, *args, context=None)\n--\n\n"
      "Call callback(*args) in the next turn, in the order of the calls; see asyncio.loop.call_soon().\n\n"
      "Returns an asyncio.Handle. Raises RuntimeError if the loop is closed."},
-    {"call_later", CXL_FASTCALL(loop_call_later), METH_FASTCALL | METH_KEYWORDS,
+    {"call_later", loop_call_later,
      "call_later($self, delay, callback, *args, context=None)\n--\n\n"
      "Call callback(*args) after delay seconds, never earlier; see asyncio.loop.call_later().\n\n"
      "Returns an asyncio.TimerHandle. Raises RuntimeError if the loop is closed, TypeError if delay is no number."},
-    {"call_at", CXL_FASTCALL(loop_call_at), METH_FASTCALL | METH_KEYWORDS,
+    {"call_at", loop_call_at,
      "call_at($self, when, callback, *args, context=None)\n--\n\n"
      "Call callback(*args) when loop.time() has reached when, in seconds; see asyncio.loop.call_at()."},
-    {"call_soon_threadsafe", CXL_FASTCALL(loop_call_soon_threadsafe), METH_FASTCALL | METH_KEYWORDS,
+    {"call_soon_threadsafe", loop_call_soon_threadsafe,
      "call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n"
      "As call_soon(), from any thread; wakes the loop if it sleeps. Calls of one thread keep their order."},
     {"_add_callback", loop_add_callback, METH_O, nullptr},
@@ -438,11 +436,11 @@ PyMethodDef schedule_methods[] = {
     {"is_running", loop_is_running, METH_NOARGS, "is_running($self, /)\n--\n\nReturn True if the loop runs."},
     {"create_future", loop_create_future, METH_NOARGS,
      "create_future($self, /)\n--\n\nReturn a new asyncio.Future attached to the loop."},
-    {"create_task", CXL_FASTCALL(loop_create_task), METH_FASTCALL | METH_KEYWORDS,
+    {"create_task", loop_create_task,
      CXL_CREATE_TASK_SIGNATURE
      "Wrap a coroutine in an asyncio.Task and schedule it; see asyncio.loop.create_task().\n\n"
      "Takes the keywords of the running Python's asyncio."},
-    {nullptr, nullptr, 0, nullptr},
+    {},
 };
 
 }  // namespace cxxloop::python

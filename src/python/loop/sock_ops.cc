@@ -26,14 +26,18 @@ struct SockOpObject {
   LoopObject* loop;   // owned
   PyObject* sock;     // owned: keeps the descriptor open
   PyObject* future;   // owned: what the coroutine waits for
-  Py_buffer buffer;   // recv_into, sendall: held while has_buffer
+  Py_buffer buffer;   // recv_into, sendall: what the program gave; obj is null for recv
   size_t size;        // recv: bytes wanted at most
   size_t sent;        // sendall: bytes sent so far
   const int* fd_witness;  // as io::Op's
   int fd;
   SockOpKind kind;
-  bool has_buffer;
   bool waiting;       // True exactly while the loop's watch on fd is this op
+
+  template <class F>
+  void each_ref(F& f) noexcept {
+    f(buffer, future, sock, loop);
+  }
 };
 
 SockOpObject& as_op(PyObject* object) noexcept { return *reinterpret_cast<SockOpObject*>(object); }
@@ -134,7 +138,7 @@ SockOpObject* new_op(Gil, LoopCore& core, SockOpKind kind, PyObject* sock) noexc
   op->fd = static_cast<int>(fd);
   op->fd_witness = fd_witness_of(core.state, sock, op->fd);
   op->kind = kind;
-  op->has_buffer = false;
+  op->buffer.obj = nullptr;
   op->waiting = false;
   return op;
 }
@@ -162,7 +166,6 @@ bool hold_buffer(SockOpObject& op, PyObject* object, int flags) noexcept {
     const Ref args = Ref::steal(PyTuple_Pack(1, object));
     if (!args || PyArg_ParseTuple(args.get(), "w*:recv_into", &op.buffer) == 0) return false;
   }
-  op.has_buffer = true;
   return true;
 }
 
@@ -220,37 +223,15 @@ PyObject* op_release(PyObject* self, PyObject*) {
 
 PyObject* op_get_future(PyObject* self, void*) { return Py_NewRef(as_op(self).future); }
 
-int op_traverse(PyObject* self, visitproc visit, void* arg) {
-  SockOpObject& op = as_op(self);
-  Py_VISIT(Py_TYPE(self));
-  Py_VISIT(op.loop);
-  Py_VISIT(op.sock);
-  Py_VISIT(op.future);
-  if (op.has_buffer) Py_VISIT(op.buffer.obj);
-  return 0;
-}
-
-void op_dealloc(PyObject* self) {
-  SockOpObject& op = as_op(self);
-  PyTypeObject* const type = Py_TYPE(self);
-  PyObject_GC_UnTrack(self);
-  if (op.has_buffer) PyBuffer_Release(&op.buffer);
-  Py_CLEAR(op.future);
-  Py_CLEAR(op.sock);
-  Py_CLEAR(op.loop);
-  type->tp_free(self);
-  Py_DECREF(type);
-}
-
-PyMethodDef op_methods[] = {
+constexpr Method op_methods[] = {
     {"release", op_release, METH_NOARGS,
      "release($self, /)\n--\n\nStop waiting; another operation's watch on the descriptor is left alone."},
-    {nullptr, nullptr, 0, nullptr},
+    {},
 };
 
-PyGetSetDef op_getset[] = {
-    {"future", op_get_future, nullptr, "The asyncio.Future of the result.", nullptr},
-    {nullptr, nullptr, nullptr, nullptr, nullptr},
+constexpr Attribute op_attributes[] = {
+    {"future", op_get_future, nullptr, "The asyncio.Future of the result."},
+    {},
 };
 
 }  // namespace
@@ -274,30 +255,26 @@ void run_sock_op(Gil gil, LoopCore& core, PyObject* object) noexcept {
 
 void abandon_sock_op(Gil, PyObject* op) noexcept { as_op(op).waiting = false; }
 
-PyMethodDef sock_methods[] = {
+constexpr Method sock_methods[] = {
     {"_is_plain_socket", loop_is_plain_socket, METH_O, nullptr},
-    {"_native_sock_recv", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(loop_sock_recv)), METH_FASTCALL, nullptr},
-    {"_native_sock_recv_into", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(loop_sock_recv_into)), METH_FASTCALL,
-     nullptr},
-    {"_native_sock_sendall", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(loop_sock_sendall)),
-     METH_FASTCALL, nullptr},
-    {nullptr, nullptr, 0, nullptr},
+    {"_native_sock_recv", loop_sock_recv, nullptr},
+    {"_native_sock_recv_into", loop_sock_recv_into, nullptr},
+    {"_native_sock_sendall", loop_sock_sendall, nullptr},
+    {},
 };
 
-bool add_sock_op_type(Gil, PyObject* module, ModuleState& state) noexcept {
-  PyType_Slot slots[] = {
-      {Py_tp_methods, op_methods},
-      {Py_tp_getset, op_getset},
-      {Py_tp_traverse, reinterpret_cast<void*>(op_traverse)},
-      {Py_tp_dealloc, reinterpret_cast<void*>(op_dealloc)},
-      {Py_tp_doc, const_cast<char*>("A sock_* operation that waits for its descriptor.")},
-      {0, nullptr},
-  };
-  PyType_Spec spec = {"cxxloop._core.SockOp", sizeof(SockOpObject), 0,
-                      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |
-                          Py_TPFLAGS_IMMUTABLETYPE,
-                      slots};
-  state.sock_op_type = reinterpret_cast<PyTypeObject*>(PyType_FromModuleAndSpec(module, &spec, nullptr));
+bool add_sock_op_type(Gil gil, PyObject* module, ModuleState& state) noexcept {
+  state.sock_op_type = make_heap_type(gil, module, {
+      .name = "cxxloop._core.SockOp",
+      .object_bytes = sizeof(SockOpObject),
+      .flags = Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+      .doc = "A sock_* operation that waits for its descriptor.",
+      .methods = {op_methods},
+      .attributes = {op_attributes},
+      .traverse = traverse<as_op>,
+      .dealloc = dealloc<as_op>,
+      .is_public = false,
+  });
   return state.sock_op_type != nullptr;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // python/loop/type.cc: the heap type _core.Loop: its life, its attributes, what the garbage collector sees of it.
+#include <memory>
 #include <new>
 
 #include "base/fork_generation.h"
@@ -12,6 +13,20 @@ namespace cxxloop::python {
 
 LoopCore::LoopCore(LoopObject& self_object, ModuleState& module_state) noexcept
     : HandleHost(as_object(self_object), module_state), self(self_object), fork_generation(::cxxloop::fork_generation()) {}
+
+// Handles that are queued in a running loop are not tracked, and the collector does not see what they refer to. Such a loop
+// is alive, because its thread refers to it, and so is what it has queued; see track_queued().
+template <class F>
+void LoopCore::each_kept_ref(F& f) noexcept {
+  for (size_t i = 0; i < ready.size(); ++i) f(ready[i]);
+  engine.each_posted([&f](Task& task) { f(posted_handle(task)); });
+  engine.each_timer([&f](TimerTask& timer) { f(timer_handle(timer)); });
+  fd_rows.for_each([&f](const FdRow& row) {
+    if (row.transport != nullptr && row.transport->is_pinned()) f(row.transport->object());
+    f(row.listener, row.watched_files[0], row.watched_files[1]);
+  });
+  if (watches != nullptr) watches->each([&f](int, net::Direction, void* token) { f(static_cast<PyObject*>(token)); });
+}
 
 namespace {
 
@@ -32,7 +47,7 @@ void close_core(Gil gil, LoopCore& core) noexcept {
     return 0;
   });
   core.fd_rows.for_each([](FdRow& row) {
-    for (PyObject*& file : row.watched_files) Py_CLEAR(file);
+    drop_refs(row.watched_files[0], row.watched_files[1]);
   });
   core.read_buffer.reset();
   core.addresses.clear();
@@ -112,7 +127,7 @@ PyObject* loop_counters(PyObject* self, PyObject*) {
 // asyncio's cancel() of a timer tells its loop; native timers have left the heap already.
 PyObject* loop_timer_handle_cancelled(PyObject*, PyObject*) { Py_RETURN_NONE; }
 
-PyMethodDef life_methods[] = {
+constexpr Method life_methods[] = {
     {"_open", loop_open, METH_O, nullptr},
     {"_close_core", loop_close_core, METH_NOARGS, nullptr},
     {"_run_once", loop_run_once, METH_NOARGS, nullptr},
@@ -120,7 +135,7 @@ PyMethodDef life_methods[] = {
     {"_backend_name", loop_backend_name, METH_NOARGS, nullptr},
     {"_counters", loop_counters, METH_NOARGS, nullptr},
     {"_timer_handle_cancelled", loop_timer_handle_cancelled, METH_O, nullptr},
-    {nullptr, nullptr, 0, nullptr},
+    {},
 };
 
 // --- attributes asyncio's Python code assigns and reads -------------------------------------------------------
@@ -188,15 +203,15 @@ PyObject* get_scheduled(PyObject* self, void*) {
 // asyncio's constructor assigns its own queues.
 int ignore_assignment(PyObject*, PyObject*, void*) { return 0; }
 
-PyGetSetDef loop_getset[] = {
-    {"_debug", get_debug, set_debug, nullptr, nullptr},
-    {"_closed", get_closed, set_closed, nullptr, nullptr},
-    {"_stopping", get_stopping, set_stopping, nullptr, nullptr},
-    {"_thread_id", get_thread_id, set_thread_id, nullptr, nullptr},
-    {"_task_factory", get_task_factory, set_task_factory, nullptr, nullptr},
-    {"_ready", get_ready, ignore_assignment, nullptr, nullptr},
-    {"_scheduled", get_scheduled, ignore_assignment, nullptr, nullptr},
-    {nullptr, nullptr, nullptr, nullptr, nullptr},
+constexpr Attribute loop_attributes[] = {
+    {"_debug", get_debug, set_debug},
+    {"_closed", get_closed, set_closed},
+    {"_stopping", get_stopping, set_stopping},
+    {"_thread_id", get_thread_id, set_thread_id},
+    {"_task_factory", get_task_factory, set_task_factory},
+    {"_ready", get_ready, ignore_assignment},
+    {"_scheduled", get_scheduled, ignore_assignment},
+    {},
 };
 
 int loop_setattro(PyObject* self, PyObject* name, PyObject* value) {
@@ -218,107 +233,38 @@ PyObject* loop_new(PyTypeObject* type, PyObject*, PyObject*) {
   return self;
 }
 
-int visit_row(const FdRow& row, visitproc visit, void* arg) noexcept {
-  if (row.transport != nullptr && row.transport->is_pinned()) Py_VISIT(row.transport->object());
-  for (PyObject* const file : row.watched_files) Py_VISIT(file);
-  return row.listener != nullptr ? visit_listener(row.listener, visit, arg) : 0;
-}
-
-int visit_served(LoopCore& core, visitproc visit, void* arg) noexcept {
-  int result = 0;
-  core.fd_rows.for_each([&](const FdRow& row) {
-    if (result == 0) result = visit_row(row, visit, arg);
-  });
-  if (result != 0 || core.watches == nullptr) return result;
-  core.watches->each([&](int, net::Direction, void* token) {
-    if (result == 0) result = visit(static_cast<PyObject*>(token), arg);
-  });
-  return result;
-}
-
-// Handles that are queued in a running loop are not tracked, and the collector does not see what they refer to. Such a loop
-// is alive, because its thread refers to it, and so is what it has queued; see track_queued().
-int loop_traverse(PyObject* self, visitproc visit, void* arg) {
-  LoopCore& core = core_of(self);
-  Py_VISIT(Py_TYPE(self));
-  Py_VISIT(core.task_factory.get());
-  Py_VISIT(core.exit_exception.get());
-  for (size_t i = 0; i < core.ready.size(); ++i) Py_VISIT(core.ready[i]);
-  int result = 0;
-  core.engine.each_posted([&](Task& task) {
-    HandleObject* const handle = posted_handle(task);
-    if (result == 0 && handle != nullptr) result = visit(as_object(handle), arg);
-  });
-  core.engine.each_timer([&](TimerTask& timer) {
-    TimerHandleObject* const handle = timer_handle(timer);
-    if (result == 0 && handle != nullptr) result = visit(as_object(handle), arg);
-  });
-  if (result != 0) return result;
-  return visit_served(core, visit, arg);
-}
-
 int loop_clear(PyObject* self) {
   LoopCore& core = core_of(self);
-  core.task_factory.reset();
-  core.exit_exception.reset();
-  core.spare_context.reset();
+  core.each_ref(drop_refs);
   close_core(Gil::in_slot(), core);
   clear_queues(Gil::in_slot(), core);  // asyncio's own code may have queued handles after close_core()
   return 0;
 }
 
 void loop_dealloc(PyObject* self) {
-  PyTypeObject* const type = Py_TYPE(self);
   PyObject_GC_UnTrack(self);
   loop_clear(self);
-  core_of(self).~LoopCore();
-  type->tp_free(self);
-  Py_DECREF(type);
-}
-
-constexpr size_t count_methods(const PyMethodDef* methods) noexcept {
-  size_t count = 0;
-  while (methods[count].ml_name != nullptr) ++count;
-  return count;
-}
-
-// One table for the type, from the tables of the files that implement it: C data without references, the same for every
-// interpreter, filled by whichever imports the module first.
-struct MethodTable {
-  MethodTable() noexcept {
-    size_t used = 0;
-    for (PyMethodDef* const part : {life_methods, schedule_methods, watch_methods, sock_methods, net_methods}) {
-      const size_t count = count_methods(part);
-      CXL_CHECK(used + count < std::size(methods));
-      for (size_t i = 0; i < count; ++i) methods[used++] = part[i];
-    }
-  }
-  PyMethodDef methods[64] = {};
-};
-
-PyMethodDef* all_methods() noexcept {
-  static MethodTable table;
-  return table.methods;
+  std::destroy_at(&core_of(self));
+  free_object(self);
 }
 
 }  // namespace
 
-bool add_loop_type(Gil, PyObject* module, ModuleState& state) noexcept {
-  PyType_Slot slots[] = {
-      {Py_tp_new, reinterpret_cast<void*>(loop_new)},
-      {Py_tp_methods, all_methods()},
-      {Py_tp_getset, loop_getset},
-      {Py_tp_setattro, reinterpret_cast<void*>(loop_setattro)},
-      {Py_tp_traverse, reinterpret_cast<void*>(loop_traverse)},
-      {Py_tp_clear, reinterpret_cast<void*>(loop_clear)},
-      {Py_tp_dealloc, reinterpret_cast<void*>(loop_dealloc)},
-      {Py_tp_doc, const_cast<char*>("The native half of cxxloop.Loop.")},
-      {0, nullptr},
-  };
-  PyType_Spec spec = {"cxxloop._core.Loop", sizeof(LoopObject), 0,
-                      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE, slots};
-  state.loop_type = reinterpret_cast<PyTypeObject*>(PyType_FromModuleAndSpec(module, &spec, nullptr));
-  return state.loop_type != nullptr && PyModule_AddType(module, state.loop_type) == 0;
+bool add_loop_type(Gil gil, PyObject* module, ModuleState& state) noexcept {
+  state.loop_type = make_heap_type(gil, module, {
+      .name = "cxxloop._core.Loop",
+      .object_bytes = sizeof(LoopObject),
+      .flags = Py_TPFLAGS_BASETYPE,
+      .doc = "The native half of cxxloop.Loop.",
+      .methods = {life_methods, schedule_methods, watch_methods, sock_methods, net_methods},
+      .attributes = {loop_attributes},
+      .make = loop_new,
+      .traverse = traverse<core_of>,
+      .clear = loop_clear,
+      .dealloc = loop_dealloc,
+      .setattro = loop_setattro,
+  });
+  return state.loop_type != nullptr;
 }
 
 }  // namespace cxxloop::python

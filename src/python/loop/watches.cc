@@ -246,28 +246,26 @@ void on_watch_ready(void* context, void* token, int fd, Direction direction) noe
   if (!go_on) leave_run_forever(gil, core);
 }
 
-#define CXL_FASTCALL(function) reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function))
-#define CXL_WATCH_METHOD(name, function, what)                             \
-  {name, CXL_FASTCALL(function), METH_FASTCALL | METH_KEYWORDS,            \
-   name "($self, fd, callback, *args)\n--\n\n"                             \
-        "Call callback(*args) whenever fd (a descriptor or an object with fileno()) is " what                    \
-        "; see asyncio.loop." name "().\n\n"                                                                     \
-        "Raises RuntimeError if a transport uses the descriptor, OSError if it cannot be polled."}
-
-PyMethodDef watch_methods[] = {
-    CXL_WATCH_METHOD("add_reader", loop_add_reader, "readable"),
-    CXL_WATCH_METHOD("add_writer", loop_add_writer, "writable"),
-    {"remove_reader", CXL_FASTCALL(loop_remove_reader), METH_FASTCALL | METH_KEYWORDS,
+constexpr Method watch_methods[] = {
+    {"add_reader", loop_add_reader,
+     "add_reader($self, fd, callback, *args)\n--\n\n"
+     "Call callback(*args) whenever fd (a descriptor or an object with fileno()) is readable; see asyncio.loop.add_reader().\n\n"
+     "Raises RuntimeError if a transport uses the descriptor, OSError if it cannot be polled."},
+    {"add_writer", loop_add_writer,
+     "add_writer($self, fd, callback, *args)\n--\n\n"
+     "Call callback(*args) whenever fd (a descriptor or an object with fileno()) is writable; see asyncio.loop.add_writer().\n\n"
+     "Raises RuntimeError if a transport uses the descriptor, OSError if it cannot be polled."},
+    {"remove_reader", loop_remove_reader,
      "remove_reader($self, fd)\n--\n\nStop watching fd for reading. Returns True if it was watched."},
-    {"remove_writer", CXL_FASTCALL(loop_remove_writer), METH_FASTCALL | METH_KEYWORDS,
+    {"remove_writer", loop_remove_writer,
      "remove_writer($self, fd)\n--\n\nStop watching fd for writing. Returns True if it was watched."},
-    {"_add_reader", CXL_FASTCALL(loop_add_reader_private), METH_FASTCALL | METH_KEYWORDS, nullptr},
-    {"_add_writer", CXL_FASTCALL(loop_add_writer_private), METH_FASTCALL | METH_KEYWORDS, nullptr},
+    {"_add_reader", loop_add_reader_private, nullptr},
+    {"_add_writer", loop_add_writer_private, nullptr},
     {"_remove_reader", loop_remove_reader_private, METH_O, nullptr},
     {"_remove_writer", loop_remove_writer_private, METH_O, nullptr},
     {"_ensure_fd_no_transport", loop_ensure_fd_no_transport, METH_O, nullptr},
     {"_watched_events", loop_watched_events, METH_O, nullptr},
-    {nullptr, nullptr, 0, nullptr},
+    {},
 };
 
 }  // namespace cxxloop::python

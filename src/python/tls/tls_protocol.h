@@ -72,12 +72,13 @@ class TlsProtocol : public TlsFields {
   Ref module;  // has our count; when the interpreter ends, our type may let go of it before us
 
   template <class F>
-  int each_ref(F&& f) noexcept {
-    for (Ref* ref : {&loop, &state, &sslobj, &raw_sslobj, &incoming, &outgoing, &transport, &app_protocol,
-                     &app_transport, &backlog, &outgoing_high, &outgoing_low, &incoming_high, &incoming_low}) {
-      if (const int result = f(*ref); result != 0) return result;
-    }
-    return 0;
+  void each_ref(F& f) noexcept {
+    f(loop, state, sslobj, raw_sslobj, incoming, outgoing, transport, app_protocol, app_transport, backlog, outgoing_high,
+      outgoing_low, incoming_high, incoming_low);
+  }
+  template <class F>
+  void each_kept_ref(F& f) noexcept {
+    f(module);
   }
 
  private:

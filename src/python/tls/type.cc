@@ -57,10 +57,10 @@ PyObject* get_max_size(PyObject* self, void*) {
   return PyObject_GetAttr(state.imports.ssl_protocol, state.names.max_size);
 }
 
-PyGetSetDef tls_getset[] = {
-    {"_sslobj", get_sslobj, set_sslobj, nullptr, nullptr},
-    {"max_size", get_max_size, nullptr, nullptr, nullptr},
-    {nullptr, nullptr, nullptr, nullptr, nullptr},
+constexpr Attribute tls_attributes[] = {
+    {"_sslobj", get_sslobj, set_sslobj},
+    {"max_size", get_max_size},
+    {},
 };
 
 #define CXL_FIELD(name, type, field) \
@@ -68,7 +68,7 @@ PyGetSetDef tls_getset[] = {
 
 static_assert(std::is_standard_layout_v<TlsFields> && sizeof(Ref) == sizeof(PyObject*), "a Ref is a slot");
 
-PyMemberDef tls_members[] = {
+constexpr PyMemberDef tls_members[] = {
     CXL_FIELD("_loop", T_OBJECT_EX, loop),
     CXL_FIELD("_state", T_OBJECT_EX, state),
     CXL_FIELD("_incoming", T_OBJECT_EX, incoming),
@@ -90,7 +90,7 @@ PyMemberDef tls_members[] = {
     {nullptr, 0, 0, 0, nullptr},
 };
 
-PyMethodDef tls_methods[] = {
+constexpr Method tls_methods[] = {
     {"buffer_updated", tls_buffer_updated, METH_O, nullptr},
     {"_do_handshake", tls_do_handshake, METH_NOARGS, nullptr},
     {"_do_read", tls_do_read, METH_NOARGS, nullptr},
@@ -98,7 +98,7 @@ PyMethodDef tls_methods[] = {
     {"_process_outgoing", tls_process_outgoing, METH_NOARGS, nullptr},
     {"_get_read_buffer_size", tls_get_read_buffer_size, METH_NOARGS, nullptr},
     {"_write_appdata", tls_write_appdata, METH_O, nullptr},
-    {nullptr, nullptr, 0, nullptr},
+    {},
 };
 
 // --- the transport above --------------------------------------------------------------------------------------
@@ -127,9 +127,8 @@ PyObject* transport_write(PyObject* module, PyObject* const* args, Py_ssize_t na
   return list ? PyObject_CallMethodOneArg(protocol.get(), state.names._write_appdata, list.get()) : nullptr;
 }
 
-PyMethodDef transport_write_method = {
-    "write", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(transport_write)),
-    METH_FASTCALL | METH_KEYWORDS,
+constexpr Method transport_write_method = {
+    "write", transport_write,
     "write($module, transport, data)\n--\n\nEncrypt data and send it, without blocking; see asyncio.WriteTransport.write()."};
 
 // --- the type -------------------------------------------------------------------------------------------------
@@ -149,56 +148,30 @@ PyObject* tls_new(PyTypeObject* type, PyObject*, PyObject*) {
   return self;
 }
 
-int tls_traverse(PyObject* self, visitproc visit, void* arg) {
-  Py_VISIT(Py_TYPE(self));
-  Py_VISIT(native_of(self).module.get());
-  return native_of(self).each_ref([visit, arg](Ref& ref) -> int {
-    Py_VISIT(ref.get());
-    return 0;
-  });
-}
-
-int tls_clear(PyObject* self) {
-  return native_of(self).each_ref([](Ref& ref) {
-    ref.reset();
-    return 0;
-  });
-}
-
-void tls_dealloc(PyObject* self) {
-  PyTypeObject* const type = Py_TYPE(self);
-  PyObject_GC_UnTrack(self);
-  const Ref module = native_of(self).module.take();
-  native_of(self).~TlsProtocol();
-  type->tp_free(self);
-  Py_DECREF(type);
-}
-
 }  // namespace
 
 TlsProtocol* tls_protocol_of(const ModuleState& state, PyObject* object) noexcept {
   return PyObject_TypeCheck(object, state.tls_protocol_type) != 0 ? &native_of(object) : nullptr;
 }
 
-bool add_tls_types(Gil, PyObject* module, ModuleState& state) noexcept {
-  PyType_Slot slots[] = {
-      {Py_tp_new, reinterpret_cast<void*>(tls_new)},
-      {Py_tp_methods, tls_methods},
-      {Py_tp_members, tls_members},
-      {Py_tp_getset, tls_getset},
-      {Py_tp_traverse, reinterpret_cast<void*>(tls_traverse)},
-      {Py_tp_clear, reinterpret_cast<void*>(tls_clear)},
-      {Py_tp_dealloc, reinterpret_cast<void*>(tls_dealloc)},
-      {Py_tp_doc, const_cast<char*>("The native half of the protocol between a TLS connection and its transport.")},
-      {0, nullptr},
-  };
-  PyType_Spec spec = {"cxxloop._core.TlsProtocol", sizeof(TlsProtocolObject), 0,
-                      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE, slots};
-  PyObject* const base = reinterpret_cast<PyObject*>(state.native_protocol_type);
-  state.tls_protocol_type = reinterpret_cast<PyTypeObject*>(PyType_FromModuleAndSpec(module, &spec, base));
-  if (state.tls_protocol_type == nullptr || PyModule_AddType(module, state.tls_protocol_type) < 0) return false;
+bool add_tls_types(Gil gil, PyObject* module, ModuleState& state) noexcept {
+  state.tls_protocol_type = make_heap_type(gil, module, {
+      .name = "cxxloop._core.TlsProtocol",
+      .object_bytes = sizeof(TlsProtocolObject),
+      .flags = Py_TPFLAGS_BASETYPE,
+      .doc = "The native half of the protocol between a TLS connection and its transport.",
+      .base = reinterpret_cast<PyObject*>(state.native_protocol_type),
+      .methods = {tls_methods},
+      .attributes = {tls_attributes},
+      .members = tls_members,
+      .make = tls_new,
+      .traverse = traverse<native_of>,
+      .clear = clear<native_of>,
+      .dealloc = dealloc<native_of>,
+  });
+  if (state.tls_protocol_type == nullptr) return false;
   // A function that becomes a method of the Python class it is assigned to; plain built-in ones do not.
-  const Ref function = Ref::steal(PyCFunction_NewEx(&transport_write_method, module, nullptr));
+  const Ref function = Ref::steal(PyCFunction_NewEx(transport_write_method.definition(), module, nullptr));
   const Ref write = function ? Ref::steal(PyInstanceMethod_New(function.get())) : Ref();
   return write && PyModule_AddObjectRef(module, "_tls_transport_write", write.get()) == 0;
 }

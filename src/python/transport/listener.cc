@@ -30,11 +30,8 @@ struct ListenerObject {
     void on_backend_drained(Gil gil) noexcept override;
 
     template <class F>
-    int each_ref(F&& f) noexcept {
-      for (Ref* ref : {&sock, &protocol_factory, &server, &server_context, &on_accepted, &context}) {
-        if (const int result = f(*ref); result != 0) return result;
-      }
-      return 0;
+    void each_ref(F& f) noexcept {
+      f(sock, protocol_factory, server, server_context, on_accepted, context);
     }
 
    private:
@@ -206,6 +203,7 @@ void ListenerObject::Native::on_backend_drained(Gil) noexcept {
 namespace {
 
 PyObject* as_object(ListenerObject* listener) noexcept { return reinterpret_cast<PyObject*>(listener); }
+ListenerObject::Native& native_of(PyObject* self) noexcept { return reinterpret_cast<ListenerObject*>(self)->native(); }
 
 // False: the indicator is set.
 bool int_attribute(PyObject* object, const char* name, int* number) noexcept {
@@ -331,22 +329,6 @@ PyObject* loop_send_held_back(PyObject* self, PyObject*) {
   Py_RETURN_NONE;
 }
 
-int listener_traverse(PyObject* self, visitproc visit, void* arg) {
-  Py_VISIT(Py_TYPE(self));
-  return reinterpret_cast<ListenerObject*>(self)->native().each_ref([visit, arg](Ref& ref) -> int {
-    Py_VISIT(ref.get());
-    return 0;
-  });
-}
-
-void listener_dealloc(PyObject* self) {
-  PyTypeObject* const type = Py_TYPE(self);
-  PyObject_GC_UnTrack(self);
-  reinterpret_cast<ListenerObject*>(self)->native().~Native();
-  type->tp_free(self);
-  Py_DECREF(type);
-}
-
 }  // namespace
 
 Ref servers_of(Gil, LoopCore& core) noexcept {
@@ -375,36 +357,27 @@ Ref accept_args_of(Gil, LoopCore& core, int fd) noexcept {
                                   native.listener.accepts_max()));
 }
 
-int visit_listener(ListenerObject* listener, visitproc visit, void* arg) noexcept {
-  Py_VISIT(as_object(listener));
-  return 0;
-}
-
-#define CXL_FASTCALL(function) reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function))
-
-PyMethodDef net_methods[] = {
-    {"_start_listening", CXL_FASTCALL(loop_start_listening), METH_FASTCALL, nullptr},
+constexpr Method net_methods[] = {
+    {"_start_listening", loop_start_listening, nullptr},
     {"_stop_listening", loop_stop_listening, METH_O, nullptr},
-    {"_make_stream_transport", CXL_FASTCALL(loop_make_stream_transport), METH_FASTCALL, nullptr},
-    {"_make_native_datagram_transport", CXL_FASTCALL(loop_make_datagram_transport), METH_FASTCALL, nullptr},
+    {"_make_stream_transport", loop_make_stream_transport, nullptr},
+    {"_make_native_datagram_transport", loop_make_datagram_transport, nullptr},
     {"_forget_transport", loop_forget_transport, METH_O, nullptr},
     {"_remember_transport", loop_remember_transport, METH_O, nullptr},
     {"_send_held_back", loop_send_held_back, METH_NOARGS, nullptr},
-    {nullptr, nullptr, 0, nullptr},
+    {},
 };
 
-bool add_listener_type(Gil, PyObject* module, ModuleState& state) noexcept {
-  PyType_Slot slots[] = {
-      {Py_tp_traverse, reinterpret_cast<void*>(listener_traverse)},
-      {Py_tp_dealloc, reinterpret_cast<void*>(listener_dealloc)},
-      {Py_tp_doc, const_cast<char*>("A listening socket served by a loop.")},
-      {0, nullptr},
-  };
-  PyType_Spec spec = {"cxxloop._core.Listener", sizeof(ListenerObject), 0,
-                      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |
-                          Py_TPFLAGS_IMMUTABLETYPE,
-                      slots};
-  state.listener_type = reinterpret_cast<PyTypeObject*>(PyType_FromModuleAndSpec(module, &spec, nullptr));
+bool add_listener_type(Gil gil, PyObject* module, ModuleState& state) noexcept {
+  state.listener_type = make_heap_type(gil, module, {
+      .name = "cxxloop._core.Listener",
+      .object_bytes = sizeof(ListenerObject),
+      .flags = Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+      .doc = "A listening socket served by a loop.",
+      .traverse = traverse<native_of>,
+      .dealloc = dealloc<native_of>,
+      .is_public = false,
+  });
   return state.listener_type != nullptr;
 }
 

@@ -202,38 +202,36 @@ PyObject* write_pipe_write_ready(PyObject* self, PyObject*) {
 
 // --- the types ------------------------------------------------------------------------------------------------
 
-PyMethodDef read_pipe_methods[] = {
+constexpr Method read_pipe_methods[] = {
     {"_read_ready", read_pipe_read_ready, METH_NOARGS, nullptr},
-    {nullptr, nullptr, 0, nullptr},
+    {},
 };
 
-PyMethodDef write_pipe_methods[] = {
-    {"write", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(write_pipe_write)),
-     METH_FASTCALL | METH_KEYWORDS,
+constexpr Method write_pipe_methods[] = {
+    {"write", write_pipe_write,
      "write($self, data)\n--\n\nWrite data, a bytes-like object, without blocking; see asyncio.WriteTransport.write()."},
     {"_write_ready", write_pipe_write_ready, METH_NOARGS, nullptr},
-    {nullptr, nullptr, 0, nullptr},
+    {},
 };
 
-bool add_fieldless_type(PyObject* module, const char* name, const char* doc, PyMethodDef* methods) noexcept {
-  PyType_Slot slots[] = {
-      {Py_tp_methods, methods},
-      {Py_tp_doc, const_cast<char*>(doc)},
-      {0, nullptr},
-  };
-  PyType_Spec spec = {name, sizeof(PyObject), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
-                      slots};
-  const Ref type = Ref::steal(PyType_FromModuleAndSpec(module, &spec, nullptr));
-  return type && PyModule_AddType(module, reinterpret_cast<PyTypeObject*>(type.get())) == 0;
+bool add_fieldless_type(Gil gil, PyObject* module, const char* name, const char* doc, const Method* methods) noexcept {
+  const Ref type = Ref::steal(reinterpret_cast<PyObject*>(make_heap_type(gil, module, {
+      .name = name,
+      .object_bytes = sizeof(PyObject),
+      .flags = Py_TPFLAGS_BASETYPE | Py_TPFLAGS_IMMUTABLETYPE,
+      .doc = doc,
+      .methods = {methods},
+  })));
+  return static_cast<bool>(type);
 }
 
 }  // namespace
 
 bool add_pipe_types(Gil gil, PyObject* module, ModuleState& state) noexcept {
   return add_pipe_buffer_type(gil, module, state) &&
-         add_fieldless_type(module, "cxxloop._core.ReadPipe", "The native half of a read pipe's transport.",
+         add_fieldless_type(gil, module, "cxxloop._core.ReadPipe", "The native half of a read pipe's transport.",
                             read_pipe_methods) &&
-         add_fieldless_type(module, "cxxloop._core.WritePipe", "The native half of a write pipe's transport.",
+         add_fieldless_type(gil, module, "cxxloop._core.WritePipe", "The native half of a write pipe's transport.",
                             write_pipe_methods);
 }
 
