@@ -2,6 +2,7 @@
 #include "sim/late_backend.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "io/ev_backend.h"
@@ -15,7 +16,7 @@ using io::OpState;
 
 namespace {
 
-uint32_t checksum_of(const std::vector<iovec>& iov) noexcept {
+uint32_t checksum_of(std::span<const iovec> iov) noexcept {
   uint32_t sum = 0;
   for (const iovec& part : iov) {
     const auto* const bytes = static_cast<const unsigned char*>(part.iov_base);
@@ -30,23 +31,73 @@ int32_t number_of(Result<size_t> result) noexcept {
 
 }  // namespace
 
-LateBackend::~LateBackend() { CXL_CHECK(pending_.empty()); }
+LateBackend::~LateBackend() {
+  CXL_CHECK(oldest_ == nullptr);
+  while (spare_ != nullptr) delete std::exchange(spare_, spare_->next);
+}
+
+Errno LateBackend::submit(Op& op) noexcept {
+  return reserve(inner_->ops_count() + 1) ? inner_->submit(op) : Errno::no_memory;
+}
 
 bool LateBackend::cancel(Op& op) noexcept {
   if (op.state == OpState::idle) return true;
   if (op.state == OpState::cancelling) return false;
   if (find_queued(op) == nullptr) {
-    Pending pending{&op, false, {}, std::nullopt, 0};
+    Pending& pending = add(op, false);
     if (op.kind == OpKind::send) {
       auto& send = static_cast<io::SendOp&>(op);
-      pending.iov.resize(io::SendOp::iov_max);
-      pending.iov.resize(send.gather(send, pending.iov));
+      pending.iov_count = send.gather(send, pending.iov);
     }
     CXL_CHECK(inner_->cancel(op));
-    pending_.push_back(std::move(pending));
   }
   op.state = OpState::cancelling;
   return false;
+}
+
+// --- records --------------------------------------------------------------------------------------------------
+
+bool LateBackend::reserve(size_t count) noexcept {
+  for (; spare_count_ < count; ++spare_count_) {
+    auto* const pending = new (std::nothrow) Pending;
+    if (pending == nullptr) return false;
+    pending->next = std::exchange(spare_, pending);
+  }
+  return true;
+}
+
+LateBackend::Pending& LateBackend::add(Op& op, bool is_queued) noexcept {
+  CXL_CHECK(spare_ != nullptr);
+  Pending& pending = *std::exchange(spare_, spare_->next);
+  --spare_count_;
+  pending.next = nullptr;
+  pending.op = &op;
+  pending.is_queued = is_queued;
+  pending.iov_count = 0;
+  pending.result.reset();
+  Pending** end = &oldest_;
+  while (*end != nullptr) end = &(*end)->next;
+  *end = &pending;
+  ++pending_count_;
+  if (is_asleep_) inner_->wake();  // Another thread's: it has to complete.
+  return pending;
+}
+
+void LateBackend::remove(Pending& pending) noexcept {
+  size_t index = 0;
+  Pending** place = &oldest_;
+  for (; *place != &pending; ++index) place = &(*place)->next;
+  *place = pending.next;
+  --pending_count_;
+  if (index < ready_) --ready_;
+  pending.op->state = OpState::idle;
+  pending.next = std::exchange(spare_, &pending);
+  ++spare_count_;
+}
+
+void LateBackend::release_memory() noexcept {
+  for (; spare_count_ > inner_->ops_count(); --spare_count_) delete std::exchange(spare_, spare_->next);
+  inner_->release_memory();
 }
 
 // --- sends ----------------------------------------------------------------------------------------------------
@@ -62,8 +113,11 @@ Errno LateBackend::shutdown_write(int fd) noexcept {
 }
 
 io::SendResult LateBackend::try_send(io::SendOp& op, std::span<const iovec> iov) noexcept {
-  CXL_CHECK(!op.in_kernel());
-  pending_.push_back({&op, true, {iov.begin(), iov.end()}, std::nullopt, 0});
+  CXL_CHECK(!op.in_kernel() && iov.size() <= io::SendOp::iov_max);
+  if (!reserve(inner_->ops_count() + 1)) return io::SendResult::of(send_now(op.fd, iov));
+  Pending& pending = add(op, true);
+  std::copy(iov.begin(), iov.end(), pending.iov.begin());
+  pending.iov_count = iov.size();
   op.state = OpState::armed;
   has_queued_sends_ = true;
   return io::SendResult::queued();
@@ -71,16 +125,16 @@ io::SendResult LateBackend::try_send(io::SendOp& op, std::span<const iovec> iov)
 
 void LateBackend::hand_over() noexcept {
   has_queued_sends_ = false;
-  for (Pending& pending : pending_) {
-    if (pending.is_queued) hand_over_one(pending);
+  for (Pending* pending = oldest_; pending != nullptr; pending = pending->next) {
+    if (pending->is_queued) hand_over_one(*pending);
   }
 }
 
 void LateBackend::hand_over_one(Pending& pending) noexcept {
   if (pending.result.has_value()) return;
   const Op& op = *pending.op;
-  pending.checksum = checksum_of(pending.iov);
-  pending.result = op.still_owned() ? number_of(inner_->send_now(op.fd, pending.iov)) : -EBADF;
+  pending.checksum = checksum_of(pending.bytes());
+  pending.result = op.still_owned() ? number_of(inner_->send_now(op.fd, pending.bytes())) : -EBADF;
 }
 
 io::SendResult LateBackend::settle(io::SendOp& op) noexcept {
@@ -88,28 +142,27 @@ io::SendResult LateBackend::settle(io::SendOp& op) noexcept {
   CXL_CHECK(pending != nullptr && op.state == OpState::armed);
   hand_over_one(*pending);
   const int32_t result = *pending->result;
-  remove(op);
+  remove(*pending);
   return io::SendResult::of(result >= 0 ? Result<size_t>(static_cast<size_t>(result)) : errno_of(result));
 }
 
 LateBackend::Pending* LateBackend::find_queued(const Op& op) noexcept {
-  const auto found = std::find_if(pending_.begin(), pending_.end(),
-                                  [&op](const Pending& pending) { return pending.op == &op && pending.is_queued; });
-  return found == pending_.end() ? nullptr : &*found;
+  Pending* pending = oldest_;
+  while (pending != nullptr && !(pending->op == &op && pending->is_queued)) pending = pending->next;
+  return pending;
 }
 
 // Of an owner that still has the number.
 bool LateBackend::has_queued_send(int fd) const noexcept {
-  return std::any_of(pending_.begin(), pending_.end(), [fd](const Pending& pending) {
-    return pending.is_queued && pending.op->fd == fd && pending.op->still_owned() && !pending.result.has_value();
-  });
+  for (const Pending* pending = oldest_; pending != nullptr; pending = pending->next) {
+    const Op& op = *pending->op;
+    if (pending->is_queued && op.fd == fd && op.still_owned() && !pending->result.has_value()) return true;
+  }
+  return false;
 }
 
-void LateBackend::remove(const Op& op) noexcept {
-  const auto found = std::find_if(pending_.begin(), pending_.end(), [&op](const Pending& pending) { return pending.op == &op; });
-  if (static_cast<size_t>(found - pending_.begin()) < ready_) --ready_;
-  found->op->state = OpState::idle;
-  pending_.erase(found);
+void LateBackend::Pending::check_bytes() const noexcept {
+  if (is_queued) CXL_CHECK(checksum_of(bytes()) == checksum);
 }
 
 // --- completions ----------------------------------------------------------------------------------------------
@@ -117,19 +170,31 @@ void LateBackend::remove(const Op& op) noexcept {
 Errno LateBackend::wait(Deadline deadline) noexcept {
   CXL_CHECK(ready_ == 0);
   hand_over();
-  inner_->set_sleep_hooks(sleep_hooks_);
-  const Errno error = inner_->wait(pending_.empty() ? deadline : Deadline::immediate());
-  ready_ = pending_.size();
+  inner_->set_sleep_hooks(sleep_hooks_ != nullptr ? this : nullptr);
+  const Errno error = inner_->wait(pending_count_ == 0 ? deadline : Deadline::immediate());
+  hand_over();  // what another thread has queued meanwhile
+  ready_ = pending_count_;
   return error;
+}
+
+void LateBackend::before_sleep() noexcept {
+  is_asleep_ = true;
+  sleep_hooks_->before_sleep();
+}
+
+void LateBackend::after_sleep() noexcept {
+  sleep_hooks_->after_sleep();
+  is_asleep_ = false;
 }
 
 bool LateBackend::dispatch_one() noexcept {
   if (ready_ == 0) return inner_->dispatch_one();
-  const Pending pending = pending_.front();
+  Pending& pending = *oldest_;
+  Op& op = *pending.op;
+  pending.check_bytes();
   const int32_t result = pending.is_queued ? *pending.result : late_result(pending);
-  if (pending.is_queued) CXL_CHECK(checksum_of(pending.iov) == pending.checksum);
-  remove(*pending.op);
-  pending.op->on_complete(*pending.op, result);
+  remove(pending);
+  op.on_complete(op, result);
   return true;
 }
 
@@ -143,7 +208,7 @@ int32_t LateBackend::late_result(const Pending& pending) noexcept {
     case OpKind::poll_write:
       return 0;
     case OpKind::send:
-      return pending.iov.empty() ? -ECANCELED : std::max(number_of(inner_->send_now(op.fd, pending.iov)), -ECANCELED);
+      return pending.iov_count == 0 ? -ECANCELED : std::max(number_of(inner_->send_now(op.fd, pending.bytes())), -ECANCELED);
     case OpKind::accept: {
       Result<int> accepted = io::accept_connection(op.fd, &static_cast<io::AcceptOp&>(op).peer);
       return accepted.ok() ? accepted.value() : -ECANCELED;
@@ -157,10 +222,9 @@ int32_t LateBackend::late_result(const Pending& pending) noexcept {
 
 void LateBackend::drain() noexcept {
   hand_over();
-  while (!pending_.empty()) {
-    const Pending& pending = pending_.back();
-    if (pending.is_queued) CXL_CHECK(checksum_of(pending.iov) == pending.checksum);
-    remove(*pending.op);
+  while (oldest_ != nullptr) {
+    oldest_->check_bytes();
+    remove(*oldest_);
   }
   inner_->drain();
 }
@@ -168,7 +232,9 @@ void LateBackend::drain() noexcept {
 std::unique_ptr<io::Backend> make_late_backend(Errno* why) noexcept {
   std::unique_ptr<io::Backend> inner = io::make_ev_backend(why);
   if (inner == nullptr) return nullptr;
-  return std::make_unique<LateBackend>(std::move(inner));
+  std::unique_ptr<io::Backend> backend(new (std::nothrow) LateBackend(std::move(inner)));
+  if (backend == nullptr) *why = Errno::no_memory;
+  return backend;
 }
 
 }  // namespace cxxloop::sim
