@@ -31,9 +31,9 @@ def runs_of_each_scene(few):
 
 def sweep(loop_name, kind, runs_max, scenes, preload=None):
     """What has gone wrong, by scene."""
-    if WHOLE:  # conftest's watchdog would take it for a hang
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        faulthandler.cancel_dump_traceback_later()
+    # The sweep ends what hangs itself, and takes its time on a busy machine: conftest's watchdog would take it for a hang.
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    faulthandler.cancel_dump_traceback_later()
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(path for path in sys.path if path))
     if preload is not None:
         environment["LD_PRELOAD"] = str(preload)
