@@ -12,6 +12,20 @@
 
 namespace cxxloop::net {
 
+class ChannelHandler {
+ public:
+  // The channel may call its owner from now on: an op has gone to the kernel. An owner with a reference count gives the
+  // channel a reference here.
+  virtual void on_busy() noexcept {}
+  // After on_busy(): no op may call the owner any more. Called last: by the owner's own call that took the op back, or
+  // after the method that was told of the op's end. May destroy the channel.
+  virtual void on_idle() noexcept {}
+  virtual void on_released() noexcept = 0;  // after release() == false: the kernel has let go
+
+ protected:
+  ~ChannelHandler() = default;
+};
+
 class Channel {
  public:
   // open -> releasing (release(), an op is still in the kernel) -> released; open -> released.
@@ -27,20 +41,42 @@ class Channel {
   // Drop the queue. Writes made while the owners of its chunks are released go into a new, empty queue.
   virtual void drop_writes() noexcept = 0;
 
-  // Take every op back; no handler method but on_released() is called from now on.
+  // Take every op back; no handler method but on_released() and on_idle() is called from now on.
   // True: done, the fd may be closed. False: on_released() will tell.
   [[nodiscard]] virtual bool release() noexcept = 0;
-  // The backend was drained: on_released() will not come any more. REQUIRES: releasing.
-  void mark_released() noexcept {
-    CXL_ASSERT(state_ == State::releasing);
-    state_ = State::released;
-  }
+  // The backend was drained: the last completion will not come. Calls on_released(). REQUIRES: releasing.
+  void finish_release() noexcept;
   [[nodiscard]] State state() const noexcept { return state_; }
+  // True exactly between on_busy() and on_idle().
+  [[nodiscard]] bool is_busy() const noexcept { return is_busy_; }
 
  protected:
-  ~Channel() = default;
+  // The scope in which the owner is told how an op ended. At its end the owner is told whether the channel is still busy,
+  // unless the owner has destroyed the channel.
+  class EndOfOp {
+   public:
+    explicit EndOfOp(Channel& channel) noexcept;
+    EndOfOp(const EndOfOp&) = delete;
+    EndOfOp& operator=(const EndOfOp&) = delete;
+    ~EndOfOp();
+
+   private:
+    Channel& channel_;
+    bool* const outer_;  // of a callback that runs the loop
+    bool destroyed_ = false;
+  };
+
+  explicit Channel(ChannelHandler& handler) noexcept : owner_(handler) {}
+  ~Channel();
+  // Tells the owner whether the channel is busy, if that has changed. May destroy the channel.
+  void tell_busy() noexcept;
 
   State state_ = State::open;
+
+ private:
+  ChannelHandler& owner_;
+  bool* destroyed_ = nullptr;  // of the innermost EndOfOp
+  bool is_busy_ = false;
 };
 
 }  // namespace cxxloop::net

@@ -34,7 +34,8 @@ void BurstPacing::note_received(uint32_t received) noexcept {
 
 DatagramSocket::DatagramSocket(io::Backend& backend, int fd, DatagramHandler& handler, ReleaseFn release_owner,
                    size_t header_bytes, const int* fd_witness) noexcept
-    : backend_(backend),
+    : Channel(handler),
+      backend_(backend),
       handler_(handler),
       receive_(this, on_receive_complete, on_target),
       writable_(io::OpKind::poll_write, this, on_writable_complete),
@@ -56,15 +57,21 @@ Errno DatagramSocket::submit(io::Op& op) noexcept { return op.still_owned() ? ba
 Errno DatagramSocket::start_reading() noexcept {
   CXL_ASSERT(state_ == State::open);
   wants_read_ = true;
-  if (receive_.in_kernel()) return Errno::ok;  // A cancelled op whose last completion is due: finish_receive() submits it again.
-  const Errno error = submit(receive_);
+  // A cancelled op whose last completion is due is still in the kernel: end_receive() submits it again.
+  const Errno error = receive_.in_kernel() ? Errno::ok : submit(receive_);
   wants_read_ = error == Errno::ok;
+  tell_busy();
   return error;
 }
 
 void DatagramSocket::stop_reading() noexcept {
+  take_back_receive();
+  tell_busy();
+}
+
+void DatagramSocket::take_back_receive() noexcept {
   wants_read_ = false;
-  if (receive_.state == io::OpState::armed) (void)backend_.cancel(receive_);  // false: finish_receive() ignores the last one
+  if (receive_.state == io::OpState::armed) (void)backend_.cancel(receive_);  // false: end_receive() ignores the last one
 }
 
 std::optional<std::span<std::byte>> DatagramSocket::on_target(io::RecvFromOp& op) noexcept {
@@ -80,11 +87,16 @@ void DatagramSocket::on_receive_complete(io::Op& op, int32_t result) noexcept {
 }
 
 void DatagramSocket::finish_receive(int32_t result) noexcept {
-  if (state_ != State::open) return released_if_idle();
-  if (result >= 0) {
+  if (result >= 0 && state_ == State::open) {
     pacing_.note_received(receive_.received);
     return handler_.on_datagram({receive_.data, static_cast<size_t>(result)}, receive_.peer);
   }
+  end_receive(result);
+}
+
+void DatagramSocket::end_receive(int32_t result) noexcept {
+  if (state_ != State::open) return released_if_idle();
+  const EndOfOp end(*this);
   if (result == -ECANCELED) {
     if (!wants_read_) return;
     const Errno error = submit(receive_);  // reading was stopped and started again before the last completion
@@ -121,9 +133,10 @@ Errno DatagramSocket::append(const Datagram& datagram) noexcept {
 
 Errno DatagramSocket::wait_writable() noexcept {
   wants_send_ = true;
-  if (writable_.in_kernel()) return Errno::ok;  // A cancelled op whose last completion is due: flush() submits it again.
-  const Errno error = submit(writable_);
+  // A cancelled op whose last completion is due is still in the kernel: flush() submits it again.
+  const Errno error = writable_.in_kernel() ? Errno::ok : submit(writable_);
   wants_send_ = error == Errno::ok;
+  tell_busy();
   return error;
 }
 
@@ -139,17 +152,24 @@ void DatagramSocket::pop_first() noexcept {
 }
 
 // Move the queue out before any owner is released: releasing may run code that appends datagrams, and those must stay.
-void DatagramSocket::drop_writes() noexcept {
+void DatagramSocket::clear_queue() noexcept {
   stop_waiting();
   RingQueue<Datagram> dropped(std::move(queue_));
   queued_bytes_ = 0;
   while (!dropped.empty()) release_owner_(dropped.pop_front().owner);
 }
 
+void DatagramSocket::drop_writes() noexcept {
+  clear_queue();
+  tell_busy();
+}
+
 void DatagramSocket::on_writable_complete(io::Op& op, int32_t) noexcept {
   DatagramSocket& self = *static_cast<DatagramSocket*>(op.owner);
   if (self.state_ != State::open) return self.released_if_idle();
-  if (self.wants_send_) self.handler_.on_writable();
+  if (!self.wants_send_) return;
+  const EndOfOp end(self);
+  self.handler_.on_writable();
 }
 
 Errno DatagramSocket::send_first() noexcept {
@@ -186,19 +206,21 @@ void DatagramSocket::flush() noexcept {
 bool DatagramSocket::release() noexcept {
   CXL_ASSERT(state_ == State::open);
   state_ = State::releasing;
-  stop_reading();
-  drop_writes();
-  if (receive_.in_kernel() || writable_.in_kernel()) return false;
-  backend_.forget(receive_.fd);
-  state_ = State::released;
-  return true;
+  take_back_receive();
+  clear_queue();
+  const bool is_released = !receive_.in_kernel() && !writable_.in_kernel();
+  if (is_released) {
+    backend_.forget(receive_.fd);
+    state_ = State::released;
+  }
+  tell_busy();
+  return is_released;
 }
 
 void DatagramSocket::released_if_idle() noexcept {
   if (receive_.in_kernel() || writable_.in_kernel()) return;
   backend_.forget(receive_.fd);
-  state_ = State::released;
-  handler_.on_released();
+  finish_release();
 }
 
 }  // namespace cxxloop::net

@@ -36,7 +36,7 @@ struct Datagram {
 
 // What a datagram socket tells its owner. Every method may call any method of the socket; those that return nothing, but
 // for on_writable(), may destroy it as their last act.
-class DatagramHandler {
+class DatagramHandler : public ChannelHandler {
  public:
   // True: nothing else has to run before the next datagram of this readiness.
   virtual bool on_may_receive_more() noexcept = 0;
@@ -49,7 +49,6 @@ class DatagramHandler {
   virtual Errno on_send_foreign(void* owner) noexcept = 0;
   virtual void on_send_error(Errno error) noexcept = 0;  // a queued datagram is lost, or all if nothing waits any more
   virtual void on_sent() noexcept = 0;                   // the kernel had room; see queued_bytes()
-  virtual void on_released() noexcept = 0;               // after release() == false: the kernel has let go
 
  protected:
   ~DatagramHandler() = default;
@@ -105,11 +104,14 @@ class DatagramSocket final : public Channel {
   static std::optional<std::span<std::byte>> on_target(io::RecvFromOp& op) noexcept;
   [[nodiscard]] Errno submit(io::Op& op) noexcept;
   void finish_receive(int32_t result) noexcept;
+  void end_receive(int32_t result) noexcept;
   [[nodiscard]] Errno send_now(std::span<const std::byte> data, const io::Address* address) noexcept;
   [[nodiscard]] Errno send_first() noexcept;
   void pop_first() noexcept;
   [[nodiscard]] Errno wait_writable() noexcept;
   void stop_waiting() noexcept;
+  void take_back_receive() noexcept;
+  void clear_queue() noexcept;
   void released_if_idle() noexcept;
 
   io::Backend& backend_;

@@ -8,7 +8,8 @@ namespace cxxloop::net {
 
 Stream::Stream(io::Backend& backend, int fd, StreamHandler& handler, WriteQueue::ReleaseFn release_chunk,
                const int* fd_witness) noexcept
-    : backend_(backend),
+    : Channel(handler),
+      backend_(backend),
       handler_(handler),
       recv_(this, on_recv_complete, on_recv_target),
       send_(this, on_send_complete, on_gather),
@@ -24,15 +25,21 @@ Stream::~Stream() {
 Errno Stream::start_reading() noexcept {
   CXL_ASSERT(state_ == State::open);
   wants_read_ = true;
-  if (recv_.in_kernel()) return Errno::ok;  // A cancelled op whose last completion is due: finish_recv() submits it again.
-  const Errno error = backend_.submit(recv_);
+  // A cancelled op whose last completion is due is still in the kernel: end_recv() submits it again.
+  const Errno error = recv_.in_kernel() ? Errno::ok : backend_.submit(recv_);
   wants_read_ = error == Errno::ok;
+  tell_busy();
   return error;
 }
 
 void Stream::stop_reading() noexcept {
+  take_back_recv();
+  tell_busy();
+}
+
+void Stream::take_back_recv() noexcept {
   wants_read_ = false;
-  if (recv_.state == io::OpState::armed) (void)backend_.cancel(recv_);  // false: finish_recv() ignores the last completion
+  if (recv_.state == io::OpState::armed) (void)backend_.cancel(recv_);  // false: end_recv() ignores the last completion
 }
 
 size_t Stream::on_gather(io::SendOp& op, std::span<iovec> iov) noexcept {
@@ -110,6 +117,11 @@ size_t Stream::flush_with(std::span<const std::byte> tail) noexcept {
 }
 
 void Stream::drop_writes() noexcept {
+  clear_queue();
+  tell_busy();
+}
+
+void Stream::clear_queue() noexcept {
   unlink();
   if (sending_ == Sending::handed_over) {
     (void)backend_.settle(send_);  // to the owner those bytes were sent when it wrote them
@@ -126,12 +138,15 @@ void Stream::drop_writes() noexcept {
 bool Stream::release() noexcept {
   CXL_ASSERT(state_ == State::open);
   state_ = State::releasing;
-  stop_reading();
-  drop_writes();
-  if (recv_.in_kernel() || send_.in_kernel()) return false;
-  backend_.forget(recv_.fd);
-  state_ = State::released;
-  return true;
+  take_back_recv();
+  clear_queue();
+  const bool is_released = !recv_.in_kernel() && !send_.in_kernel();
+  if (is_released) {
+    backend_.forget(recv_.fd);
+    state_ = State::released;
+  }
+  tell_busy();
+  return is_released;
 }
 
 void Stream::on_recv_complete(io::Op& op, int32_t result) noexcept {
@@ -147,14 +162,19 @@ std::optional<std::span<std::byte>> Stream::on_recv_target(io::RecvOp& op) noexc
 }
 
 void Stream::finish_recv(int32_t result) noexcept {
+  if (result > 0 && state_ == State::open) return handler_.on_data({recv_.data, static_cast<size_t>(result)});
+  end_recv(result);
+}
+
+void Stream::end_recv(int32_t result) noexcept {
   if (state_ != State::open) return released_if_idle();
+  const EndOfOp end(*this);
   if (result == -ECANCELED) {
     if (!wants_read_) return;
     const Errno error = backend_.submit(recv_);  // reading was stopped and started again before the last completion
     if (error == Errno::ok) return;
     result = -static_cast<int32_t>(error);
   }
-  if (result > 0) return handler_.on_data({recv_.data, static_cast<size_t>(result)});
   wants_read_ = false;
   if (result == 0) return handler_.on_eof();
   handler_.on_read_error(errno_of(result));
@@ -168,6 +188,7 @@ void Stream::finish_send(int32_t result) noexcept {
     dropped_bytes_ = 0;
   }
   if (state_ != State::open) return released_if_idle();
+  const EndOfOp end(*this);
   if (was_handed_over) {
     if (result > 0) queue_.consume(static_cast<size_t>(result));
     if (result == -EAGAIN) return wait_writable(true);
@@ -184,8 +205,10 @@ void Stream::finish_send(int32_t result) noexcept {
 
 Errno Stream::submit_send() noexcept {
   const Errno error = backend_.submit(send_);
-  if (error == Errno::ok) sending_ = Sending::waiting;
-  return error;
+  if (error != Errno::ok) return error;
+  sending_ = Sending::waiting;
+  tell_busy();
+  return Errno::ok;
 }
 
 void Stream::wait_writable(bool is_late) noexcept {
@@ -203,8 +226,7 @@ void Stream::fail_writes(Errno error) noexcept {
 void Stream::released_if_idle() noexcept {
   if (recv_.in_kernel() || send_.in_kernel()) return;
   backend_.forget(recv_.fd);
-  state_ = State::released;
-  handler_.on_released();
+  finish_release();
 }
 
 }  // namespace cxxloop::net

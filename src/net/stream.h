@@ -21,7 +21,7 @@
 namespace cxxloop::net {
 
 // What a stream tells its owner. Every method may call any method of the stream, or destroy it as its last act.
-class StreamHandler {
+class StreamHandler : public ChannelHandler {
  public:
   // Where the next bytes go. Empty: the shared buffer. Nothing: the owner cannot take any now, or has released the
   // stream. One that stopped reading and returns a span gets this one read all the same.
@@ -34,7 +34,6 @@ class StreamHandler {
   virtual void on_send_waiting(bool is_late) noexcept = 0;
   virtual void on_sent() noexcept = 0;                     // a send that had to wait went through; see queued_bytes()
   virtual void on_write_error(Errno error) noexcept = 0;   // the queue is empty now
-  virtual void on_released() noexcept = 0;                 // after release() == false: the kernel has let go
 
  protected:
   ~StreamHandler() = default;
@@ -89,6 +88,7 @@ class Stream final : public Channel, public ListNode {
   static void on_send_complete(io::Op& op, int32_t result) noexcept;
   static std::optional<std::span<std::byte>> on_recv_target(io::RecvOp& op) noexcept;
   void finish_recv(int32_t result) noexcept;
+  void end_recv(int32_t result) noexcept;
   void finish_send(int32_t result) noexcept;
   void send_all(bool is_late) noexcept;
   // True: the bytes are handed over. False: nothing is left to send now, and a handler may have destroyed the stream.
@@ -98,6 +98,8 @@ class Stream final : public Channel, public ListNode {
   [[nodiscard]] Errno submit_send() noexcept;
   void wait_writable(bool is_late) noexcept;
   void fail_writes(Errno error) noexcept;
+  void take_back_recv() noexcept;
+  void clear_queue() noexcept;
   void released_if_idle() noexcept;
 
   io::Backend& backend_;

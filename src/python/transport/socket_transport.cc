@@ -53,7 +53,6 @@ bool SocketTransport::start_channel(Gil gil) noexcept {
     raise_errno(gil, error);
     return false;
   }
-  update_pin();
   return true;
 }
 
@@ -61,7 +60,6 @@ bool SocketTransport::pause_reading(Gil gil) noexcept {
   if (!is_reading()) return true;
   paused_ = true;
   if (is_open()) channel_->stop_reading();
-  update_pin();
   return log_debug(gil, "%r pauses reading");
 }
 
@@ -103,13 +101,9 @@ bool SocketTransport::close(Gil gil) noexcept {
     channel_->stop_reading();
     send_held_back();
   }
-  bool scheduled = true;
-  if (conn_lost == 0 && channel_->is_drained() && !queue_lost_) {
-    if (is_open()) channel_->drop_writes();  // otherwise a queue that has just drained would still call back
-    scheduled = schedule_connection_lost(gil, Py_None);
-  }
-  update_pin();
-  return scheduled;
+  if (conn_lost > 0 || !channel_->is_drained() || queue_lost_) return true;
+  if (is_open()) channel_->drop_writes();  // otherwise a queue that has just drained would still call back
+  return schedule_connection_lost(gil, Py_None);
 }
 
 // Sends what the cork holds back: asyncio would have sent those bytes inside write().
@@ -125,9 +119,7 @@ bool SocketTransport::force_close(Gil gil, PyObject* exception) noexcept {
     channel_->stop_reading();
     channel_->drop_writes();
   }
-  const bool scheduled = schedule_connection_lost(gil, exception);
-  update_pin();
-  return scheduled;
+  return schedule_connection_lost(gil, exception);
 }
 
 bool SocketTransport::schedule_connection_lost(Gil gil, PyObject* exception) noexcept {
@@ -154,7 +146,6 @@ bool SocketTransport::call_connection_lost(Gil gil, PyObject* exception) noexcep
     after_release_ = AfterRelease::let_go;
   }
   if (!after_connection_lost(gil)) error = take_exception(gil);
-  update_pin();
   if (!error) return true;
   set_exception(gil, std::move(error));
   return false;
@@ -165,10 +156,7 @@ bool SocketTransport::release_channel() noexcept {
   return channel_->state() == net::Channel::State::released;
 }
 
-void SocketTransport::on_backend_drained(Gil) noexcept {
-  channel_->mark_released();
-  on_channel_released();
-}
+void SocketTransport::on_backend_drained(Gil) noexcept { channel_->finish_release(); }
 
 void SocketTransport::on_channel_released() noexcept {
   const Gil gil = Gil::in_slot();
@@ -177,7 +165,6 @@ void SocketTransport::on_channel_released() noexcept {
   const AfterRelease next = std::exchange(after_release_, AfterRelease::nothing);
   if (next == AfterRelease::let_go) let_go(gil);
   if (next == AfterRelease::close_socket) close_socket(gil, Ref::borrow(sock.get()));
-  update_pin();
 }
 
 // connection_lost() has run.
@@ -249,7 +236,6 @@ void SocketTransport::finalize(Gil gil) noexcept {
   } else {
     after_release_ = AfterRelease::close_socket;  // the pin keeps us alive until then
   }
-  update_pin();  // the garbage collector finalizes pinned transports too, with a loop that nobody closed
 }
 
 void SocketTransport::detach_from_loop(Gil) noexcept {
@@ -260,20 +246,7 @@ void SocketTransport::detach_from_loop(Gil) noexcept {
     (void)release_channel();
   }
   if (core_ != nullptr) unregister_transport(*core_, fd, this);
-  update_pin();
   core_ = nullptr;
-}
-
-void SocketTransport::update_pin() noexcept {
-  const bool wanted = is_open() ? channel_->is_reading() || channel_->is_send_waiting()
-                                : channel_->state() == net::Channel::State::releasing;
-  if (wanted == pinned_) return;
-  pinned_ = wanted;
-  if (wanted) {
-    Py_INCREF(self_object());
-  } else {
-    Py_DECREF(self_object());
-  }
 }
 
 PyObject* SocketTransport::repr(Gil) noexcept {

@@ -51,7 +51,7 @@ class SocketTransport : public Served, public Lingering {
   // --- what the loop asks -------------------------------------------------------------------------------------
   [[nodiscard]] PyObject* object() const noexcept final { return reinterpret_cast<PyObject*>(&self_); }
   [[nodiscard]] bool keeps_descriptor() const noexcept final { return !closing_ && !is_lent; }
-  [[nodiscard]] bool is_pinned() const noexcept final { return pinned_; }
+  [[nodiscard]] bool is_pinned() const noexcept final { return channel_->is_busy(); }
   [[nodiscard]] bool is_polled(bool sends) const noexcept final {
     return is_open() && (sends ? channel_->is_send_waiting() : channel_->is_reading());
   }
@@ -89,7 +89,9 @@ class SocketTransport : public Served, public Lingering {
   void fail(Gil gil, const char* message) noexcept;
   void on_channel_released() noexcept;
   void on_backend_drained(Gil gil) noexcept override;
-  void update_pin() noexcept;
+  // The pin: the channel refers to us while it may call us.
+  void on_channel_busy() noexcept { Py_INCREF(object()); }
+  void on_channel_idle() noexcept { Py_DECREF(object()); }
   [[nodiscard]] PyObject* self_object() const noexcept { return object(); }
   [[nodiscard]] FlowControl::Parties parties() const noexcept { return {loop.get(), self_object(), protocol.get()}; }
   // True exactly while the kernel has not let go of what connection_lost() or the last reference has left.
@@ -125,8 +127,6 @@ class SocketTransport : public Served, public Lingering {
   [[nodiscard]] bool release_channel() noexcept;
   void let_go(Gil gil) noexcept;
   void close_socket(Gil gil, const Ref& owner) noexcept;
-
-  bool pinned_ = false;  // True exactly when an op of the channel keeps us alive
 };
 
 // --- the Python type that the others derive from (type.cc) -----------------------------------

@@ -207,6 +207,8 @@ void DatagramEnd::check_between_calls() noexcept {
   program_.check(losses_untold_ == 0, "every loss is told");
   program_.check(drops_pending_ == 0, "what is dropped is given back at once");
   program_.check(datagram_->is_reading() == reading_, "is_reading()");
+  program_.check(busy_ == (datagram_->is_reading() || datagram_->is_send_waiting()), "busy while the owner may be called");
+  program_.check(datagram_->is_busy() == busy_, "is_busy()");
 }
 
 void DatagramEnd::check_at_rest() noexcept {
@@ -302,7 +304,15 @@ void DatagramEnd::on_sent() noexcept {
   program_.disturb();
 }
 
+void DatagramEnd::on_busy() noexcept { program_.check(!std::exchange(busy_, true), "on_busy() when nothing was out"); }
+
+void DatagramEnd::on_idle() noexcept {
+  program_.check(std::exchange(busy_, false), "on_idle() once, after on_busy()");
+  program_.check(datagram_ != nullptr, "no callback of a socket that is gone");
+}
+
 void DatagramEnd::on_released() noexcept {
+  program_.check(busy_, "on_released() before on_idle()");
   program_.check(std::exchange(awaits_released_, false), "on_released() once, after release() == false");
   program_.check(datagram_->state() == DatagramSocket::State::released, "on_released(): released");
   program_.check(program_.end_of(fd_) == nullptr, "on_released(): forgotten");

@@ -74,6 +74,8 @@ class DatagramEnd final : public DatagramHandler {
   Errno on_send_foreign(void* owner) noexcept override;
   void on_send_error(Errno error) noexcept override;
   void on_sent() noexcept override;
+  void on_busy() noexcept override;
+  void on_idle() noexcept override;
   void on_released() noexcept override;
 
  private:
@@ -122,6 +124,7 @@ class DatagramEnd final : public DatagramHandler {
   int pins_ = 0;
   std::optional<Pin> look_pin_;    // from on_may_receive_more() to what follows it
   bool reading_ = false;
+  bool busy_ = false;              // between on_busy() and on_idle()
   bool flushing_ = false;
   bool released_ = false;
   bool awaits_released_ = false;

@@ -264,7 +264,22 @@ void StreamEnd::on_write_error(Errno error) noexcept {
   program_.disturb();
 }
 
+void StreamEnd::on_busy() noexcept { program_.check(!std::exchange(busy_, true), "on_busy() when nothing was out"); }
+
+void StreamEnd::on_idle() noexcept {
+  program_.check(std::exchange(busy_, false), "on_idle() once, after on_busy()");
+  program_.check(stream_ != nullptr, "no callback of a stream that is gone");
+}
+
+void StreamEnd::check_between_calls() noexcept {
+  if (stream_ == nullptr) return;
+  const bool busy = stream_->is_reading() || stream_->is_send_waiting();
+  program_.check(busy_ == (released_ || busy), "busy exactly while the owner may be called");
+  program_.check(stream_->is_busy() == busy_, "is_busy()");
+}
+
 void StreamEnd::on_released() noexcept {
+  program_.check(busy_, "on_released() before on_idle()");
   program_.check(std::exchange(awaits_released_, false), "on_released() once, after release() == false");
   program_.check(stream_ != nullptr && stream_->state() == Stream::State::released, "on_released(): released");
   program_.check(!program_.backend().is_open(fd_), "on_released(): forgotten");
@@ -324,6 +339,7 @@ void StreamProgram::turn(Deadline deadline) noexcept {
   while (broken_.empty() && backend_->dispatch_one()) {
     cork_.pull();
     if (choices_.chance(800)) backend_->flush();
+    for (const auto& end : ends_) end->check_between_calls();
     // A callback may leave the loop, by an exit: what else was collected is run when the loop goes on.
     if (!winds_up_ && choices_.chance(30)) return;
   }

@@ -77,7 +77,12 @@ class StreamEnd final : public StreamHandler {
   void on_send_waiting(bool is_late) noexcept override;
   void on_sent() noexcept override;
   void on_write_error(Errno error) noexcept override;
+  void on_busy() noexcept override;
+  void on_idle() noexcept override;
   void on_released() noexcept override;
+
+  // What must hold whenever no call of the stream is under way.
+  void check_between_calls() noexcept;
 
  private:
   void start_reading() noexcept;
@@ -113,6 +118,7 @@ class StreamEnd final : public StreamHandler {
   bool write_failed_ = false;       // the peer will see no end of file before we leave
   bool flushed_at_last_ = false;
   bool told_waiting_ = false;
+  bool busy_ = false;               // between on_busy() and on_idle()
   bool released_ = false;
   bool awaits_released_ = false;
   bool left_early_ = false;

@@ -66,7 +66,6 @@ void DatagramTransport::on_receive_error(Errno error) noexcept {
       report(gil, "Exception in callback DatagramTransport._read_ready()");
     }
   }
-  update_pin();
 }
 
 // protocol.error_received(exception). False: the indicator is set.

@@ -50,6 +50,8 @@ class DatagramTransport final : public SocketTransport, public net::DatagramHand
   Errno on_send_foreign(void* owner) noexcept override;
   void on_send_error(Errno error) noexcept override;
   void on_sent() noexcept override;
+  void on_busy() noexcept override { on_channel_busy(); }
+  void on_idle() noexcept override { on_channel_idle(); }
   void on_released() noexcept override { on_channel_released(); }
 
   Ref address;  // what create_datagram_endpoint() was told to send to, or None

@@ -150,7 +150,6 @@ bool DatagramTransport::queue(Gil gil, PyObject* data, PyObject* target) noexcep
     return false;
   }
   (void)owner.release();
-  update_pin();
   return true;
 }
 
@@ -184,7 +183,6 @@ void DatagramTransport::on_send_error(Errno error) noexcept {
     // If the socket cannot be polled, no later event would end a closing transport: end it now.
     if (!datagram_.is_send_waiting() && !lose_connection_if_drained(gil)) report(gil, send_failure);
   }
-  update_pin();
 }
 
 void DatagramTransport::on_sent() noexcept {
@@ -198,7 +196,6 @@ void DatagramTransport::on_sent() noexcept {
     if (!resumed) report(gil, send_failure);
     if (!lose_connection_if_drained(gil)) report(gil, send_failure);
   }
-  update_pin();
 }
 
 bool DatagramTransport::lose_connection_if_drained(Gil gil) noexcept {

@@ -192,7 +192,7 @@ void StreamTransport::deliver(Gil gil, PyObject* method, PyObject* argument, con
 void StreamTransport::on_eof() noexcept {
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
-  if (conn_lost > 0 && !read_buffer_) return update_pin();
+  if (conn_lost > 0 && !read_buffer_) return;
   read_buffer_.reset();
   const ContextScope scope(gil, read_context_.get());
   Ref keep_open;
@@ -209,7 +209,6 @@ void StreamTransport::on_eof() noexcept {
   } else if (keep == 0 && !close(gil)) {
     fail(gil, "Fatal read error on socket transport");
   }
-  update_pin();
 }
 
 void StreamTransport::on_read_error(Errno error) noexcept {
@@ -220,7 +219,6 @@ void StreamTransport::on_read_error(Errno error) noexcept {
     raise_errno(gil, error);
     fail(gil, "Fatal read error on socket transport");
   }
-  update_pin();
 }
 
 // --- closing --------------------------------------------------------------------------------------------------

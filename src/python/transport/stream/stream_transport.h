@@ -54,6 +54,8 @@ class StreamTransport final : public SocketTransport, public net::StreamHandler 
   void on_send_waiting(bool is_late) noexcept override;
   void on_sent() noexcept override;
   void on_write_error(Errno error) noexcept override;
+  void on_busy() noexcept override { on_channel_busy(); }
+  void on_idle() noexcept override { on_channel_idle(); }
   void on_released() noexcept override { on_channel_released(); }
 
   Ref server;

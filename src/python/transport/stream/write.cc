@@ -245,7 +245,6 @@ bool StreamTransport::send_appended(Gil gil) noexcept {
   LoopCore& core = core_of(loop.get());
   core.engine.expect_io();
   stream_.flush();
-  update_pin();
   if (core.exit_exception) return true;
   return flow_.maybe_pause(gil, parties(), stream_.queued_bytes());
 }
@@ -253,7 +252,6 @@ bool StreamTransport::send_appended(Gil gil) noexcept {
 void StreamTransport::send_held_back() noexcept {
   if (!is_open() || !stream_.is_held_back()) return;
   core_->engine.cork().pull_early(stream_);
-  update_pin();
 }
 
 void StreamTransport::share_descriptor() noexcept {
@@ -263,7 +261,6 @@ void StreamTransport::share_descriptor() noexcept {
 
 size_t StreamTransport::write_buffer_size() noexcept {
   send_held_back();
-  update_pin();
   return stream_.queued_bytes();
 }
 
@@ -305,7 +302,6 @@ void StreamTransport::on_send_waiting(bool is_late) noexcept {
       write_context_ = Ref::borrow(read_context_.get());
     }
   }
-  update_pin();
 }
 
 // A send that had to wait went through: asyncio's _write_ready().
@@ -325,7 +321,6 @@ void StreamTransport::on_sent() noexcept {
       report_or_leave(gil, core, "Exception in callback StreamTransport.on_sent()");
     }
   }
-  update_pin();
 }
 
 bool StreamTransport::on_drained(Gil gil) noexcept {
@@ -348,7 +343,7 @@ bool StreamTransport::on_drained(Gil gil) noexcept {
 void StreamTransport::on_write_error(Errno error) noexcept {
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
-  if (conn_lost > 0) return update_pin();
+  if (conn_lost > 0) return;
   Ref exception = make_os_error(gil, error);
   const Ref waiter = Ref::borrow(empty_waiter.get());
   set_exception(gil, Ref::borrow(exception.get()));
@@ -358,7 +353,6 @@ void StreamTransport::on_write_error(Errno error) noexcept {
     const Ref set = Ref::steal(PyObject_CallMethodOneArg(waiter.get(), state_.names.set_exception, exception.get()));
     if (!set) PyErr_WriteUnraisable(self_object());
   }
-  update_pin();
 }
 
 bool StreamTransport::write_eof(Gil gil) noexcept {

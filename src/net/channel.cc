@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+#include "net/channel.h"
+
+#include <utility>
+
+namespace cxxloop::net {
+
+Channel::EndOfOp::EndOfOp(Channel& channel) noexcept
+    : channel_(channel), outer_(std::exchange(channel.destroyed_, &destroyed_)) {}
+
+Channel::EndOfOp::~EndOfOp() {
+  if (!destroyed_) {
+    channel_.destroyed_ = outer_;
+    channel_.tell_busy();
+  } else if (outer_ != nullptr) {
+    *outer_ = true;
+  }
+}
+
+Channel::~Channel() {
+  if (destroyed_ != nullptr) *destroyed_ = true;
+}
+
+void Channel::tell_busy() noexcept {
+  const bool busy = state_ == State::open ? is_reading() || is_send_waiting() : state_ == State::releasing;
+  if (busy == is_busy_) return;
+  is_busy_ = busy;
+  busy ? owner_.on_busy() : owner_.on_idle();
+}
+
+void Channel::finish_release() noexcept {
+  CXL_ASSERT(state_ == State::releasing);
+  const EndOfOp end(*this);
+  state_ = State::released;
+  owner_.on_released();
+}
+
+}  // namespace cxxloop::net
