@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "python/handle/call_args.h"
+#include "python/interp/bytes_like.h"
 #include "python/interp/heap_type.h"
 #include "python/tls/tls_protocol.h"
 
@@ -112,17 +113,14 @@ PyObject* transport_write(PyObject* module, PyObject* const* args, Py_ssize_t na
   }
   PyObject* const data = only_argument("write", "data", args + 1, nargs - 1, kwnames);
   if (data == nullptr) return nullptr;
-  if (!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data)) {
-    const Ref name = Ref::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(data)), "__name__"));
-    if (name) PyErr_Format(PyExc_TypeError, "data: expecting a bytes-like instance, got %U", name.get());
-    return nullptr;
-  }
+  const Gil gil = Gil::in_slot();
+  if (!check_bytes_like(gil, data, "data: expecting a bytes-like instance, got %U")) return nullptr;
   const Py_ssize_t size = PyObject_Size(data);
   if (size <= 0) return none_if(size == 0);
   const Ref protocol = Ref::steal(PyObject_GetAttr(args[0], state.names._ssl_protocol));
   if (!protocol) return nullptr;
   TlsProtocol* const native = tls_protocol_of(state, protocol.get());
-  if (native != nullptr) return none_if(native->write(Gil::in_slot(), data));
+  if (native != nullptr) return none_if(native->write(gil, data));
   const Ref list = Ref::steal(PyTuple_Pack(1, data));
   return list ? PyObject_CallMethodOneArg(protocol.get(), state.names._write_appdata, list.get()) : nullptr;
 }

@@ -4,21 +4,13 @@
 //
 // An address is "foreign" if it needs a look-up or is invalid: the socket object sends to it or raises the exact error.
 #include "python/transport/datagram/datagram_transport.h"
+
+#include "python/interp/bytes_like.h"
 #include "python/interp/error.h"
 #include "python/interp/sockaddr.h"
 
 namespace cxxloop::python {
 namespace {
-
-bool is_bytes_like(PyObject* data) noexcept {
-  return PyBytes_Check(data) || PyByteArray_Check(data) || PyMemoryView_Check(data);
-}
-
-bool raise_not_bytes_like(PyObject* data) noexcept {
-  const Ref name = Ref::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(data)), "__name__"));
-  if (name) PyErr_Format(PyExc_TypeError, "data argument must be a bytes-like object, not %R", name.get());
-  return false;
-}
 
 constexpr Errno indicator_set = Errno::invalid;  // of send_foreign(): the reason is in foreign_error_
 
@@ -47,7 +39,7 @@ bool DatagramTransport::check_target(Gil, PyObject** target) noexcept {
 }
 
 bool DatagramTransport::send_to(Gil gil, PyObject* data, PyObject* target) noexcept {
-  if (!is_bytes_like(data)) return raise_not_bytes_like(data);
+  if (!check_bytes_like(gil, data, "data argument must be a bytes-like object, not %R")) return false;
 #if PY_VERSION_HEX < 0x030D0000
   const Py_ssize_t length = PyObject_Size(data);
   if (length <= 0) return length == 0;  // these versions send no empty datagrams

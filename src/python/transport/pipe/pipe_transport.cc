@@ -5,6 +5,7 @@
 
 #include "io/pipe.h"
 #include "python/handle/call_args.h"
+#include "python/interp/bytes_like.h"
 #include "python/interp/error.h"
 #include "python/interp/fd_witness.h"
 #include "python/interp/heap_type.h"
@@ -100,8 +101,8 @@ PipeBufferObject* buffer_of(const ModuleState& state, PyObject* self, Ref* owner
 }
 
 // asyncio's assertion. False: the indicator is set.
-bool check_bytes_like(PyObject* data) noexcept {
-  if (PyBytes_Check(data) || PyByteArray_Check(data) || PyMemoryView_Check(data)) return true;
+bool assert_bytes_like(PyObject* data) noexcept {
+  if (is_bytes_like(data)) return true;
   const Ref text = Ref::steal(PyObject_Repr(data));
   if (text) PyErr_SetObject(PyExc_AssertionError, text.get());
   return false;
@@ -155,7 +156,7 @@ PyObject* write_pipe_write(PyObject* self, PyObject* const* args, Py_ssize_t nar
   PyObject* const data = only_argument("write", "data", args, nargs, kwnames);
   if (data == nullptr) return nullptr;
   const ModuleState& state = *state_of_type(Py_TYPE(self));
-  if (!check_bytes_like(data)) return nullptr;
+  if (!assert_bytes_like(data)) return nullptr;
   const int closing = is_true(self, state.names._closing);
   const int lost = closing == 0 ? is_true(self, state.names._conn_lost) : 0;
   if (closing < 0 || lost < 0) return nullptr;

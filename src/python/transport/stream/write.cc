@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <string_view>
 
+#include "python/interp/bytes_like.h"
 #include "python/interp/error.h"
 #include "python/transport/stream/stream_transport.h"
 
@@ -12,20 +13,12 @@ namespace {
 
 constexpr const char* write_failure = "Fatal write error on socket transport";
 
-bool is_bytes_like(PyObject* data) noexcept {
-  return PyBytes_Check(data) || PyByteArray_Check(data) || PyMemoryView_Check(data);
-}
-
-bool raise_not_bytes_like(PyObject* data) noexcept {
-  const Ref name = Ref::steal(PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(data)), "__name__"));
-  if (!name) return false;
+constexpr const char* not_bytes_like =
 #if PY_VERSION_HEX >= 0x030E0000
-  PyErr_Format(PyExc_TypeError, "data argument must be a bytes, bytearray, or memoryview object, not %R", name.get());
+    "data argument must be a bytes, bytearray, or memoryview object, not %R";
 #else
-  PyErr_Format(PyExc_TypeError, "data argument must be a bytes-like object, not %R", name.get());
+    "data argument must be a bytes-like object, not %R";
 #endif
-  return false;
-}
 
 #if PY_VERSION_HEX >= 0x030C0000
 // True exactly when nothing of Python runs when the last reference to a buffer of `owner` goes, in the middle of a send:
@@ -73,7 +66,7 @@ bool StreamTransport::check_writable(Gil gil, const char* method, bool* drop) no
 }
 
 bool StreamTransport::write(Gil gil, PyObject* data) noexcept {
-  if (!is_bytes_like(data)) return raise_not_bytes_like(data);
+  if (!check_bytes_like(gil, data, not_bytes_like)) return false;
   const Py_ssize_t length = PyBytes_CheckExact(data) ? PyBytes_GET_SIZE(data) : PyObject_Size(data);
   if (length < 0) return false;
   if (length == 0 && !eof_written && !empty_waiter) return true;
