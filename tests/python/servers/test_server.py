@@ -314,6 +314,26 @@ def test_wait_closed_waits_for_close(loop, run):
     run(main())
 
 
+@python_312
+@pytest.mark.parametrize("end", ["close", "abort"])
+def test_wait_closed_returns_two_turns_after_the_end_of_the_last_connection(loop, run, end):
+    async def main():
+        factory = Served()
+        server = await loop.create_server(factory, LOOPBACK, 0)
+        client, served = await connected(loop, server, factory)
+        waiter = loop.create_task(server.wait_closed())
+        await asyncio.sleep(0)
+        server.close()
+        getattr(served.transport, end)()
+        await asyncio.sleep(0)
+        assert served.is_lost and not waiter.done()
+        await asyncio.sleep(0)
+        assert waiter.done()
+        await client.until_event("connection_lost")
+
+    run(main())
+
+
 @python_313
 @pytest.mark.parametrize("end", ["close_clients", "abort_clients"])
 def test_end_of_all_clients(loop, run, end):

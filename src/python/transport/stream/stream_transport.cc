@@ -224,14 +224,19 @@ void StreamTransport::on_read_error(Errno error) noexcept {
 // --- closing --------------------------------------------------------------------------------------------------
 
 // sendfile may wait for the queue of a connection that is gone. If it waits no longer but sends, this fails, as in asyncio.
-bool StreamTransport::after_connection_lost(Gil) noexcept {
+bool StreamTransport::after_connection_lost(Gil gil) noexcept {
+  detach_from_server(gil);  // now, although the kernel may still have the socket: waiters wake in asyncio's turn
   if (!empty_waiter) return true;
   const Ref lost = Ref::steal(PyObject_CallFunction(PyExc_ConnectionError, "s", "Connection is closed by peer"));
   return lost && Ref::steal(PyObject_CallMethodOneArg(empty_waiter.get(), state_.names.set_exception, lost.get()));
 }
 
-void StreamTransport::after_socket_closed(Gil) noexcept {
+void StreamTransport::after_socket_closed(Gil gil) noexcept {
   native_protocol_ = nullptr;
+  detach_from_server(gil);
+}
+
+void StreamTransport::detach_from_server(Gil) noexcept {
   const Ref old_server = server.take();
   if (!old_server) return;
   // Runs Python: Server._detach().

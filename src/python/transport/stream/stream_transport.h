@@ -87,6 +87,7 @@ class StreamTransport final : public SocketTransport, public net::StreamHandler 
   [[nodiscard]] PyObject* callback_context() const noexcept override { return call_context.get(); }
   [[nodiscard]] bool after_connection_lost(Gil gil) noexcept override;
   void after_socket_closed(Gil gil) noexcept override;
+  void detach_from_server(Gil gil) noexcept;
   [[nodiscard]] bool on_drained(Gil gil) noexcept;
   void deliver_natively(Gil gil, std::span<const std::byte> data) noexcept;
   void deliver(Gil gil, PyObject* method, PyObject* argument, const char* failure) noexcept;
