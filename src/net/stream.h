@@ -58,6 +58,9 @@ class Stream final : public Channel, public ListNode {
   [[nodiscard]] bool is_send_waiting() const noexcept override { return sending_ == Sending::waiting; }
   // True exactly when flush() would find out what queued_bytes() does not know yet: the cork or the backend holds bytes back.
   [[nodiscard]] bool is_held_back() const noexcept { return is_linked() || sending_ == Sending::handed_over; }
+  // Releases what queue().has_spent() tells of: to be called after flush() and drop_writes(), in on_sent() and in
+  // on_write_error(). An owner may call any method of the stream but not destroy it.
+  void release_spent() noexcept { queue_.release_spent(); }
   // Queue bytes; takes chunk.owner unless it returns false (no memory).
   [[nodiscard]] bool append(const WriteChunk& chunk) noexcept { return queue_.append(chunk); }
   // Makes room for so many chunks more, which can then be appended without fail. False: no memory.

@@ -7,6 +7,11 @@
 
 namespace cxxloop::net {
 
+WriteQueue::~WriteQueue() {
+  clear();
+  release_spent();
+}
+
 bool WriteQueue::append(const WriteChunk& chunk) noexcept {
   CXL_ASSERT(chunk.size > 0);
   if (!chunks_.push_back(chunk)) return false;
@@ -15,13 +20,13 @@ bool WriteQueue::append(const WriteChunk& chunk) noexcept {
 }
 
 std::span<const std::byte> WriteQueue::chunk(size_t index) const noexcept {
-  const WriteChunk& chunk = chunks_[index];
+  const WriteChunk& chunk = chunks_[spent_ + index];
   const size_t skip = index == 0 ? front_offset_ : 0;
   return {chunk.data + skip, chunk.size - skip};
 }
 
 size_t WriteQueue::peek(std::span<iovec> iov) const noexcept {
-  const size_t count = std::min(iov.size(), chunks_.size());
+  const size_t count = std::min(iov.size(), chunks());
   for (size_t i = 0; i < count; ++i) {
     const std::span<const std::byte> bytes = chunk(i);
     iov[i].iov_base = const_cast<std::byte*>(bytes.data());  // iovec serves reads too; sends do not write
@@ -34,21 +39,32 @@ void WriteQueue::consume(size_t size) noexcept {
   CXL_ASSERT(size <= bytes_);
   bytes_ -= size;
   while (size > 0) {
-    const WriteChunk chunk = chunks_[0];
-    const size_t left = chunk.size - front_offset_;
+    const WriteChunk front = chunks_[spent_];
+    const size_t left = front.size - front_offset_;
     if (size < left) {
       front_offset_ += size;
       return;
     }
     size -= left;
     front_offset_ = 0;
+    if (front.may_call_back || spent_ > 0) {
+      ++spent_;
+      continue;
+    }
     chunks_.pop_front();
-    release_(chunk.owner);
+    release_(front.owner);
   }
 }
 
 void WriteQueue::clear() noexcept {
   consume(bytes_);
+}
+
+void WriteQueue::release_spent() noexcept {
+  while (spent_ > 0) {
+    --spent_;
+    release_(chunks_.pop_front().owner);
+  }
 }
 
 }  // namespace cxxloop::net

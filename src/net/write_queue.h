@@ -2,6 +2,8 @@
 //
 // net/write_queue.h: bytes that wait to be sent, each chunk kept alive by its owner until it is gone.
 //
+// Decision: an owner whose release may call back (to write, to close) waits for release_spent(), because consume() and
+// clear() are called in the middle of a send. Other owners are released at once, and must not reach the queue.
 // Thread: loop thread.  Python: none; the owner is opaque and given back through the release function.
 #pragma once
 
@@ -18,6 +20,7 @@ struct WriteChunk {
   const std::byte* data;
   size_t size;
   void* owner;  // keeps data valid; given to the release function exactly once
+  bool may_call_back = false;  // True exactly when releasing the owner may run anything
 };
 
 class WriteQueue {
@@ -27,11 +30,11 @@ class WriteQueue {
   explicit WriteQueue(ReleaseFn release) noexcept : release_(release) {}
   WriteQueue(const WriteQueue&) = delete;
   WriteQueue& operator=(const WriteQueue&) = delete;
-  ~WriteQueue() { clear(); }
+  ~WriteQueue();  // releases every owner
 
-  [[nodiscard]] bool empty() const noexcept { return chunks_.empty(); }
+  [[nodiscard]] bool empty() const noexcept { return bytes_ == 0; }
   [[nodiscard]] size_t bytes() const noexcept { return bytes_; }
-  [[nodiscard]] size_t chunks() const noexcept { return chunks_.size(); }
+  [[nodiscard]] size_t chunks() const noexcept { return chunks_.size() - spent_; }
 
   // Takes chunk.owner. False: no memory, the owner stays the caller's. An empty chunk could never be sent: REQUIRES size > 0.
   [[nodiscard]] bool append(const WriteChunk& chunk) noexcept;
@@ -45,9 +48,22 @@ class WriteQueue {
   void consume(size_t size) noexcept;
   void clear() noexcept;
 
+  // True exactly when owners of chunks that are gone wait for release_spent().
+  [[nodiscard]] bool has_spent() const noexcept { return spent_ > 0; }
+  // Releases them. Each may call any method of the queue, but not destroy it.
+  void release_spent() noexcept;
+  // f(owner) for each owner that is not released yet and may call back.
+  template <class F>
+  void each_owner_that_may_call_back(F&& f) const noexcept {
+    for (size_t i = 0; i < chunks_.size(); ++i) {
+      if (chunks_[i].may_call_back) f(chunks_[i].owner);
+    }
+  }
+
  private:
   RingQueue<WriteChunk> chunks_;
-  size_t front_offset_ = 0;  // bytes of the first chunk that were sent already
+  size_t spent_ = 0;         // chunks at the front that are gone but for their owners
+  size_t front_offset_ = 0;  // bytes of the first chunk that is not spent that were sent already
   size_t bytes_ = 0;
   ReleaseFn release_;
 };

@@ -119,7 +119,9 @@ bool SocketTransport::force_close(Gil gil, PyObject* exception) noexcept {
     channel_->stop_reading();
     channel_->drop_writes();
   }
-  return schedule_connection_lost(gil, exception);
+  const bool scheduled = schedule_connection_lost(gil, exception);
+  release_sent(gil);
+  return scheduled;
 }
 
 bool SocketTransport::schedule_connection_lost(Gil gil, PyObject* exception) noexcept {
@@ -165,6 +167,7 @@ void SocketTransport::on_channel_released() noexcept {
   const AfterRelease next = std::exchange(after_release_, AfterRelease::nothing);
   if (next == AfterRelease::let_go) let_go(gil);
   if (next == AfterRelease::close_socket) close_socket(gil, Ref::borrow(sock.get()));
+  release_sent(gil);
 }
 
 // connection_lost() has run.
@@ -180,6 +183,7 @@ void SocketTransport::close_socket(Gil gil, const Ref& owner) noexcept {
   const Ref closed = owner ? Ref::steal(PyObject_CallMethodNoArgs(owner.get(), state_.names.close)) : Ref();
   if (!closed && PyErr_Occurred() != nullptr) PyErr_WriteUnraisable(self_object());
   after_socket_closed(gil);
+  release_sent(gil);
 }
 
 bool SocketTransport::fatal_error(Gil gil, PyObject* exception, PyObject* message) noexcept {
@@ -238,7 +242,7 @@ void SocketTransport::finalize(Gil gil) noexcept {
   }
 }
 
-void SocketTransport::detach_from_loop(Gil) noexcept {
+void SocketTransport::detach_from_loop(Gil gil) noexcept {
   const Ref pin = Ref::borrow(self_object());
   send_held_back();
   if (is_open()) {
@@ -247,6 +251,7 @@ void SocketTransport::detach_from_loop(Gil) noexcept {
   }
   if (core_ != nullptr) unregister_transport(*core_, fd, this);
   core_ = nullptr;
+  release_sent(gil);
 }
 
 PyObject* SocketTransport::repr(Gil) noexcept {

@@ -104,6 +104,9 @@ class SocketTransport : public Served, public Lingering {
   // protocol.connection_lost() has run. False: the indicator is set.
   [[nodiscard]] virtual bool after_connection_lost(Gil) noexcept { return true; }
   virtual void after_socket_closed(Gil) noexcept {}
+  // Let go of the memory that was lent to us, of what is sent or dropped.
+  // Runs Python: whatever the lender does then; it may write, close or abort us, or close the loop.
+  virtual void release_sent(Gil) noexcept {}
 
   TransportObject& self_;
   ModuleState& state_;

@@ -17,6 +17,9 @@ class WriteQueueTest : public testing::Test {
   void append(std::string_view text, int& releases) {
     ASSERT_TRUE(queue.append({reinterpret_cast<const std::byte*>(text.data()), text.size(), &releases}));
   }
+  void append_calling(std::string_view text, int& releases) {
+    ASSERT_TRUE(queue.append({reinterpret_cast<const std::byte*>(text.data()), text.size(), &releases, true}));
+  }
   [[nodiscard]] std::string peeked(size_t entries_max = 8) const {
     std::array<iovec, 8> iov;
     const size_t count = queue.peek({iov.data(), entries_max});
@@ -85,6 +88,80 @@ TEST_F(WriteQueueTest, ClearReleasesEverythingOnce) {
   EXPECT_EQ(peeked(), "fg");
   EXPECT_EQ(first, 1);
   EXPECT_EQ(second, 1);
+}
+
+TEST_F(WriteQueueTest, AnOwnerThatMayCallBackWaitsForReleaseSpent) {
+  append_calling("abc", first);
+  append("de", second);
+  queue.consume(4);
+  EXPECT_EQ(peeked(), "e");
+  EXPECT_EQ(queue.chunks(), 1U);
+  EXPECT_TRUE(queue.has_spent());
+  EXPECT_EQ(first, 0);
+  queue.release_spent();
+  EXPECT_FALSE(queue.has_spent());
+  EXPECT_EQ(first, 1);
+  EXPECT_EQ(peeked(), "e");
+  queue.consume(1);
+  EXPECT_EQ(second, 1);
+}
+
+TEST_F(WriteQueueTest, ClearLeavesOwnersThatMayCallBackToReleaseSpent) {
+  append("ab", first);
+  append_calling("cd", second);
+  queue.clear();
+  EXPECT_TRUE(queue.empty());
+  EXPECT_EQ(queue.chunks(), 0U);
+  EXPECT_EQ(first, 1);
+  EXPECT_EQ(second, 0);
+  append("ef", first);
+  EXPECT_EQ(peeked(), "ef");
+  queue.release_spent();
+  EXPECT_EQ(second, 1);
+  EXPECT_EQ(peeked(), "ef");
+}
+
+TEST_F(WriteQueueTest, TellsOfTheOwnersThatMayCallBack) {
+  append_calling("ab", first);
+  append("cd", second);
+  append_calling("ef", second);
+  queue.consume(2);
+  size_t owners = 0;
+  queue.each_owner_that_may_call_back([&owners](void*) { ++owners; });
+  EXPECT_EQ(owners, 2U);
+}
+
+// Its release writes to the queue that it came from, and drops all that is queued.
+struct CallingOwner {
+  WriteQueue* queue;
+  int* releases;
+};
+
+void call_back(void* owner) noexcept {
+  CallingOwner& calling = *static_cast<CallingOwner*>(owner);
+  ++*calling.releases;
+  if (*calling.releases > 4) return;
+  const WriteChunk chunk{reinterpret_cast<const std::byte*>("xy"), 2, owner, true};
+  ASSERT_TRUE(calling.queue->append(chunk));
+  ASSERT_TRUE(calling.queue->append(chunk));
+  calling.queue->consume(3);
+  calling.queue->clear();
+  calling.queue->release_spent();
+}
+
+TEST(WriteQueue, AnOwnerMayCallAnythingWhenItIsReleased) {
+  int releases = 0;
+  {
+    WriteQueue queue(call_back);
+    CallingOwner owner{&queue, &releases};
+    ASSERT_TRUE(queue.append({reinterpret_cast<const std::byte*>("abc"), 3, &owner, true}));
+    ASSERT_TRUE(queue.append({reinterpret_cast<const std::byte*>("de"), 2, &owner, true}));
+    queue.consume(4);
+    queue.release_spent();
+    EXPECT_TRUE(queue.empty());
+    EXPECT_FALSE(queue.has_spent());
+  }
+  EXPECT_EQ(releases, 2 + 4 * 2);
 }
 
 TEST(WriteQueue, ReleasesWhatIsLeftWhenItDies) {

@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: MIT
 """Buffers other than bytes: what the kernel does not take at once is kept as asyncio of the running Python keeps it."""
 
+import array
 import asyncio
+import contextlib
+import gc
 import mmap
 import socket
 import sys
 import tempfile
 import warnings
+import weakref
 
 import pytest
-from recorder import attached, fill, receive
+from recorder import Recorder, attached, fill, receive, receive_all
 
 SIZE = 10_000_000
 keeps_views = pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio copies before 3.12")
@@ -42,6 +46,181 @@ def test_large_buffer_is_kept_by_reference_until_it_was_sent(run, writing, as_gi
             data.append(0)
 
     run(main())
+
+
+class Array(array.array):
+    pass
+
+
+class Bytes(bytearray):
+    pass
+
+
+class Exporter:
+    """Exports its memory as any class of the program may; calls back when the export ends."""
+
+    def __init__(self, on_release=lambda: None, size=SIZE):
+        self.memory = bytearray(b"x") * size
+        self.on_release = on_release
+
+    def __buffer__(self, flags):
+        return memoryview(self.memory)
+
+    def __release_buffer__(self, view):
+        view.release()
+        self.on_release()
+
+    def append(self, item):
+        self.memory.append(item)
+
+
+@keeps_views
+@pytest.mark.parametrize("writing", [write, writelines])
+@pytest.mark.parametrize("make", [lambda: Array("B", b"x" * SIZE), lambda: Bytes(b"x" * SIZE), Exporter])
+def test_large_view_of_any_exporter_is_kept_by_reference_until_it_was_sent(run, writing, make):
+    async def main():
+        async with attached() as (transport, protocol, peer):
+            exporter = make()
+            writing(transport, memoryview(exporter))
+            assert transport.get_write_buffer_size() > 0
+            with pytest.raises(BufferError):
+                exporter.append(0)
+            assert await receive(peer, SIZE) == b"x" * SIZE
+            await protocol.until(lambda _: transport.get_write_buffer_size() == 0)
+            exporter.append(0)
+
+    run(main())
+
+
+@keeps_views
+def test_large_bytearray_of_a_derived_class_is_kept_by_reference(run):
+    async def main():
+        async with attached() as (transport, _, peer):
+            data = Bytes(b"x" * SIZE)
+            transport.write(data)
+            with pytest.raises(BufferError):
+                data.append(0)
+            assert await receive(peer, SIZE) == b"x" * SIZE
+
+    run(main())
+
+
+@keeps_views
+def test_buffer_can_be_resized_in_resume_writing(run):
+    async def main():
+        data = bytearray(b"x") * SIZE
+        protocol = Recorder(resume_writing=lambda _: data.clear())
+        async with attached(protocol) as (transport, _, peer):
+            transport.set_write_buffer_limits(high=0)
+            transport.write(data)
+            assert await receive(peer, SIZE) == b"x" * SIZE
+            await protocol.until_event("resume_writing")
+            assert not data
+
+    run(main())
+
+
+@keeps_views
+@pytest.mark.parametrize("writing", [write, writelines])
+@pytest.mark.parametrize("ending", ["abort", "close"])
+def test_buffer_may_end_the_connection_when_it_was_sent(run, writing, ending, logged_errors):
+    async def main():
+        async with attached() as (transport, protocol, peer):
+            writing(transport, memoryview(Exporter(getattr(transport, ending))))
+            assert await receive(peer, SIZE) == b"x" * SIZE
+            assert await receive_all(peer) == b""
+            await protocol.until_event("connection_lost")
+
+    run(main())
+
+
+@keeps_views
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # asyncio's transport ends before its queue
+@pytest.mark.parametrize("writing", [write, writelines])
+def test_buffer_may_end_the_connection_with_others_behind_it(run, writing, logged_errors):
+    async def main():
+        async with attached() as (transport, protocol, peer):
+            for _ in range(3):
+                writing(transport, memoryview(Exporter(transport.abort)))
+            assert await receive(peer, SIZE) == b"x" * SIZE
+            with contextlib.suppress(ConnectionResetError):
+                assert len(await receive_all(peer)) < 2 * SIZE
+            await protocol.until_event("connection_lost")
+
+    run(main())
+
+
+@keeps_views
+@pytest.mark.prompt_only("the kernel may read the bytes until it has let go")
+@pytest.mark.parametrize("writing", [write, writelines])
+def test_buffer_may_write_when_abort_lets_go_of_it(run, writing):
+    async def main():
+        async with attached() as (transport, protocol, _):
+            released = []
+
+            def on_release():
+                transport.write(b"too late")
+                released.append(transport)
+
+            for _ in range(3):
+                writing(transport, memoryview(Exporter(on_release)))
+            transport.abort()
+            assert len(released) == 3
+            await protocol.until_event("connection_lost")
+            assert protocol.events.count("connection_lost") == 1
+
+    run(main())
+
+
+@keeps_views
+@pytest.mark.prompt_only("the kernel may read the bytes until it has let go")
+@pytest.mark.parametrize("writing", [write, writelines])
+def test_buffer_may_close_the_loop_when_abort_lets_go_of_it(loop_factory, writing):
+    loop = loop_factory()
+    ours, theirs = socket.socketpair()
+    with ours, theirs, warnings.catch_warnings(action="ignore"):
+        ours.setblocking(False)
+        transport, _ = loop.run_until_complete(loop.create_connection(asyncio.Protocol, sock=ours))
+        for _ in range(3):
+            writing(transport, memoryview(Exporter(loop.close)))
+        with contextlib.suppress(RuntimeError):  # asyncio schedules connection_lost() behind it
+            transport.abort()
+        assert loop.is_closed()
+        del transport
+
+
+@keeps_views
+def test_closing_the_loop_lets_go_of_the_buffer(loop_factory):
+    loop = loop_factory()
+    ours, theirs = socket.socketpair()
+    released = []
+    with ours, theirs, warnings.catch_warnings(action="ignore"):
+        ours.setblocking(False)
+        transport, _ = loop.run_until_complete(loop.create_connection(asyncio.Protocol, sock=ours))
+        transport.write(memoryview(Exporter(lambda: released.append(True))))
+        assert transport.get_write_buffer_size() > 0
+        loop.close()
+        transport.write(b"behind")
+        del transport
+    gc.collect()
+    assert len(released) == 1
+
+
+@keeps_views
+def test_queued_buffer_that_refers_to_its_transport_is_collected_with_it(loop_factory):
+    loop = loop_factory()
+    ours, theirs = socket.socketpair()
+    with ours, theirs, warnings.catch_warnings(action="ignore"):
+        ours.setblocking(False)
+        transport, _ = loop.run_until_complete(loop.create_connection(asyncio.Protocol, sock=ours))
+        exporter = Exporter()
+        exporter.transport = transport
+        transport.write(memoryview(exporter))
+        assert transport.get_write_buffer_size() > 0
+        gone = weakref.ref(exporter)
+        del exporter, transport, loop
+        gc.collect()
+        assert gone() is None
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="asyncio keeps a view since 3.12")

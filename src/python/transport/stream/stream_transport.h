@@ -45,6 +45,10 @@ class StreamTransport final : public SocketTransport, public net::StreamHandler 
     SocketTransport::each_ref(f);
     f(server, call_context, read_buffer_, empty_waiter);
   }
+  template <class F>
+  void each_kept_ref(F& f) noexcept {
+    stream_.queue().each_owner_that_may_call_back([&f](void* owner) { f(static_cast<PyObject*>(owner)); });
+  }
 
   // --- net::StreamHandler ------------------------------------------------------------------------------------
   std::optional<std::span<std::byte>> on_read_target() noexcept override;
@@ -88,6 +92,7 @@ class StreamTransport final : public SocketTransport, public net::StreamHandler 
   [[nodiscard]] bool after_connection_lost(Gil gil) noexcept override;
   void after_socket_closed(Gil gil) noexcept override;
   void detach_from_server(Gil gil) noexcept;
+  void release_sent(Gil gil) noexcept override;
   [[nodiscard]] bool on_drained(Gil gil) noexcept;
   void deliver_natively(Gil gil, std::span<const std::byte> data) noexcept;
   void deliver(Gil gil, PyObject* method, PyObject* argument, const char* failure) noexcept;

@@ -2,7 +2,6 @@
 //
 // python/transport/stream/write.cc: write(), flow control, half-close.
 #include <algorithm>
-#include <string_view>
 
 #include "python/interp/bytes_like.h"
 #include "python/interp/error.h"
@@ -21,24 +20,23 @@ constexpr const char* not_bytes_like =
 #endif
 
 #if PY_VERSION_HEX >= 0x030C0000
-// True exactly when nothing of Python runs when the last reference to a buffer of `owner` goes, in the middle of a send:
-// not __release_buffer__(), and not the destructor of what the owner refers to (the base of an array of numpy, say).
-bool ends_quietly(PyObject* owner) noexcept {
-  if (owner == nullptr) return false;
-  if (PyBytes_CheckExact(owner) || PyByteArray_CheckExact(owner)) return true;
-  const PyTypeObject& type = *Py_TYPE(owner);
-  const std::string_view name = type.tp_name;
-  return (type.tp_flags & Py_TPFLAGS_IMMUTABLETYPE) != 0 && (name == "mmap.mmap" || name == "array.array");
+// True if a view of `data` is one of the memory that `data` has shown before: no __buffer__() of the program makes it.
+bool exports_same_memory(PyObject* data) noexcept {
+  const getbufferproc get = Py_TYPE(data)->tp_as_buffer->bf_getbuffer;
+  return PyMemoryView_Check(data) || get == PyByteArray_Type.tp_as_buffer->bf_getbuffer ||
+         get == PyBytes_Type.tp_as_buffer->bf_getbuffer;
 }
 
-// A view that keeps the bytes of `data` in place. Null without an exception: they do not lie side by side, or their
-// owner does not end quietly.
-Ref hold_bytes(Gil, PyObject* data, std::span<const std::byte>* bytes) noexcept {
+std::span<const std::byte> bytes_of(PyObject* view) noexcept {
+  const Py_buffer* const buffer = PyMemoryView_GET_BUFFER(view);
+  return {static_cast<const std::byte*>(buffer->buf), static_cast<size_t>(buffer->len)};
+}
+
+// A view that keeps the bytes of `data` in place. Null without an exception: they do not lie side by side.
+// Runs Python: __buffer__() of the program, unless exports_same_memory().
+Ref hold_bytes(Gil, PyObject* data) noexcept {
   Ref view = Ref::steal(PyMemoryView_FromObject(data));
-  if (!view) return {};
-  const Py_buffer* const buffer = PyMemoryView_GET_BUFFER(view.get());
-  if (!ends_quietly(buffer->obj) || PyBuffer_IsContiguous(buffer, 'C') == 0) return {};
-  *bytes = {static_cast<const std::byte*>(buffer->buf), static_cast<size_t>(buffer->len)};
+  if (view && PyBuffer_IsContiguous(PyMemoryView_GET_BUFFER(view.get()), 'C') == 0) return {};
   return view;
 }
 #endif
@@ -105,7 +103,9 @@ bool StreamTransport::append_owned(Gil gil, Ref bytes) noexcept {
 // Queues bytes that `owner` keeps in place. An empty chunk could never be sent.
 bool StreamTransport::append_chunk(Gil, std::span<const std::byte> bytes, Ref owner) noexcept {
   if (bytes.empty()) return true;
-  if (!stream_.append({bytes.data(), bytes.size(), owner.get()})) {
+  // When a view ends, the exporter behind it may call the program; bytes just end.
+  const bool may_call_back = PyMemoryView_Check(owner.get());
+  if (!stream_.append({bytes.data(), bytes.size(), owner.get(), may_call_back})) {
     PyErr_NoMemory();
     return false;
   }
@@ -141,12 +141,9 @@ bool StreamTransport::append_rest(Gil gil, PyObject* data, std::span<const std::
   // asyncio keeps a view of what the kernel was offered and has not taken. Behind other data it keeps the object itself:
   // a bytearray there can still be resized, so it is copied.
   const bool waits_unseen = stream_.is_send_waiting() && PyMemoryView_Check(data);
-  const bool is_plain = PyByteArray_CheckExact(data) || PyMemoryView_Check(data);  // no __buffer__() of the program
-  if (rest.size() >= send_before_copy_bytes && is_plain && (offered || waits_unseen)) {
-    std::span<const std::byte> held;
-    Ref view = hold_bytes(gil, data, &held);
-    if (view && held.size() >= rest.size()) return append_chunk(gil, held.last(rest.size()), std::move(view));
-    if (PyErr_Occurred() != nullptr) return false;
+  if (rest.size() >= send_before_copy_bytes && exports_same_memory(data) && (offered || waits_unseen)) {
+    Ref view = hold_bytes(gil, data);
+    return view && append_chunk(gil, rest, std::move(view));
   }
 #else
   (void)data, (void)offered;
@@ -199,17 +196,14 @@ bool StreamTransport::write_lines(Gil gil, PyObject* list_of_data) noexcept {
 
 // A view of a large buffer, a copy of any other.
 Ref StreamTransport::keep_line(Gil gil, PyObject* line) noexcept {
-  std::span<const std::byte> bytes;
-  Ref view = hold_bytes(gil, line, &bytes);
-  if (view && bytes.size() >= send_before_copy_bytes) return view;
-  return PyErr_Occurred() == nullptr ? Ref::steal(PyBytes_FromObject(line)) : Ref();
+  Ref view = hold_bytes(gil, line);
+  if (view && bytes_of(view.get()).size() >= send_before_copy_bytes) return view;
+  return PyErr_Occurred() == nullptr ? Ref::steal(PyBytes_FromObject(view ? view.get() : line)) : Ref();
 }
 
 bool StreamTransport::append_line(Gil gil, PyObject* line) noexcept {
   if (PyBytes_CheckExact(line)) return append_owned(gil, Ref::borrow(line));
-  const Py_buffer* const buffer = PyMemoryView_GET_BUFFER(line);
-  return append_chunk(gil, {static_cast<const std::byte*>(buffer->buf), static_cast<size_t>(buffer->len)},
-                      Ref::borrow(line));
+  return append_chunk(gil, bytes_of(line), Ref::borrow(line));
 }
 
 #endif
@@ -238,8 +232,16 @@ bool StreamTransport::send_appended(Gil gil) noexcept {
   LoopCore& core = core_of(loop.get());
   core.engine.expect_io();
   stream_.flush();
+  release_sent(gil);
   if (core.exit_exception) return true;
   return flow_.maybe_pause(gil, parties(), stream_.queued_bytes());
+}
+
+void StreamTransport::release_sent(Gil gil) noexcept {
+  if (!stream_.queue().has_spent()) return;
+  Ref exception = take_exception(gil);
+  stream_.release_spent();
+  if (exception) set_exception(gil, std::move(exception));
 }
 
 void StreamTransport::send_held_back() noexcept {
@@ -302,8 +304,9 @@ void StreamTransport::on_sent() noexcept {
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
   LoopCore& core = core_of(loop.get());
+  const ContextScope scope(gil, write_context_.get());
+  release_sent(gil);
   if (conn_lost == 0) {
-    const ContextScope scope(gil, write_context_.get());
     const bool resumed = scope.entered() && flow_.maybe_resume(gil, parties(), stream_.queued_bytes());
     // Even if resume_writing() raised KeyboardInterrupt, finish what follows a drained queue (shutdown or connection_lost):
     // no later event would trigger it.
@@ -336,6 +339,7 @@ bool StreamTransport::on_drained(Gil gil) noexcept {
 void StreamTransport::on_write_error(Errno error) noexcept {
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
+  release_sent(gil);
   if (conn_lost > 0) return;
   Ref exception = make_os_error(gil, error);
   const Ref waiter = Ref::borrow(empty_waiter.get());
