@@ -2,7 +2,7 @@
 //
 // net/engine.h: the half of a loop that needs no Python: posted tasks, timers, the cork, and when to look at the kernel.
 //
-// A loop of Python holds an engine and orders its turn itself (python/loop/run.cc), because it runs handles in between.
+// A loop of Python holds an engine and orders its turn itself (python/loop/turn.cc), because it runs handles in between.
 // A thread without Python calls run().
 // Decision: whatever a loop runs is a Task or a TimerTask that somebody embeds, so that the engine allocates nothing for
 // it, and handles of Python and jobs of a server stand in the same queues in the order of their calls.

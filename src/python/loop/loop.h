@@ -125,14 +125,6 @@ TimerHandleObject* timer_handle(TimerTask& timer) noexcept;
 // loop.call_soon(callback, *args, context=context) without the handle; through the program's own, if it replaced that.
 [[nodiscard]] bool schedule(Gil gil, LoopCore& core, PyObject* callback, PyObject* const* args, Py_ssize_t nargs,
                             PyObject* context) noexcept;
-// Run a handle from the poller; in debug mode with asyncio's warning if it is slow. False: the indicator is set.
-[[nodiscard]] bool run_any_handle(Gil gil, LoopCore& core, PyObject* handle) noexcept;
-// run_any_handle() has failed. True exactly when the exception came before the first bytecode of the callback: a signal
-// arrived while native code ran, and Python called its handler when the callback was entered.
-[[nodiscard]] bool was_left_before_callback(Gil gil, const LoopCore& core, PyObject* handle) noexcept;
-[[nodiscard]] bool run_timed(Gil gil, LoopCore& core, PyObject* handle) noexcept;
-// Debug mode: call back the oldest collected completion, as run_timed() would run asyncio's handle for it.
-[[nodiscard]] bool dispatch_timed(Gil gil, LoopCore& core) noexcept;
 // loop.time() in nanoseconds, the replacement's if there is one. False: the indicator is set.
 [[nodiscard]] bool loop_time_ns(Gil gil, LoopCore& core, int64_t* now_ns) noexcept;
 void clear_queues(Gil gil, LoopCore& core) noexcept;
@@ -145,7 +137,18 @@ inline void track_unless_running(LoopCore& core, HandleObject* handle) noexcept 
 // loop.create_future(), the replacement's if there is one.
 Ref create_future(Gil gil, LoopCore& core) noexcept;
 
-// --- a turn (run.cc) -------------------------------------------------------------------------------------
+// --- a step of a turn (step.cc) ----------------------------------------------------------------------------
+// Run a handle, native or asyncio's own, unless it was cancelled. False: the indicator is set.
+[[nodiscard]] bool run_any_handle(Gil gil, LoopCore& core, PyObject* handle) noexcept;
+// run_any_handle() has failed. True exactly when the exception came before the first bytecode of the callback: a signal
+// arrived while native code ran, and Python called its handler when the callback was entered.
+[[nodiscard]] bool was_left_before_callback(Gil gil, const LoopCore& core, PyObject* handle) noexcept;
+// Debug mode: run_any_handle(), with asyncio's warning if it was slow.
+[[nodiscard]] bool run_timed(Gil gil, LoopCore& core, PyObject* handle) noexcept;
+// Debug mode: call back the oldest collected completion, as run_timed() would run asyncio's handle for it.
+[[nodiscard]] bool dispatch_timed(Gil gil, LoopCore& core) noexcept;
+
+// --- a turn (turn.cc) ------------------------------------------------------------------------------------
 PyObject* run_turns(Gil gil, LoopCore& core) noexcept;
 // True exactly when a new turn would begin now and find nothing: nothing that a callback caused, nothing that has
 // arrived, and no reason to leave run_forever().

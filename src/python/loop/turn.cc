@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// python/loop/run.cc: a turn of the loop. Read this file first.
+// python/loop/turn.cc: a turn of the loop. Read this file first.
 //
 // poll -> take what threads sent -> queue due timers -> run: what was ready before the poll, then the collected I/O,
 // then the timers. That is asyncio's order; what a callback schedules runs in the next turn.

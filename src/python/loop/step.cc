@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// python/loop/run_handle.cc: running one handle: native, asyncio's own, or timed in debug mode.
+// python/loop/step.cc: one step of a turn: a handle, native (handle/run.cc) or asyncio's own, or one completion; timed in debug mode.
 #include "python/interp/error.h"
 #include "python/loop/loop.h"
 
