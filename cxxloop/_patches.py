@@ -6,6 +6,8 @@ our class and would hide that; asking them to look costs every call. So the clas
 run begins, and changed back when the program has restored asyncio's.
 """
 
+import os
+import threading
 import time
 import types
 from typing import Any
@@ -42,7 +44,7 @@ def _is_replaced(asyncio_loop: type, name: str) -> bool:
 
 
 class Patches:
-    """What this module has put into one loop class."""
+    """What this module has put into one loop class. Loops of several threads share it."""
 
     def __init__(self, loop_class: type, asyncio_loop: type, native_loop: type) -> None:
         self._loop_class = loop_class
@@ -50,16 +52,28 @@ class Patches:
         self._native_loop = native_loop
         self._own = {name: vars(loop_class).get(name, _MISSING) for name in _FOLLOWED}
         self._ours: dict[str, Any] = {}
+        self._renew_lock()
+        os.register_at_fork(after_in_child=self._renew_lock)
+
+    def _renew_lock(self) -> None:
+        # Not a plain lock: a signal handler of the program may make a loop while this thread has it.
+        self._lock = threading.RLock()
 
     def follow(self) -> None:
         """Look at asyncio's class and at the clock, and change the loop class accordingly."""
-        for name, own in self._own.items():
-            current = vars(self._loop_class).get(name, _MISSING)
-            expected = self._ours.get(name, own)
-            # The native method: what freezegun restores.
-            if current is not expected and current is not getattr(self._native_loop, name, own):
-                continue  # The program has changed our class itself, which outranks asyncio's.
-            self._set(name, self._wanted(name, own))
+        # Between the look and the change another thread may look too. It would put an older method over a newer one, or
+        # take what is half done for a change of the program's.
+        with self._lock:
+            for name, own in self._own.items():
+                self._follow(name, own)
+
+    def _follow(self, name: str, own: Any) -> None:
+        current = vars(self._loop_class).get(name, _MISSING)
+        expected = self._ours.get(name, own)
+        # The native method: what freezegun restores.
+        if current is not expected and current is not getattr(self._native_loop, name, own):
+            return  # The program has changed our class itself, which outranks asyncio's.
+        self._set(name, self._wanted(name, own))
 
     def _wanted(self, name: str, own: Any) -> Any:
         is_fake_clock = name == "time" and type(time.monotonic) is not types.BuiltinFunctionType

@@ -6,9 +6,13 @@ import asyncio.base_events
 import asyncio.selector_events
 import contextlib
 import functools
+import os
+import signal
 import subprocess
 import sys
+import threading
 import time
+import warnings
 
 import pytest
 
@@ -218,3 +222,69 @@ def test_freezegun_ticks(loop_factory):
             return fired
 
         assert loop.run_until_complete(main()) == ["timer of 30 s"]
+
+
+class LookedUpSlowly:
+    """A replacement of create_future(). The second look-up by the thread waits: that of one that will put it elsewhere."""
+
+    def __init__(self):
+        self.thread = None
+        self.look_ups = 0
+        self.is_looked_up, self.go_on = threading.Event(), threading.Event()
+
+    def __get__(self, instance, owner):
+        if threading.current_thread() is self.thread:
+            self.look_ups += 1
+            if self.look_ups == 2:
+                self.is_looked_up.set()
+                self.go_on.wait()
+        return lambda loop: "first"
+
+
+@pytest.mark.cxxloop_only("asyncio looks a method up when it is called")
+def test_method_replaced_while_runs_of_several_threads_begin(loop_factory, monkeypatch):
+    def thread_of_a_turn(loop):
+        loop.stop()
+        return threading.Thread(target=loop.run_forever)
+
+    with contextlib.closing(loop_factory()) as one, contextlib.closing(loop_factory()) as other:
+        slow = LookedUpSlowly()
+        monkeypatch.setattr(BASE, "create_future", slow)
+        slow.thread = thread_of_a_turn(one)
+        slow.thread.start()
+        slow.is_looked_up.wait()
+        monkeypatch.setattr(BASE, "create_future", lambda loop: "second")
+        begins_later = thread_of_a_turn(other)
+        begins_later.start()
+        begins_later.join(0.2)  # It ends at once, or waits until the first has made up its mind.
+        slow.go_on.set()
+        slow.thread.join()
+        begins_later.join()
+        assert [loop.create_future() for loop in (one, other)] == ["second", "second"]
+        monkeypatch.undo()
+        with contextlib.closing(loop_factory()) as restored:
+            assert isinstance(restored.create_future(), asyncio.Future)
+
+
+@pytest.mark.cxxloop_only("asyncio looks a method up when it is called")
+def test_child_follows_although_another_thread_did_when_it_was_forked(loop_factory, monkeypatch):
+    with contextlib.closing(loop_factory()) as loop:
+        slow = LookedUpSlowly()
+        monkeypatch.setattr(BASE, "create_future", slow)
+        loop.stop()
+        slow.thread = threading.Thread(target=loop.run_forever)
+        slow.thread.start()
+        slow.is_looked_up.wait()
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            child = os.fork()
+        if child == 0:
+            signal.alarm(10)  # raises
+            status = 1
+            try:
+                loop_factory().close()
+                status = 0
+            finally:
+                os._exit(status)
+        slow.go_on.set()
+        slow.thread.join()
+        assert os.waitpid(child, 0)[1] == 0
