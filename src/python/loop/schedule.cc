@@ -406,13 +406,6 @@ void clear_queues(Gil, LoopCore& core) noexcept {
   }
 }
 
-#if PY_VERSION_HEX >= 0x030E0000
-#define CXL_CREATE_TASK_SIGNATURE "create_task($self, coro, **kwargs)\n--\n\n"
-#elif PY_VERSION_HEX >= 0x030D0300
-#define CXL_CREATE_TASK_SIGNATURE "create_task($self, coro, *, name=None, context=None, **kwargs)\n--\n\n"
-#else
-#define CXL_CREATE_TASK_SIGNATURE "create_task($self, coro, *, name=None, context=None)\n--\n\n"
-#endif
 constexpr Method schedule_methods[] = {
     {"call_soon", loop_call_soon,
      "call_soon($self, callback, *args, context=None)\n--\n\n"
@@ -437,7 +430,13 @@ constexpr Method schedule_methods[] = {
     {"create_future", loop_create_future, METH_NOARGS,
      "create_future($self, /)\n--\n\nReturn a new asyncio.Future attached to the loop."},
     {"create_task", loop_create_task,
-     CXL_CREATE_TASK_SIGNATURE
+#if PY_VERSION_HEX >= 0x030E0000
+     "create_task($self, coro, **kwargs)\n--\n\n"
+#elif PY_VERSION_HEX >= 0x030D0300
+     "create_task($self, coro, *, name=None, context=None, **kwargs)\n--\n\n"
+#else
+     "create_task($self, coro, *, name=None, context=None)\n--\n\n"
+#endif
      "Wrap a coroutine in an asyncio.Task and schedule it; see asyncio.loop.create_task().\n\n"
      "Takes the keywords of the running Python's asyncio."},
     {},

@@ -64,30 +64,31 @@ constexpr Attribute tls_attributes[] = {
     {},
 };
 
-#define CXL_FIELD(name, type, field) \
-  {name, type, static_cast<Py_ssize_t>(offsetof(TlsProtocolObject, native_storage) + offsetof(TlsFields, field)), 0, nullptr}
-
 static_assert(std::is_standard_layout_v<TlsFields> && sizeof(Ref) == sizeof(PyObject*), "a Ref is a slot");
 
+constexpr PyMemberDef field(const char* name, int type, size_t offset) noexcept {
+  return {name, type, static_cast<Py_ssize_t>(offsetof(TlsProtocolObject, native_storage) + offset), 0, nullptr};
+}
+
 constexpr PyMemberDef tls_members[] = {
-    CXL_FIELD("_loop", T_OBJECT_EX, loop),
-    CXL_FIELD("_state", T_OBJECT_EX, state),
-    CXL_FIELD("_incoming", T_OBJECT_EX, incoming),
-    CXL_FIELD("_outgoing", T_OBJECT_EX, outgoing),
-    CXL_FIELD("_transport", T_OBJECT_EX, transport),
-    CXL_FIELD("_app_protocol", T_OBJECT_EX, app_protocol),
-    CXL_FIELD("_app_transport", T_OBJECT_EX, app_transport),
-    CXL_FIELD("_write_backlog", T_OBJECT_EX, backlog),
-    CXL_FIELD("_outgoing_high_water", T_OBJECT_EX, outgoing_high),
-    CXL_FIELD("_outgoing_low_water", T_OBJECT_EX, outgoing_low),
-    CXL_FIELD("_incoming_high_water", T_OBJECT_EX, incoming_high),
-    CXL_FIELD("_incoming_low_water", T_OBJECT_EX, incoming_low),
-    CXL_FIELD("_write_buffer_size", T_PYSSIZET, backlog_size),
-    CXL_FIELD("_app_protocol_is_buffer", T_BOOL, app_protocol_is_buffer),
-    CXL_FIELD("_app_reading_paused", T_BOOL, app_reading_paused),
-    CXL_FIELD("_app_writing_paused", T_BOOL, app_writing_paused),
-    CXL_FIELD("_ssl_reading_paused", T_BOOL, ssl_reading_paused),
-    CXL_FIELD("_ssl_writing_paused", T_BOOL, ssl_writing_paused),
+    field("_loop", T_OBJECT_EX, offsetof(TlsFields, loop)),
+    field("_state", T_OBJECT_EX, offsetof(TlsFields, state)),
+    field("_incoming", T_OBJECT_EX, offsetof(TlsFields, incoming)),
+    field("_outgoing", T_OBJECT_EX, offsetof(TlsFields, outgoing)),
+    field("_transport", T_OBJECT_EX, offsetof(TlsFields, transport)),
+    field("_app_protocol", T_OBJECT_EX, offsetof(TlsFields, app_protocol)),
+    field("_app_transport", T_OBJECT_EX, offsetof(TlsFields, app_transport)),
+    field("_write_backlog", T_OBJECT_EX, offsetof(TlsFields, backlog)),
+    field("_outgoing_high_water", T_OBJECT_EX, offsetof(TlsFields, outgoing_high)),
+    field("_outgoing_low_water", T_OBJECT_EX, offsetof(TlsFields, outgoing_low)),
+    field("_incoming_high_water", T_OBJECT_EX, offsetof(TlsFields, incoming_high)),
+    field("_incoming_low_water", T_OBJECT_EX, offsetof(TlsFields, incoming_low)),
+    field("_write_buffer_size", T_PYSSIZET, offsetof(TlsFields, backlog_size)),
+    field("_app_protocol_is_buffer", T_BOOL, offsetof(TlsFields, app_protocol_is_buffer)),
+    field("_app_reading_paused", T_BOOL, offsetof(TlsFields, app_reading_paused)),
+    field("_app_writing_paused", T_BOOL, offsetof(TlsFields, app_writing_paused)),
+    field("_ssl_reading_paused", T_BOOL, offsetof(TlsFields, ssl_reading_paused)),
+    field("_ssl_writing_paused", T_BOOL, offsetof(TlsFields, ssl_writing_paused)),
     {nullptr, 0, 0, 0, nullptr},
 };
 
