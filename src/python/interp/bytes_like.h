@@ -17,9 +17,4 @@ namespace cxxloop::python {
 // TypeError of `text`, in which %R or %U stands for the name of the type of `data`. Always false.
 bool raise_not_bytes_like(Gil gil, PyObject* data, const char* text) noexcept;
 
-// False: TypeError is set.
-[[nodiscard]] inline bool check_bytes_like(Gil gil, PyObject* data, const char* text) noexcept {
-  return is_bytes_like(data) || raise_not_bytes_like(gil, data, text);
-}
-
 }  // namespace cxxloop::python

@@ -115,7 +115,7 @@ PyObject* transport_write(PyObject* module, PyObject* const* args, Py_ssize_t na
   PyObject* const data = only_argument("write", "data", args + 1, nargs - 1, kwnames);
   if (data == nullptr) return nullptr;
   const Gil gil = Gil::in_slot();
-  if (!check_bytes_like(gil, data, "data: expecting a bytes-like instance, got %U")) return nullptr;
+  if (!is_bytes_like(data)) return none_if(raise_not_bytes_like(gil, data, "data: expecting a bytes-like instance, got %U"));
   const Py_ssize_t size = PyObject_Size(data);
   if (size <= 0) return none_if(size == 0);
   const Ref protocol = Ref::steal(PyObject_GetAttr(args[0], state.names._ssl_protocol));

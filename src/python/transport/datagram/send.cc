@@ -39,7 +39,7 @@ bool DatagramTransport::check_target(Gil, PyObject** target) noexcept {
 }
 
 bool DatagramTransport::send_to(Gil gil, PyObject* data, PyObject* target) noexcept {
-  if (!check_bytes_like(gil, data, "data argument must be a bytes-like object, not %R")) return false;
+  if (!is_bytes_like(data)) return raise_not_bytes_like(gil, data, "data argument must be a bytes-like object, not %R");
 #if PY_VERSION_HEX < 0x030D0000
   const Py_ssize_t length = PyObject_Size(data);
   if (length <= 0) return length == 0;  // these versions send no empty datagrams

@@ -64,7 +64,7 @@ bool StreamTransport::check_writable(Gil gil, const char* method, bool* drop) no
 }
 
 bool StreamTransport::write(Gil gil, PyObject* data) noexcept {
-  if (!check_bytes_like(gil, data, not_bytes_like)) return false;
+  if (!is_bytes_like(data)) return raise_not_bytes_like(gil, data, not_bytes_like);
   const Py_ssize_t length = PyBytes_CheckExact(data) ? PyBytes_GET_SIZE(data) : PyObject_Size(data);
   if (length < 0) return false;
   if (length == 0 && !eof_written && !empty_waiter) return true;
