@@ -3,24 +3,19 @@
 
 import asyncio
 import contextlib
-import random
 import socket
 from itertools import pairwise
 
 import pytest
 from datagram_recorder import DatagramRecorder, bound_socket, drain
+from differential import ProtocolBug, check_stories, settle
 from recorder import LOOPBACK
 
-PROGRAMS_PER_SEED = 20
 PEERS = 3  # A connected endpoint knows the first.
 # Three queued ones are above the high-water mark and one of them above the low one, whatever headers asyncio counts.
 BIG = 30_000
 ERRORS_MAX = 5
 EVENTS = ("connection_made", "datagram_received", "error_received", "pause_writing", "resume_writing", "connection_lost")
-
-
-class ProtocolBug(Exception):
-    pass
 
 
 class World:
@@ -151,11 +146,6 @@ def play(loop_factory, program):
     loop.set_exception_handler(report)
     story = []
 
-    async def settle():
-        # A loopback delivers at once, so a few turns that wait bring every consequence. No event says "no more".
-        for _ in range(3):
-            await asyncio.sleep(0.0001)
-
     async def main(world):
         calls = {event: lambda p, deed=REACTIONS[name]: deed(p, world) for event, name in reactions.items()}
         protocol = DatagramRecorder(**calls)
@@ -188,8 +178,4 @@ def play(loop_factory, program):
 @pytest.mark.cxxloop_only("compares cxxloop with asyncio")
 @pytest.mark.parametrize("seed", range(10))
 def test_same_story_as_asyncio(loop_factory, seed):
-    dice = random.Random(seed)
-    for number in range(PROGRAMS_PER_SEED):
-        program = make_program(dice)
-        expected = play(asyncio.SelectorEventLoop, program)
-        assert play(loop_factory, program) == expected, f"seed {seed}, program {number}: {program}"
+    check_stories(loop_factory, seed, make_program, play)

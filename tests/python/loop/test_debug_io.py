@@ -75,6 +75,10 @@ class Protocol(asyncio.Protocol):
         if not self.called.done():
             self.called.set_result(None)
 
+    async def called_and_logged(self):
+        await self.called
+        await asyncio.sleep(0)
+
     def connection_made(self, transport):
         self._call("connection_made")
 
@@ -103,6 +107,45 @@ class Buffered(Protocol, asyncio.BufferedProtocol):
         self._call("buffer_updated")
 
 
+class Receiver(asyncio.Protocol):
+    """Does something to its transport when data comes, which ends the connection."""
+
+    def __init__(self, deed):
+        self.deed = deed
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.deed(self.transport)
+
+    def connection_lost(self, exc):
+        self.lost.set_result(exc)
+
+
+@pytest.fixture
+def receive(debug_loop, run, socket_pair):
+    """Runs a connection whose Receiver does `deed` to its end."""
+
+    def receive(deed):
+        left, right = socket_pair()
+
+        async def main():
+            _, protocol = await debug_loop.create_connection(lambda: Receiver(deed), sock=left)
+            right.send(b"x")
+            await protocol.lost
+
+        run(main())
+
+    return receive
+
+
+async def close(transport):
+    transport.close()
+    await asyncio.sleep(0)
+
+
 def starts_with(text, start):
     # "created at" names a line of asyncio's there, and the place where reading began here.
     return text.startswith(f"Executing <Handle {start} created at ") and " took 6.0" in text and text.endswith(" seconds")
@@ -118,10 +161,8 @@ def test_slow_reading_method_is_logged(debug_loop, run, socket_pair, slow, proto
     async def main():
         transport, protocol = await debug_loop.create_connection(lambda: protocol_type(method), sock=left)
         right.send(b"x")
-        await protocol.called
-        await asyncio.sleep(0)
-        transport.close()
-        await asyncio.sleep(0)
+        await protocol.called_and_logged()
+        await close(transport)
 
     run(main())
     (text,) = slow()
@@ -134,8 +175,7 @@ def test_slow_eof_received_is_logged_with_a_cancelled_reader(debug_loop, run, so
     async def main():
         _, protocol = await debug_loop.create_connection(lambda: Protocol("eof_received"), sock=left)
         right.close()
-        await protocol.called
-        await asyncio.sleep(0)
+        await protocol.called_and_logged()
 
     run(main())
     (text,) = slow()
@@ -152,10 +192,8 @@ def test_slow_resume_writing_is_logged(debug_loop, run, socket_pair, slow):
         received = 0
         while received < 1_000_000:
             received += len(await debug_loop.sock_recv(right, 1_000_000))
-        await protocol.called
-        await asyncio.sleep(0)
-        transport.close()
-        await asyncio.sleep(0)
+        await protocol.called_and_logged()
+        await close(transport)
 
     run(main())
     (text,) = slow()
@@ -168,10 +206,8 @@ def test_slow_datagram_received_is_logged(debug_loop, run, slow):
             lambda: Protocol("datagram_received"), local_addr=("127.0.0.1", 0)
         )
         transport.sendto(b"x", transport.get_extra_info("sockname"))
-        await protocol.called
-        await asyncio.sleep(0)
-        transport.close()
-        await asyncio.sleep(0)
+        await protocol.called_and_logged()
+        await close(transport)
 
     run(main())
     (text,) = slow()
@@ -188,8 +224,7 @@ def test_slow_error_received_is_logged(debug_loop, run, slow):
         )
         await asyncio.sleep(0.01)  # asyncio begins to read in one of the next turns
         transport.sendto(b"x")
-        await protocol.called
-        await asyncio.sleep(0)
+        await protocol.called_and_logged()
         transport.abort()
         await asyncio.sleep(0)
 
@@ -206,10 +241,8 @@ def test_slow_reading_method_of_a_pipe_is_logged_once(debug_loop, run, pipe, slo
             lambda: Protocol("data_received"), os.fdopen(os.dup(read_end), "rb", 0)
         )
         os.write(write_end, b"x")
-        await protocol.called
-        await asyncio.sleep(0)
-        transport.close()
-        await asyncio.sleep(0)
+        await protocol.called_and_logged()
+        await close(transport)
 
     run(main())
     (text,) = slow()
@@ -255,27 +288,14 @@ def test_fast_protocols_are_not_logged(debug_loop, run, slow):
     assert slow() == []
 
 
-def test_the_loop_knows_the_handle_that_reads(debug_loop, run, socket_pair, reported):
-    left, right = socket_pair()
+def test_the_loop_knows_the_handle_that_reads(debug_loop, receive, reported):
     handles = []
 
-    class Failing(asyncio.Protocol):
-        def __init__(self):
-            self.lost = debug_loop.create_future()
+    def fail(transport):
+        handles.append(debug_loop._current_handle)
+        1 / 0
 
-        def data_received(self, data):
-            handles.append(debug_loop._current_handle)
-            1 / 0
-
-        def connection_lost(self, exc):
-            self.lost.set_result(exc)
-
-    async def main():
-        _, protocol = await debug_loop.create_connection(Failing, sock=left)
-        right.send(b"x")
-        await protocol.lost
-
-    run(main())
+    receive(fail)
     (handle,) = handles
     assert isinstance(handle, asyncio.Handle)
     assert "Transport._read_ready() created at " in repr(handle)
@@ -283,25 +303,8 @@ def test_the_loop_knows_the_handle_that_reads(debug_loop, run, socket_pair, repo
     assert reported[0]["message"] == "Fatal error: protocol.data_received() call failed."
 
 
-def test_the_log_of_a_failing_protocol_tells_where_its_handle_was_made(debug_loop, run, socket_pair, logged_errors):
-    left, right = socket_pair()
-
-    class Failing(asyncio.Protocol):
-        def __init__(self):
-            self.lost = debug_loop.create_future()
-
-        def data_received(self, data):
-            1 / 0
-
-        def connection_lost(self, exc):
-            self.lost.set_result(exc)
-
-    async def main():
-        _, protocol = await debug_loop.create_connection(Failing, sock=left)
-        right.send(b"x")
-        await protocol.lost
-
-    run(main())
+def test_the_log_of_a_failing_protocol_tells_where_its_handle_was_made(receive, logged_errors):
+    receive(lambda transport: 1 / 0)
     (text,) = logged_errors()
     assert "handle_traceback: Handle created at (most recent call last):\n" in text
 
@@ -324,26 +327,11 @@ def test_exit_from_a_slow_protocol_in_debug_mode(debug_loop, socket_pair, slow):
     debug_loop.run_until_complete(asyncio.sleep(0))
 
 
-def test_transport_closed_by_its_slow_protocol_is_named(debug_loop, run, socket_pair, slow):
-    left, right = socket_pair()
+def test_transport_closed_by_its_slow_protocol_is_named(receive, slow):
+    def abort_slowly(transport):
+        transport.abort()
+        burn()
 
-    class Closing(asyncio.Protocol):
-        def connection_made(self, transport):
-            self.lost = debug_loop.create_future()
-            self.transport = transport
-
-        def data_received(self, data):
-            self.transport.abort()
-            burn()
-
-        def connection_lost(self, exc):
-            self.lost.set_result(exc)
-
-    async def main():
-        _, protocol = await debug_loop.create_connection(Closing, sock=left)
-        right.send(b"x")
-        await protocol.lost
-
-    run(main())
+    receive(abort_slowly)
     (text,) = slow()
     assert starts_with(text, "cancelled StreamTransport._read_ready()")

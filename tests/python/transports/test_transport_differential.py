@@ -2,18 +2,13 @@
 """Random programs on a transport: cxxloop has to tell the story that asyncio tells, event by event."""
 
 import asyncio
-import random
 import socket
 
 import pytest
+from differential import ProtocolBug, check_stories, settle
 from recorder import BufferedRecorder, Recorder, reset, tcp_sockets
 
-PROGRAMS_PER_SEED = 20
 EVENTS = ("connection_made", "data_received", "buffer_updated", "get_buffer", "eof_received", "connection_lost")
-
-
-class ProtocolBug(Exception):
-    pass
 
 
 def fail(_):
@@ -90,11 +85,6 @@ def play(loop_factory, program):
     protocol = (BufferedRecorder if buffered else Recorder)(**calls)
     story = []
 
-    async def settle():
-        # A loopback delivers at once, so a few turns that wait bring every consequence. No event says "no more".
-        for _ in range(3):
-            await asyncio.sleep(0.0001)
-
     async def main():
         left, right = tcp_sockets()
         with right:
@@ -116,8 +106,4 @@ def play(loop_factory, program):
 @pytest.mark.cxxloop_only("compares cxxloop with asyncio")
 @pytest.mark.parametrize("seed", range(10))
 def test_same_story_as_asyncio(loop_factory, seed):
-    dice = random.Random(seed)
-    for number in range(PROGRAMS_PER_SEED):
-        program = make_program(dice)
-        expected = play(asyncio.SelectorEventLoop, program)
-        assert play(loop_factory, program) == expected, f"seed {seed}, program {number}: {program}"
+    check_stories(loop_factory, seed, make_program, play)
