@@ -342,8 +342,8 @@ Ref servers_of(Gil, LoopCore& core) noexcept {
 
 void release_net(Gil gil, LoopCore& core) noexcept {
   core.fd_rows.for_each([&core](FdRow& row) { stop_listener(core, row); });
-  core.fd_rows.for_each([gil](const FdRow& row) {
-    if (row.transport != nullptr) row.transport->detach_from_loop(gil);
+  core.fd_rows.for_each([gil](FdRow& row) {
+    if (Served* const transport = std::exchange(row.transport, nullptr)) transport->detach_from_loop(gil);
   });
 }
 

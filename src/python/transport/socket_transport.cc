@@ -6,6 +6,20 @@
 #include "python/interp/error.h"
 
 namespace cxxloop::python {
+namespace {
+
+[[maybe_unused]] constexpr bool may_enter(Life from, Life to) noexcept {
+  switch (from) {
+    case Life::open: return to == Life::draining || to == Life::losing;
+    case Life::draining: return to == Life::losing;
+    case Life::losing: return to == Life::draining || to == Life::releasing;
+    case Life::releasing: return to == Life::closed;
+    case Life::closed: return false;
+  }
+  return false;
+}
+
+}  // namespace
 
 SocketTransport::SocketTransport(TransportObject& self, LoopCore& core, int fd_of_sock) noexcept
     : loop(Ref::borrow(as_object(core.self))),
@@ -40,7 +54,7 @@ bool SocketTransport::start_reading(Gil gil) noexcept { return !is_reading() || 
 
 // Each start captures the current context for the callbacks to come, as asyncio's reader handles do.
 bool SocketTransport::start_channel(Gil gil) noexcept {
-  if (!is_open()) {
+  if (!is_attached()) {
     if (check_closed(gil, core_of(loop.get()))) raise_errno(gil, Errno::bad_fd);  // after finalize()
     return false;
   }
@@ -59,12 +73,12 @@ bool SocketTransport::start_channel(Gil gil) noexcept {
 bool SocketTransport::pause_reading(Gil gil) noexcept {
   if (!is_reading()) return true;
   paused_ = true;
-  if (is_open()) channel_->stop_reading();
+  if (is_attached()) channel_->stop_reading();
   return log_debug(gil, "%r pauses reading");
 }
 
 bool SocketTransport::resume_reading(Gil gil) noexcept {
-  if (closing_ || !paused_) return true;
+  if (is_closing() || !paused_) return true;
   paused_ = false;
   return start_channel(gil) && log_debug(gil, "%r resumes reading");
 }
@@ -81,29 +95,30 @@ bool SocketTransport::note_lost_write(Gil) noexcept {
   if (!threshold) return false;
   const long limit = PyLong_AsLong(threshold.get());
   if (limit == -1 && PyErr_Occurred() != nullptr) return false;
-  if (static_cast<long>(conn_lost) >= limit) {
+  if (static_cast<long>(conn_lost()) >= limit) {
     const Ref text = Ref::steal(PyUnicode_FromString("socket.send() raised exception."));
     PyObject* const args[] = {state_.imports.logger, text.get()};
     if (!text || !Ref::steal(PyObject_VectorcallMethod(state_.names.warning, args, 2, nullptr))) return false;
   }
-  ++conn_lost;
+  ++lost_writes_;
   return true;
 }
 
 // --- closing --------------------------------------------------------------------------------------------------
 
+void SocketTransport::enter(Life next) noexcept {
+  CXL_ASSERT(may_enter(life_, next));
+  life_ = next;
+}
+
 bool SocketTransport::close(Gil gil) noexcept {
-  // A transport that closes and has nothing to send is told of its end; one that is not had no memory for that.
-  const bool is_told = conn_lost > 0 || !channel_->is_drained() || queue_lost_;
-  if (closing_ && is_told) return true;
-  closing_ = true;
-  if (is_open()) {
-    channel_->stop_reading();
+  if (life_ == Life::open) {
+    enter(Life::draining);
+    if (is_attached()) channel_->stop_reading();
     send_held_back();
   }
-  if (conn_lost > 0 || !channel_->is_drained() || queue_lost_) return true;
-  if (is_open()) channel_->drop_writes();  // otherwise a queue that has just drained would still call back
-  return schedule_connection_lost(gil, Py_None);
+  if (is_lost() || !channel_->is_drained() || queue_lost_) return true;
+  return lose(gil, Py_None);
 }
 
 // Sends what the cork holds back: asyncio would have sent those bytes inside write().
@@ -113,9 +128,13 @@ bool SocketTransport::abort(Gil gil) noexcept {
 }
 
 bool SocketTransport::force_close(Gil gil, PyObject* exception) noexcept {
-  if (conn_lost > 0) return true;
-  closing_ = true;
-  if (is_open()) {
+  return is_lost() || lose(gil, exception);
+}
+
+// Schedules connection_lost(exception). What is queued is dropped; a queue that has just drained would still call back.
+bool SocketTransport::lose(Gil gil, PyObject* exception) noexcept {
+  enter(Life::losing);
+  if (is_attached()) {
     channel_->stop_reading();
     channel_->drop_writes();
   }
@@ -125,27 +144,26 @@ bool SocketTransport::force_close(Gil gil, PyObject* exception) noexcept {
 }
 
 bool SocketTransport::schedule_connection_lost(Gil gil, PyObject* exception) noexcept {
-  ++conn_lost;
   LoopCore& core = core_of(loop.get());
   if (!check_closed(gil, core)) return false;
   const Ref callback = Ref::steal(PyObject_GetAttr(self_object(), state_.names._call_connection_lost));
   PyObject* const args[] = {exception};
   if (callback && schedule(gil, core, callback.get(), args, 1, callback_context())) return true;
-  --conn_lost;  // no memory: close() and abort() can be called again
+  enter(Life::draining);  // no memory
   return false;
 }
 
 bool SocketTransport::call_connection_lost(Gil gil, PyObject* exception) noexcept {
-  if (!sock || !protocol) return true;
+  if (life_ >= Life::releasing || !protocol) return true;
+  if (!is_lost()) enter(Life::losing);  // what was queued is sent
   const Ref pin = Ref::borrow(self_object());
   const Ref receiver = Ref::borrow(protocol.get());
   // Runs Python: the protocol may do anything but bring us back.
   const Ref outcome = Ref::steal(PyObject_CallMethodOneArg(receiver.get(), state_.names.connection_lost, exception));
   Ref error = outcome ? Ref() : take_exception(gil);
-  if (release_channel()) {
-    let_go(gil);
-  } else {
-    after_release_ = AfterRelease::let_go;
+  if (life_ == Life::losing) {
+    enter(Life::releasing);
+    detach(gil);
   }
   if (!after_connection_lost(gil)) error = take_exception(gil);
   if (!error) return true;
@@ -153,37 +171,41 @@ bool SocketTransport::call_connection_lost(Gil gil, PyObject* exception) noexcep
   return false;
 }
 
-bool SocketTransport::release_channel() noexcept {
-  if (is_open() && !channel_->release()) core_->lingering.push_back(*this);
-  return channel_->state() == net::Channel::State::released;
+// Takes every op back. on_channel_released() follows: at once, or when the kernel lets go.
+void SocketTransport::detach(Gil) noexcept {
+  LoopCore* const core = std::exchange(core_, nullptr);
+  if (core != nullptr && !channel_->release()) core->lingering.push_back(*this);
+  if (!is_lingering()) on_channel_released();
 }
 
 void SocketTransport::on_backend_drained(Gil) noexcept { channel_->finish_release(); }
 
 void SocketTransport::on_channel_released() noexcept {
   const Gil gil = Gil::in_slot();
-  const Ref pin = Ref::borrow(self_object());
   unlink();
-  const AfterRelease next = std::exchange(after_release_, AfterRelease::nothing);
-  if (next == AfterRelease::let_go) let_go(gil);
-  if (next == AfterRelease::close_socket) close_socket(gil, Ref::borrow(sock.get()));
+  if (life_ == Life::releasing) {
+    let_go(gil);
+  } else if (is_abandoned_) {
+    // Keep the socket and the protocol: a destructor that runs later may still write to this transport, or close it.
+    close_socket(gil, Ref::borrow(sock.get()));
+  }
   release_sent(gil);
 }
 
-// connection_lost() has run.
+// The end of the connection.
 void SocketTransport::let_go(Gil gil) noexcept {
+  enter(Life::closed);
   const Ref old_protocol = protocol.take();
   close_socket(gil, sock.take());
 }
 
 // Close through the socket object, so that it never refers to a descriptor that is already closed.
 void SocketTransport::close_socket(Gil gil, const Ref& owner) noexcept {
-  if (core_ != nullptr) unregister_transport(*core_, fd, this);
+  if (loop) unregister_transport(core_of(loop.get()), fd, this);
   // Runs Python: socket.close().
   const Ref closed = owner ? Ref::steal(PyObject_CallMethodNoArgs(owner.get(), state_.names.close)) : Ref();
   if (!closed && PyErr_Occurred() != nullptr) PyErr_WriteUnraisable(self_object());
   after_socket_closed(gil);
-  release_sent(gil);
 }
 
 bool SocketTransport::fatal_error(Gil gil, PyObject* exception, PyObject* message) noexcept {
@@ -234,36 +256,29 @@ void SocketTransport::finalize(Gil gil) noexcept {
     PyErr_WriteUnraisable(self_object());
   }
   send_held_back();
-  // Keep the socket and the protocol: a destructor that runs later may still write to this transport, or close it.
-  if (release_channel()) {
-    close_socket(gil, Ref::borrow(sock.get()));
-  } else {
-    after_release_ = AfterRelease::close_socket;  // the pin keeps us alive until then
-  }
+  is_abandoned_ = true;
+  detach(gil);
 }
 
 void SocketTransport::detach_from_loop(Gil gil) noexcept {
+  if (!is_attached()) return;
   const Ref pin = Ref::borrow(self_object());
   send_held_back();
-  if (is_open()) {
-    queue_lost_ = !channel_->is_drained();
-    (void)release_channel();
-  }
-  if (core_ != nullptr) unregister_transport(*core_, fd, this);
-  core_ = nullptr;
-  release_sent(gil);
+  queue_lost_ = !channel_->is_drained();
+  detach(gil);
 }
 
 PyObject* SocketTransport::repr(Gil) noexcept {
-  const char* const state = !sock ? " closed" : closing_ ? " closing" : "";
+  const char* const state = !sock ? " closed" : is_closing() ? " closing" : "";
   const char* const name = Py_TYPE(self_object())->tp_name;
   const char* const dot = std::strrchr(name, '.');
   const char* const short_name = dot != nullptr ? dot + 1 : name;
-  if (core_ == nullptr || core_->closed) return PyUnicode_FromFormat("<%s%s fd=%d>", short_name, state, fd);
+  const bool has_loop = life_ < Life::releasing && loop && !core_of(loop.get()).closed;  // asyncio's drops it when it ends
+  if (!has_loop) return PyUnicode_FromFormat("<%s%s fd=%d>", short_name, state, fd);
   const size_t size = write_buffer_size();
   return PyUnicode_FromFormat("<%s%s fd=%d read=%s write=<%s, bufsize=%zu>>", short_name, state, fd,
-                              is_open() && channel_->is_reading() ? "polling" : "idle",
-                              is_open() && channel_->is_send_waiting() ? "polling" : "idle", size);
+                              is_attached() && channel_->is_reading() ? "polling" : "idle",
+                              is_attached() && channel_->is_send_waiting() ? "polling" : "idle", size);
 }
 
 }  // namespace cxxloop::python

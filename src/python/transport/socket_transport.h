@@ -25,6 +25,21 @@ struct TransportObject {
   SocketTransport* native;
 };
 
+// The life of a connection. connection_lost() is always called by the loop, never from inside close() or abort().
+//
+//   open ---close()---> draining ---nothing is queued---> losing ---connection_lost() has run---> releasing ---> closed
+//     |                    |                                ^                              the kernel has no op
+//     +--------------------+---------abort(), an error------+
+//
+//   losing -> draining: there was no memory to schedule connection_lost(), close() and abort() can be called again.
+enum class Life : uint8_t {
+  open,
+  draining,   // what is queued is still sent; asyncio's _closing from here on
+  losing,     // connection_lost() is scheduled, or runs; asyncio's _conn_lost from here on
+  releasing,  // it has run, and the kernel has not let go of an op
+  closed,     // the socket is closed and the protocol let go
+};
+
 class SocketTransport : public Served, public Lingering {
  public:
   // --- what the methods of the Python type do; false or null: the indicator is set ---------------------------
@@ -50,16 +65,18 @@ class SocketTransport : public Served, public Lingering {
 
   // --- what the loop asks -------------------------------------------------------------------------------------
   [[nodiscard]] PyObject* object() const noexcept final { return reinterpret_cast<PyObject*>(&self_); }
-  [[nodiscard]] bool keeps_descriptor() const noexcept final { return !closing_ && !is_lent; }
+  [[nodiscard]] bool keeps_descriptor() const noexcept final { return !is_closing() && !is_lent; }
   [[nodiscard]] bool is_pinned() const noexcept final { return channel_->is_busy(); }
   [[nodiscard]] bool is_polled(bool sends) const noexcept final {
-    return is_open() && (sends ? channel_->is_send_waiting() : channel_->is_reading());
+    return is_attached() && (sends ? channel_->is_send_waiting() : channel_->is_reading());
   }
   void detach_from_loop(Gil gil) noexcept final;
 
-  [[nodiscard]] bool is_closing() const noexcept { return closing_; }
+  [[nodiscard]] bool is_closing() const noexcept { return life_ != Life::open; }
   [[nodiscard]] bool is_paused() const noexcept { return paused_; }
-  [[nodiscard]] bool is_reading() const noexcept { return !closing_ && !paused_; }
+  [[nodiscard]] bool is_reading() const noexcept { return !is_closing() && !paused_; }
+  // asyncio's _conn_lost: 1 for the end, and 1 for each write after it.
+  [[nodiscard]] uint32_t conn_lost() const noexcept { return (is_lost() ? 1 : 0) + lost_writes_; }
   [[nodiscard]] const net::WriteMarks& write_marks() const noexcept { return flow_.marks(); }
 
   template <class F>
@@ -68,11 +85,10 @@ class SocketTransport : public Served, public Lingering {
   }
 
   Ref loop;
-  Ref sock;      // null after connection_lost()
-  Ref protocol;  // null after connection_lost()
+  Ref sock;      // null when closed
+  Ref protocol;  // null when closed
   const int fd;
-  bool is_lent = false;    // True exactly while sendfile has the descriptor, which the loop's own methods may use then
-  uint32_t conn_lost = 0;  // > 0: connection_lost() is scheduled; counts writes after that
+  bool is_lent = false;  // True exactly while sendfile has the descriptor, which the loop's own methods may use then
 
   virtual ~SocketTransport() = default;
 
@@ -94,9 +110,13 @@ class SocketTransport : public Served, public Lingering {
   void on_channel_idle() noexcept { Py_DECREF(object()); }
   [[nodiscard]] PyObject* self_object() const noexcept { return object(); }
   [[nodiscard]] FlowControl::Parties parties() const noexcept { return {loop.get(), self_object(), protocol.get()}; }
-  // True exactly while the kernel has not let go of what connection_lost() or the last reference has left.
+  // connection_lost() is scheduled, runs or has run.
+  [[nodiscard]] bool is_lost() const noexcept { return life_ >= Life::losing; }
+  // The channel may be used. Not any more when connection_lost() has run, when the last reference is gone (a destructor
+  // that runs later may still call us), or when the loop is closed, which leave an open transport open.
+  [[nodiscard]] bool is_attached() const noexcept { return core_ != nullptr; }
+  // True exactly while a transport that is not attached has an op that the kernel has not let go of.
   [[nodiscard]] bool is_lingering() const noexcept { return channel_->state() == net::Channel::State::releasing; }
-  [[nodiscard]] bool is_open() const noexcept { return channel_->state() == net::Channel::State::open; }
 
   // --- what the kinds do besides -----------------------------------------------------------------------------
   // The context of every callback; null: each has a copy of the current one.
@@ -110,26 +130,27 @@ class SocketTransport : public Served, public Lingering {
 
   TransportObject& self_;
   ModuleState& state_;
-  LoopCore* core_;      // null once detached
+  Life life_ = Life::open;
+  LoopCore* core_;      // null exactly when not attached
   net::Channel* channel_ = nullptr;
   FlowControl flow_;
   Ref read_context_;    // the protocol's reading callbacks run in it
   Ref write_context_;   // resume_writing() runs in it
-  bool closing_ = false;
-  bool paused_ = false;
-  // What is to be done as soon as the kernel lets go.
-  enum class AfterRelease : uint8_t { nothing, close_socket, let_go };
-  AfterRelease after_release_ = AfterRelease::nothing;
   bool queue_lost_ = false;  // True exactly when the loop was closed with something queued; what comes behind is lost too
 
  private:
   [[nodiscard]] bool start_channel(Gil gil) noexcept;
+  void enter(Life next) noexcept;
+  [[nodiscard]] bool lose(Gil gil, PyObject* exception) noexcept;
   [[nodiscard]] bool schedule_connection_lost(Gil gil, PyObject* exception) noexcept;
   [[nodiscard]] bool report_fatal(Gil gil, PyObject* exception, PyObject* message) noexcept;
-  // True: the kernel has no op of ours. False: on_channel_released() will be called.
-  [[nodiscard]] bool release_channel() noexcept;
+  void detach(Gil gil) noexcept;
   void let_go(Gil gil) noexcept;
   void close_socket(Gil gil, const Ref& owner) noexcept;
+
+  uint32_t lost_writes_ = 0;
+  bool paused_ = false;        // True exactly between pause_reading() and resume_reading(); asyncio's outlives close(), too
+  bool is_abandoned_ = false;  // True exactly when the last reference is gone: nobody else will close the socket
 };
 
 // --- the Python type that the others derive from (type.cc) -----------------------------------

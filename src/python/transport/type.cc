@@ -86,7 +86,7 @@ PyObject* get_sock(PyObject* self, void*) { return transport_of(self).sock.new_r
 PyObject* get_sock_fd(PyObject* self, void*) { return PyLong_FromLong(transport_of(self).fd); }
 PyObject* get_protocol(PyObject* self, void*) { return transport_of(self).protocol.new_ref_or_none(); }
 PyObject* get_closing(PyObject* self, void*) { return PyBool_FromLong(transport_of(self).is_closing()); }
-PyObject* get_conn_lost(PyObject* self, void*) { return PyLong_FromUnsignedLong(transport_of(self).conn_lost); }
+PyObject* get_conn_lost(PyObject* self, void*) { return PyLong_FromUnsignedLong(transport_of(self).conn_lost()); }
 PyObject* get_paused(PyObject* self, void*) { return PyBool_FromLong(transport_of(self).is_paused()); }
 PyObject* get_protocol_paused(PyObject* self, void*) { return PyBool_FromLong(transport_of(self).write_marks().is_paused()); }
 

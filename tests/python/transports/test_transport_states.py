@@ -4,6 +4,7 @@
 import asyncio
 import gc
 import logging
+import re
 import socket
 import warnings
 import weakref
@@ -82,6 +83,21 @@ def test_connection_is_lost_once_from_every_state(run, state, last):
             await turns()
             assert protocol.events.count("connection_lost") == 1
             assert protocol.lost_with is None
+
+    run(main())
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_repr_tells_the_state(run, state):
+    async def main():
+        async with attached() as (transport, protocol, _):
+            await reach(state, transport, protocol)
+            loop = "" if state == "closed" else r" read=(polling|idle) write=<(polling|idle), bufsize=\d+>"
+            shown = "" if state in ("open", "paused") else " closed" if state == "closed" else " closing"
+            found = re.fullmatch(rf"<\w+{shown} fd={transport._sock_fd}{loop}>", repr(transport))
+            assert found, repr(transport)
+            if loop:
+                assert found.groups() == ("polling" if state == "open" else "idle", "polling" if "draining" in state else "idle")
 
     run(main())
 
@@ -219,7 +235,8 @@ def test_transport_lives_while_the_loop_may_call_it(run, state):
             gc.collect()
         warned = any("unclosed transport" in str(warning.message) for warning in caught)
         caught.clear()  # a warning refers to its transport
-        assert (alive() is None) == warned == (state == "paused")
+        assert warned == (state == "paused")
+        assert warned or alive() is not None
         with peer:
             if state == "open":
                 peer.shutdown(socket.SHUT_WR)

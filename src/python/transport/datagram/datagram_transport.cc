@@ -38,7 +38,7 @@ bool DatagramTransport::on_may_receive_more() noexcept {
 }
 
 void DatagramTransport::on_datagram(std::span<const std::byte> data, const io::Address& sender) noexcept {
-  if (conn_lost > 0) return;
+  if (is_lost()) return;
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
   const ContextScope scope(gil, read_context_.get());
@@ -56,7 +56,7 @@ void DatagramTransport::on_datagram(std::span<const std::byte> data, const io::A
 void DatagramTransport::on_receive_error(Errno error) noexcept {
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
-  if (conn_lost == 0) {
+  if (!is_lost()) {
     const ContextScope scope(gil, read_context_.get());
     Ref exception = make_os_error(gil, error);
     if (PyErr_GivenExceptionMatches(exception.get(), PyExc_OSError) == 0) {  // no memory for one

@@ -45,9 +45,9 @@ bool DatagramTransport::send_to(Gil gil, PyObject* data, PyObject* target) noexc
   if (length <= 0) return length == 0;  // these versions send no empty datagrams
 #endif
   if (!check_target(gil, &target)) return false;
-  const bool lost = conn_lost > 0 && target == address.get() && target != Py_None;
+  const bool lost = is_lost() && target == address.get() && target != Py_None;
   if (lost || !sock || is_lingering()) return note_lost_write(gil);
-  if (!is_open()) return send_after_loop_closed(gil, data, target);
+  if (!is_attached()) return send_after_loop_closed(gil, data, target);
   if (datagram_.is_drained()) {
     const Errno error = send_now(gil, data, target);
     if (error == Errno::ok) return true;
@@ -88,7 +88,7 @@ Errno DatagramTransport::send_now(Gil gil, PyObject* data, PyObject* target) noe
     return indicator_set;
   }
   Errno error = Errno::again;
-  if (datagram_.is_drained() && is_open()) {
+  if (datagram_.is_drained() && is_attached()) {
     error = send_bytes(gil, {static_cast<const std::byte*>(view.buf), static_cast<size_t>(view.len)}, data, target);
   }
   PyBuffer_Release(&view);
@@ -125,7 +125,7 @@ bool DatagramTransport::queue(Gil gil, PyObject* data, PyObject* target) noexcep
   // Runs Python: as in send_now().
   const Ref bytes = PyBytes_CheckExact(data) ? Ref::borrow(data) : Ref::steal(PyBytes_FromObject(data));
   if (!bytes) return false;
-  if (!is_open()) return check_closed(gil, core_of(loop.get()));
+  if (!is_attached()) return check_closed(gil, core_of(loop.get()));
   io::Address storage;
   const io::Address* resolved = nullptr;
   const Target kind = resolve(gil, target, &resolved, &storage);
@@ -168,7 +168,7 @@ Errno DatagramTransport::on_send_foreign(void* owner) noexcept {
 
 void DatagramTransport::on_send_error(Errno error) noexcept {
   const Gil gil = Gil::in_slot();
-  if (conn_lost == 0) {
+  if (!is_lost()) {
     const ContextScope scope(gil, write_context_.get());
     const bool told = scope.entered() && tell_send_error(gil, error);
     if (!told) report(gil, send_failure);
@@ -179,7 +179,7 @@ void DatagramTransport::on_send_error(Errno error) noexcept {
 
 void DatagramTransport::on_sent() noexcept {
   const Gil gil = Gil::in_slot();
-  if (conn_lost == 0) {
+  if (!is_lost()) {
     const ContextScope scope(gil, write_context_.get());
     // Runs Python: resume_writing() may send more, close or abort.
     const bool resumed = scope.entered() && flow_.maybe_resume(gil, parties(), write_buffer_size());
@@ -191,8 +191,7 @@ void DatagramTransport::on_sent() noexcept {
 }
 
 bool DatagramTransport::lose_connection_if_drained(Gil gil) noexcept {
-  if (!closing_ || conn_lost > 0 || !datagram_.is_drained()) return true;
-  ++conn_lost;
+  if (life_ != Life::draining || !datagram_.is_drained()) return true;
   return call_connection_lost(gil, Py_None);
 }
 

@@ -146,7 +146,7 @@ std::optional<std::span<std::byte>> StreamTransport::on_read_target() noexcept {
   PyBuffer_Release(&view);
   read_buffer_ = std::move(memory);
   // asyncio goes on with the read whatever get_buffer() did to the transport; so do we while somebody holds us.
-  if (!is_open() || Py_REFCNT(self_object()) == 1) return std::nullopt;
+  if (!is_attached() || Py_REFCNT(self_object()) == 1) return std::nullopt;
   return target;
 }
 
@@ -192,7 +192,7 @@ void StreamTransport::deliver(Gil gil, PyObject* method, PyObject* argument, con
 void StreamTransport::on_eof() noexcept {
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
-  if (conn_lost > 0 && !read_buffer_) return;
+  if (is_lost() && !read_buffer_) return;
   read_buffer_.reset();
   const ContextScope scope(gil, read_context_.get());
   Ref keep_open;
@@ -205,7 +205,7 @@ void StreamTransport::on_eof() noexcept {
   if (keep < 0) {
     fail(gil, "Fatal error: protocol.eof_received() call failed.");
     // A KeyboardInterrupt left the transport open. asyncio's reader would meet the end of the stream again in the next run.
-    if (is_reading() && is_open()) (void)stream_.start_reading();
+    if (is_reading() && is_attached()) (void)stream_.start_reading();
   } else if (keep == 0 && !close(gil)) {
     fail(gil, "Fatal read error on socket transport");
   }
@@ -214,7 +214,7 @@ void StreamTransport::on_eof() noexcept {
 void StreamTransport::on_read_error(Errno error) noexcept {
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
-  if (conn_lost == 0) {
+  if (!is_lost()) {
     const ContextScope scope(gil, read_context_.get());
     raise_errno(gil, error);
     fail(gil, "Fatal read error on socket transport");

@@ -74,7 +74,7 @@ class StreamTransport final : public SocketTransport, public net::StreamHandler 
   [[nodiscard]] bool fill_extra(Gil gil, const TransportArgs& args) noexcept;
   // The usual case: nothing of what check_writable() looks for is there.
   [[nodiscard]] bool is_plainly_writable() const noexcept {
-    return !eof_written && !empty_waiter && conn_lost == 0 && !stream_.is_linked();
+    return !eof_written && !empty_waiter && !is_lost() && !stream_.is_linked();
   }
   [[nodiscard]] bool check_writable(Gil gil, const char* method, bool* drop) noexcept;
   [[nodiscard]] bool append_chunk(Gil gil, std::span<const std::byte> bytes, Ref owner) noexcept;

@@ -54,7 +54,7 @@ bool StreamTransport::check_writable(Gil gil, const char* method, bool* drop) no
     PyErr_Format(PyExc_RuntimeError, "unable to %s; sendfile is in progress", method);
     return false;
   }
-  if (conn_lost > 0) {
+  if (is_lost()) {
     *drop = true;
     return note_lost_write(gil);
   }
@@ -71,7 +71,7 @@ bool StreamTransport::write(Gil gil, PyObject* data) noexcept {
   bool drop = false;
   if (!is_plainly_writable() && !check_writable(gil, "write", &drop)) return false;
   if (drop || length == 0) return true;
-  if (!is_open()) return send_after_loop_closed(gil, data);
+  if (!is_attached()) return send_after_loop_closed(gil, data);
   return PyBytes_CheckExact(data) ? append_owned(gil, Ref::borrow(data)) && after_append(gil) : write_buffer(gil, data);
 }
 
@@ -120,7 +120,7 @@ bool StreamTransport::write_buffer(Gil gil, PyObject* data) noexcept {
     fail(gil, write_failure);  // asyncio's send() meets the same error
     return true;
   }
-  if (!is_open()) {  // a __buffer__() of the program has closed the loop
+  if (!is_attached()) {  // a __buffer__() of the program has closed the loop
     PyBuffer_Release(&view);
     return send_after_loop_closed(gil, data);
   }
@@ -131,7 +131,7 @@ bool StreamTransport::write_buffer(Gil gil, PyObject* data) noexcept {
   const bool appended = left == 0 || append_rest(gil, data, bytes.last(left), offered);
   PyBuffer_Release(&view);
   if (!appended) return false;
-  if (!is_open()) return left == 0 || check_closed(gil, core_of(loop.get()));  // a __release_buffer__() has closed the loop
+  if (!is_attached()) return left == 0 || check_closed(gil, core_of(loop.get()));  // a __release_buffer__() has closed the loop
   return left > 0 && offered ? send_appended(gil) : after_append(gil);
 }
 
@@ -180,7 +180,7 @@ bool StreamTransport::write_lines(Gil gil, PyObject* list_of_data) noexcept {
   if (count == 0) return true;
   if (!check_writable(gil, "writelines", &drop)) return false;
   if (drop) return true;
-  if (!is_open()) {
+  if (!is_attached()) {
     for (Py_ssize_t i = 0; i < count; ++i) {
       if (!send_after_loop_closed(gil, PyList_GET_ITEM(lines.get(), i))) return false;
     }
@@ -219,7 +219,7 @@ bool StreamTransport::after_append(Gil gil) noexcept {
   const size_t queued = stream_.queued_bytes();
   if (queued == 0) return true;
   if (!stream_.is_send_waiting()) {
-    if (core_ != nullptr && core_->engine.cork().may_hold(queued, flow_.marks().high_bytes()) && !is_shared()) {
+    if (core_->engine.cork().may_hold(queued, flow_.marks().high_bytes()) && !is_shared()) {
       core_->engine.cork().add(stream_);
       return true;
     }
@@ -245,7 +245,7 @@ void StreamTransport::release_sent(Gil gil) noexcept {
 }
 
 void StreamTransport::send_held_back() noexcept {
-  if (!is_open() || !stream_.is_held_back()) return;
+  if (!is_attached() || !stream_.is_held_back()) return;
   core_->engine.cork().pull_early(stream_);
 }
 
@@ -306,14 +306,14 @@ void StreamTransport::on_sent() noexcept {
   LoopCore& core = core_of(loop.get());
   const ContextScope scope(gil, write_context_.get());
   release_sent(gil);
-  if (conn_lost == 0) {
+  if (!is_lost()) {
     const bool resumed = scope.entered() && flow_.maybe_resume(gil, parties(), stream_.queued_bytes());
     // Even if resume_writing() raised KeyboardInterrupt, finish what follows a drained queue (shutdown or connection_lost):
     // no later event would trigger it.
     if (!resumed) report_or_leave(gil, core, "Exception in callback StreamTransport.on_sent()");
     // Send what resume_writing() wrote now: a closing transport ends when its queue is empty, and no later event follows.
-    if (closing_ && is_open()) core_->engine.cork().pull_early(stream_);
-    if (conn_lost == 0 && is_open() && stream_.queued_bytes() == 0 && !on_drained(gil)) {
+    if (life_ == Life::draining && is_attached()) core_->engine.cork().pull_early(stream_);
+    if (!is_lost() && is_attached() && stream_.queued_bytes() == 0 && !on_drained(gil)) {
       report_or_leave(gil, core, "Exception in callback StreamTransport.on_sent()");
     }
   }
@@ -324,8 +324,7 @@ bool StreamTransport::on_drained(Gil gil) noexcept {
     const Ref set = Ref::steal(PyObject_CallMethodOneArg(empty_waiter.get(), state_.names.set_result, Py_None));
     if (!set) return false;
   }
-  if (closing_) {
-    ++conn_lost;
+  if (life_ == Life::draining) {
     if (call_connection_lost(gil, Py_None)) return true;
     return report(gil, state_, loop.get(), "Exception in callback StreamTransport._call_connection_lost()",
                   {{state_.names.transport, self_object()}});
@@ -340,7 +339,7 @@ void StreamTransport::on_write_error(Errno error) noexcept {
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
   release_sent(gil);
-  if (conn_lost > 0) return;
+  if (is_lost()) return;
   Ref exception = make_os_error(gil, error);
   const Ref waiter = Ref::borrow(empty_waiter.get());
   set_exception(gil, Ref::borrow(exception.get()));
@@ -353,11 +352,11 @@ void StreamTransport::on_write_error(Errno error) noexcept {
 }
 
 bool StreamTransport::write_eof(Gil gil) noexcept {
-  if (closing_ || eof_written) return true;
+  if (is_closing() || eof_written) return true;
   eof_written = true;
-  if (!is_open()) return queue_lost_ || shutdown_after_loop_closed(gil);
+  if (!is_attached()) return queue_lost_ || shutdown_after_loop_closed(gil);
   send_held_back();
-  if (conn_lost > 0 || stream_.queued_bytes() > 0) return true;
+  if (is_lost() || stream_.queued_bytes() > 0) return true;
   const Errno error = stream_.shutdown_write();
   if (error != Errno::ok) raise_errno(gil, error);
   return error == Errno::ok;
