@@ -55,6 +55,12 @@ PyObject* transport_set_write_buffer_limits(PyObject* self, PyObject* args, PyOb
   return none_if(transport_of(self).set_write_limits(Gil::in_slot(), high, low));
 }
 
+// asyncio's constructor would have the transport serve another socket, and the inherited one would forget the extra info.
+PyObject* transport_init(PyObject* self, PyObject*, PyObject*) {
+  PyErr_Format(PyExc_TypeError, "%s.__init__(): a transport cannot be made anew", Py_TYPE(self)->tp_name);
+  return nullptr;
+}
+
 // --- what asyncio's own code (sslproto, sendfile) calls -------------------------------------------------------
 
 PyObject* transport_force_close(PyObject* self, PyObject* exception) {
@@ -110,6 +116,7 @@ constexpr PyMemberDef transport_members[] = {
 };
 
 constexpr Method transport_methods[] = {
+    {"__init__", transport_init, nullptr},
     {"close", transport_close, METH_NOARGS,
      "close($self, /)\n--\n\nStop reading, send what is queued, then close; connection_lost(None) follows."},
     {"abort", transport_abort, METH_NOARGS,

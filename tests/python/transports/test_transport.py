@@ -317,6 +317,21 @@ def test_extra_info(loop, run):
     run(main())
 
 
+def test_second_init_raises_and_changes_nothing(loop, run):
+    async def main():
+        async with attached() as (transport, protocol, peer):
+            sock = transport.get_extra_info("socket")
+            with pytest.raises(TypeError):
+                transport.__init__()
+            with pytest.raises(TypeError):
+                transport.__init__({"socket": None})
+            assert sock is not None and transport.get_extra_info("socket") is sock
+            peer.send(b"x")
+            await protocol.until_bytes(1)
+
+    run(main())
+
+
 def test_get_and_set_protocol(run):
     async def main():
         async with attached() as (transport, first, peer):
