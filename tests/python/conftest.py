@@ -26,6 +26,7 @@ LOOP_FACTORY_SOURCE = {
 }
 HANG_S = 40  # A test that runs longer hangs: it fails and the run goes on.
 STUCK_S = 90  # A hang that no signal can break ends the process with a dump of all threads.
+ERRORS = pytest.StashKey[int]()  # the descriptor of stderr: what is captured dies with the process
 
 
 class Hang(KeyboardInterrupt):
@@ -45,6 +46,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "cxxloop_only(reason): a promise asyncio does not make")
     config.addinivalue_line("markers", "prompt_only(reason): a promise that the backend \"late\" keeps a turn later")
     config.addinivalue_line("markers", "asyncio_only(reason): checks the reference itself")
+    config.stash[ERRORS] = os.dup(2)
     # Ignored in what a shell starts in the background or through nohup, and inherited by every process of the tests.
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -88,10 +90,10 @@ def _raise_hang(signum, frame):
 
 
 @contextlib.contextmanager
-def _watchdog():
+def _watchdog(errors):
     previous = signal.signal(signal.SIGALRM, _raise_hang)
     signal.setitimer(signal.ITIMER_REAL, HANG_S)
-    faulthandler.dump_traceback_later(STUCK_S, exit=True)
+    faulthandler.dump_traceback_later(STUCK_S, exit=True, file=errors)
     try:
         yield
     except Hang as hang:
@@ -107,7 +109,7 @@ def pytest_pyfunc_call(pyfuncitem):
     if inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
-    with _watchdog():
+    with _watchdog(pyfuncitem.config.stash[ERRORS]):
         pyfuncitem.obj(**arguments)
     return True
 
