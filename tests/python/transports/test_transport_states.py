@@ -228,6 +228,8 @@ def test_transport_lives_while_the_loop_may_call_it(run, state):
         await turns()
         gc.collect()  # what earlier tests have left
         bring_to(state, transport)
+        if state == "paused":
+            await turns()  # until the kernel has let go of the read
         alive = weakref.ref(transport)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
