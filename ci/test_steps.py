@@ -86,10 +86,16 @@ def halves() -> dict[str, list[str]]:
     return {"first": first, "second": ["tests/python", *(f"--ignore={room}" for room in first)]}
 
 
-def asan(part: str, arguments: list[str]) -> Command:
-    report = REPORTS / f"asan-{part}.xml"
-    run_part = ["ci/sanitize", "python", *arguments, *ASAN_IGNORES, "-q", f"--junitxml={report}"]
-    return Command(f"asan-{part}", run_part, report, after="asan-build")
+def asan(step: str, kind: str) -> list[Command]:
+    """tests/python on the extension module with AddressSanitizer; kind: what ci/sanitize calls it."""
+    build = f"{step}-build"
+    # After the other build, which makes the same tree, where that is asked for as well.
+    commands = [Command(build, ["ci/sanitize", "build"], compiles=True, after="" if step == "asan" else "asan-build")]
+    for part, arguments in halves().items():
+        report = REPORTS / f"{step}-{part}.xml"
+        run_part = ["ci/sanitize", kind, *arguments, *ASAN_IGNORES, "-q", f"--junitxml={report}"]
+        commands.append(Command(f"{step}-{part}", run_part, report, after=build))
+    return commands
 
 
 def cpp(name: str, sanitizer: str, folder: str) -> Command:
@@ -103,6 +109,12 @@ def conformance() -> Command:
     return Command("conformance", arguments, report, may_be_left_out=True)
 
 
+def late_conformance() -> Command:
+    report = REPORTS / "late-conformance.xml"
+    arguments = ["ci/sanitize", "late-conformance", "--jobs", "2", "--junit", str(report)]
+    return Command("late-conformance", arguments, report, may_be_left_out=True, after="late-build")
+
+
 def steps() -> dict[str, list[Command]]:
     return {
         "cpp": [cpp("address", "address", "asan-cpp"), cpp("thread", "thread", "tsan-cpp")],
@@ -113,10 +125,8 @@ def steps() -> dict[str, list[Command]]:
         "soak": [Command("soak", [sys.executable, "tests/soak/soak.py", "--seconds", "60"])],
         "conformance": [conformance()],
         "frameworks": [pytest("frameworks", "tests/frameworks")],
-        "asan": [
-            Command("asan-build", ["ci/sanitize", "build"], compiles=True),
-            *(asan(part, arguments) for part, arguments in halves().items()),
-        ],
+        "asan": asan("asan", "python"),
+        "late": [*asan("late", "late"), late_conformance()],
         "instructions": [
             Command("instructions", [sys.executable, "ci/instructions"], may_be_left_out=True, compiles=True)
         ],
