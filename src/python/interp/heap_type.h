@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <initializer_list>
 #include <memory>
+#include <type_traits>
 #include <utility>
 
 #include "python/interp/ref.h"
@@ -91,7 +92,8 @@ inline void free_object(PyObject* self) noexcept {
   Py_DECREF(type);
 }
 
-// For objects that need no more than that their references are dropped and their native part is destroyed.
+// For objects that need no more than that their references are dropped and their native part is destroyed. Without a
+// destructor it may be the whole object, whose head free_object() has still to read.
 template <auto native_of>
 void dealloc(PyObject* self) noexcept {
   auto& native = native_of(self);
@@ -99,7 +101,7 @@ void dealloc(PyObject* self) noexcept {
     PyObject_GC_UnTrack(self);
     native.each_ref(drop_refs);
   }
-  std::destroy_at(&native);
+  if constexpr (!std::is_trivially_destructible_v<std::remove_reference_t<decltype(native)>>) std::destroy_at(&native);
   free_object(self);
 }
 
