@@ -13,6 +13,7 @@ import sys
 import pytest
 
 from datagram_recorder import DatagramRecorder, bound_socket, drain, endpoint, fill, unused_address
+from recorder import turns
 
 counts_headers = sys.version_info >= (3, 13)
 sends_empty = pytest.mark.skipif(sys.version_info < (3, 13), reason="asyncio drops empty datagrams before 3.13")
@@ -472,6 +473,32 @@ def test_abort_drops_what_is_queued(run, unix_peer):
             assert transport.get_write_buffer_size() == 0 or sys.version_info < (3, 15)
             await protocol.until_event("connection_lost")
             assert drain(peer) == [b"x" * 1000] * (sent - 1)
+
+    run(main())
+
+
+@pytest.mark.parametrize("last", ["close", "abort"])
+@pytest.mark.parametrize("first", ["close", "abort"])
+def test_closing_endpoint_is_ended_again(run, unix_peer, first, last):
+    """close() waits for the queue however often it is called, abort() drops it, and the end is told once."""
+    peer, path = unix_peer
+
+    async def main():
+        ends_again = DatagramRecorder(connection_lost=lambda p: p.transport.close())
+        async with to_unix(path, ends_again) as (transport, protocol):
+            sent = fill(transport)
+            getattr(transport, first)()
+            getattr(transport, last)()
+            assert transport.is_closing() and not transport.is_reading() and not protocol.is_lost
+            await turns()
+            waits = first == last == "close"
+            assert protocol.is_lost != waits
+            received = drain(peer)
+            await protocol.until_event("connection_lost")
+            await turns()
+            assert len(received + drain(peer)) == (sent if waits else sent - 1)
+            assert protocol.events.count("connection_lost") == 1
+            assert protocol.lost_with is None
 
     run(main())
 
