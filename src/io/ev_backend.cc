@@ -97,6 +97,7 @@ class EvBackend final : public ReadinessBackend<EvBackend> {
 
   [[nodiscard]] Errno open_wakers() noexcept;
   [[nodiscard]] Errno rebuild_after_fork() noexcept;
+  [[nodiscard]] bool has_memory_for(int fd) noexcept;
   void sync_interest(int fd, FdEntry& entry) noexcept;
   void mark_changed(FdEntry& entry) noexcept;
   void verify_changed() noexcept;
@@ -127,6 +128,7 @@ class EvBackend final : public ReadinessBackend<EvBackend> {
   OpBatch displaced_;  // whose places the next owners of their numbers have taken; the next wait() collects them
   size_t events_per_poll_ = events_per_poll_min;  // libev's epoll_eventmax
   size_t ops_count_ = 0;
+  int libev_fds_ = 0;  // libev's table by descriptor has room for so many, at least
   FdEntry* first_changed_ = nullptr;
   Wakeup wakeup_;
   bool may_sleep_ = false;  // True exactly when the ev_run() under way may sleep.
@@ -200,12 +202,25 @@ Errno EvBackend::submit(Op& op) noexcept {
     if (const Errno error = check_pollable(op.fd, &entry->file); error != Errno::ok) return error;
     entry->owner_forgets = owner_forgets;
   }
+  if (op.fd >= libev_fds_ && !has_memory_for(op.fd)) return Errno::no_memory;
   place = &op;
   op.state = OpState::armed;
   ++ops_count_;
   entry->failure = Errno::ok;
   sync_interest(op.fd, *entry);
   return Errno::ok;
+}
+
+// libev ends the process when its table by descriptor cannot grow, which the coming ev_io_start() makes twice as large as it
+// has to be, and rounds up to pages. So ask for as much before.
+bool EvBackend::has_memory_for(int fd) noexcept {
+  constexpr size_t row_bytes = 16;
+  constexpr size_t rounding_bytes = 8192;
+  void* volatile memory = std::malloc(2 * row_bytes * (static_cast<size_t>(fd) + 1) + rounding_bytes);
+  if (memory == nullptr) return false;
+  std::free(memory);
+  libev_fds_ = fd + 1;
+  return true;
 }
 
 bool EvBackend::cancel(Op& op) noexcept {

@@ -14,6 +14,8 @@ import pytest
 
 from weighing import resident_kib
 
+HARD_LIMIT = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
 # File objects and descriptors
 
 
@@ -90,6 +92,41 @@ def test_large_number_that_is_a_descriptor_is_watched(loop, socket_pair):
         assert loop.remove_reader(number)
     finally:
         os.close(number)
+
+
+@pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="AddressSanitizer needs more address space")
+@pytest.mark.skipif(HARD_LIMIT < 16384, reason="no descriptor here is so large that its table is")
+def test_large_number_that_there_is_no_memory_for(run_script):
+    result = run_script(
+        """
+        import errno, os, resource, socket, sys
+
+        limit = int(sys.argv[1])
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+        loop = new_loop()
+        left, right = socket.socketpair()
+        large = os.dup2(left.fileno(), limit - 1)
+        loop.add_reader(left, print)
+        loop.remove_reader(left)
+        right.send(b"x")
+        for_small_tables = bytearray(100_000)
+        resource.setrlimit(resource.RLIMIT_AS, (1, resource.RLIM_INFINITY))
+        del for_small_tables
+        try:
+            loop.add_reader(large, loop.stop)
+        except MemoryError:
+            pass
+        except OSError as exc:
+            assert exc.errno == errno.ENOMEM
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        loop.add_reader(large, loop.stop)
+        loop.run_forever()
+        loop.close()
+        print("watched")
+        """,
+        str(min(HARD_LIMIT, 200_000)),
+    )
+    assert result.stdout == "watched\n"
 
 
 @pytest.mark.parametrize("method", ["reader", "writer"])
