@@ -97,7 +97,6 @@ def test_remove_reader(loop, socket_pair, in_thread_of_sleeper):
     assert called == []
 
 
-@pytest.mark.prompt_only("the new watch begins when the old one has ended")
 def test_reader_of_a_number_that_is_used_again(loop, in_thread_of_sleeper):
     """The descriptor of a watch is closed, and its number watched anew for another, all while the loop sleeps."""
     done = loop.create_future()
@@ -238,7 +237,8 @@ def test_threads_that_watch_and_unwatch_all_the_time(loop, socket_pair):
         while not stop.is_set():
             for left, right in own:
                 loop.add_reader(left, on_readable, left)
-                right.send(b"x")
+                with contextlib.suppress(BlockingIOError):  # the loop is far behind
+                    right.send(b"x")
                 loop.remove_reader(left)
                 loop.add_reader(left, on_readable, left)
             time.sleep(0)
