@@ -28,10 +28,41 @@ void Channel::tell_busy() noexcept {
   busy ? owner_.on_busy() : owner_.on_idle();
 }
 
+void Channel::stop_reading() noexcept {
+  take_back_read();
+  tell_busy();
+}
+
+void Channel::drop_writes() noexcept {
+  clear_queue();
+  tell_busy();
+}
+
+bool Channel::release() noexcept {
+  CXL_ASSERT(state_ == State::open);
+  state_ = State::releasing;
+  take_back_read();
+  clear_queue();
+  const bool is_released = !has_ops();
+  if (is_released) {
+    forget();
+    state_ = State::released;
+  }
+  tell_busy();
+  return is_released;
+}
+
+void Channel::released_if_idle() noexcept {
+  if (has_ops()) return;
+  forget();
+  finish_release();
+}
+
 void Channel::finish_release() noexcept {
   CXL_ASSERT(state_ == State::releasing);
   const EndOfOp end(*this);
   state_ = State::released;
+  clear_queue();  // what only the kernel kept
   owner_.on_released();
 }
 

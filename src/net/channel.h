@@ -32,18 +32,19 @@ class Channel {
   enum class State : uint8_t { open, releasing, released };
 
   [[nodiscard]] virtual Errno start_reading() noexcept = 0;
-  virtual void stop_reading() noexcept = 0;
+  void stop_reading() noexcept;
   [[nodiscard]] virtual bool is_reading() const noexcept = 0;
 
   // True exactly when the kernel is full, so that the oldest of what is queued waits for room.
   [[nodiscard]] virtual bool is_send_waiting() const noexcept = 0;
   [[nodiscard]] virtual bool is_drained() const noexcept = 0;  // True exactly when nothing is queued
-  // Drop the queue. Writes made while the owners of its chunks are released go into a new, empty queue.
-  virtual void drop_writes() noexcept = 0;
+  // Drop the queue. Writes made while the owners of its chunks are released go into a new, empty queue. What the kernel
+  // already has may still be sent.
+  void drop_writes() noexcept;
 
   // Take every op back; no handler method but on_released() and on_idle() is called from now on.
   // True: done, the fd may be closed. False: on_released() will tell.
-  [[nodiscard]] virtual bool release() noexcept = 0;
+  [[nodiscard]] bool release() noexcept;
   // The backend was drained: the last completion will not come. Calls on_released(). REQUIRES: releasing.
   void finish_release() noexcept;
   [[nodiscard]] State state() const noexcept { return state_; }
@@ -68,6 +69,13 @@ class Channel {
 
   explicit Channel(ChannelHandler& handler) noexcept : owner_(handler) {}
   ~Channel();
+  // The parts of the above that the kinds have to do. The owner is told afterwards.
+  virtual void take_back_read() noexcept = 0;
+  virtual void clear_queue() noexcept = 0;
+  [[nodiscard]] virtual bool has_ops() const noexcept = 0;  // True exactly while an op is in the kernel
+  virtual void forget() noexcept = 0;                       // the descriptor, which may be closed from here on
+  // An op of a releasing channel has ended.
+  void released_if_idle() noexcept;
   // Tells the owner whether the channel is busy, if that has changed. May destroy the channel.
   void tell_busy() noexcept;
 

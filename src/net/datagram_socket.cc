@@ -64,12 +64,7 @@ Errno DatagramSocket::start_reading() noexcept {
   return error;
 }
 
-void DatagramSocket::stop_reading() noexcept {
-  take_back_receive();
-  tell_busy();
-}
-
-void DatagramSocket::take_back_receive() noexcept {
+void DatagramSocket::take_back_read() noexcept {
   wants_read_ = false;
   if (receive_.state == io::OpState::armed) (void)backend_.cancel(receive_);  // false: end_receive() ignores the last one
 }
@@ -159,11 +154,6 @@ void DatagramSocket::clear_queue() noexcept {
   while (!dropped.empty()) release_owner_(dropped.pop_front().owner);
 }
 
-void DatagramSocket::drop_writes() noexcept {
-  clear_queue();
-  tell_busy();
-}
-
 void DatagramSocket::on_writable_complete(io::Op& op, int32_t) noexcept {
   DatagramSocket& self = *static_cast<DatagramSocket*>(op.owner);
   if (self.state_ != State::open) return self.released_if_idle();
@@ -199,28 +189,6 @@ void DatagramSocket::flush() noexcept {
   }
   if (queue_.empty()) stop_waiting();
   handler_.on_sent();
-}
-
-// --- the end --------------------------------------------------------------------------------------------------
-
-bool DatagramSocket::release() noexcept {
-  CXL_ASSERT(state_ == State::open);
-  state_ = State::releasing;
-  take_back_receive();
-  clear_queue();
-  const bool is_released = !receive_.in_kernel() && !writable_.in_kernel();
-  if (is_released) {
-    backend_.forget(receive_.fd);
-    state_ = State::released;
-  }
-  tell_busy();
-  return is_released;
-}
-
-void DatagramSocket::released_if_idle() noexcept {
-  if (receive_.in_kernel() || writable_.in_kernel()) return;
-  backend_.forget(receive_.fd);
-  finish_release();
 }
 
 }  // namespace cxxloop::net

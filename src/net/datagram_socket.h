@@ -82,7 +82,6 @@ class DatagramSocket final : public Channel {
   ~DatagramSocket();
 
   [[nodiscard]] Errno start_reading() noexcept override;
-  void stop_reading() noexcept override;
   [[nodiscard]] bool is_reading() const noexcept override { return wants_read_; }
 
   // Send now; `address` null: to the connected peer. again: the kernel is full, append() it.
@@ -92,11 +91,8 @@ class DatagramSocket final : public Channel {
   [[nodiscard]] bool is_drained() const noexcept override { return queue_.empty(); }
   [[nodiscard]] size_t queued_bytes() const noexcept { return queued_bytes_; }
   [[nodiscard]] bool is_send_waiting() const noexcept override { return wants_send_; }
-  void drop_writes() noexcept override;
   // Send what is queued as far as the kernel takes it. REQUIRES: called by on_writable().
   void flush() noexcept;
-
-  [[nodiscard]] bool release() noexcept override;
 
  private:
   static void on_receive_complete(io::Op& op, int32_t result) noexcept;
@@ -110,9 +106,10 @@ class DatagramSocket final : public Channel {
   void pop_first() noexcept;
   [[nodiscard]] Errno wait_writable() noexcept;
   void stop_waiting() noexcept;
-  void take_back_receive() noexcept;
-  void clear_queue() noexcept;
-  void released_if_idle() noexcept;
+  void take_back_read() noexcept override;
+  void clear_queue() noexcept override;
+  [[nodiscard]] bool has_ops() const noexcept override { return receive_.in_kernel() || writable_.in_kernel(); }
+  void forget() noexcept override { backend_.forget(receive_.fd); }
 
   io::Backend& backend_;
   DatagramHandler& handler_;

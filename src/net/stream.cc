@@ -32,12 +32,7 @@ Errno Stream::start_reading() noexcept {
   return error;
 }
 
-void Stream::stop_reading() noexcept {
-  take_back_recv();
-  tell_busy();
-}
-
-void Stream::take_back_recv() noexcept {
+void Stream::take_back_read() noexcept {
   wants_read_ = false;
   if (recv_.state == io::OpState::armed) (void)backend_.cancel(recv_);  // false: end_recv() ignores the last completion
 }
@@ -116,11 +111,6 @@ size_t Stream::flush_with(std::span<const std::byte> tail) noexcept {
   return tail.size() - of_tail;
 }
 
-void Stream::drop_writes() noexcept {
-  clear_queue();
-  tell_busy();
-}
-
 void Stream::clear_queue() noexcept {
   unlink();
   if (sending_ == Sending::handed_over) {
@@ -132,21 +122,8 @@ void Stream::clear_queue() noexcept {
     return;
   }
   sending_ = Sending::idle;
+  dropped_bytes_ = 0;
   queue_.clear();
-}
-
-bool Stream::release() noexcept {
-  CXL_ASSERT(state_ == State::open);
-  state_ = State::releasing;
-  take_back_recv();
-  clear_queue();
-  const bool is_released = !recv_.in_kernel() && !send_.in_kernel();
-  if (is_released) {
-    backend_.forget(recv_.fd);
-    state_ = State::released;
-  }
-  tell_busy();
-  return is_released;
 }
 
 void Stream::on_recv_complete(io::Op& op, int32_t result) noexcept {
@@ -221,12 +198,6 @@ void Stream::fail_writes(Errno error) noexcept {
   unlink();
   queue_.clear();
   handler_.on_write_error(error);
-}
-
-void Stream::released_if_idle() noexcept {
-  if (recv_.in_kernel() || send_.in_kernel()) return;
-  backend_.forget(recv_.fd);
-  finish_release();
 }
 
 }  // namespace cxxloop::net

@@ -47,7 +47,6 @@ class Stream final : public Channel, public ListNode {
   ~Stream();
 
   [[nodiscard]] Errno start_reading() noexcept override;
-  void stop_reading() noexcept override;
   [[nodiscard]] bool is_reading() const noexcept override { return wants_read_; }
 
   // What was appended, not sent and not dropped.
@@ -73,13 +72,9 @@ class Stream final : public Channel, public ListNode {
   // As flush(), with `tail` behind the queue. Returns how many bytes of `tail` were not sent and must be append()ed
   // by the caller, who then calls flush() once more to have them waited for. 0 after an error: `tail` is lost too.
   [[nodiscard]] size_t flush_with(std::span<const std::byte> tail) noexcept;
-  // Forget what is queued. What the kernel already has may still be sent; what is appended later is sent behind it.
-  void drop_writes() noexcept override;
   [[nodiscard]] Errno shutdown_write() noexcept {
     return recv_.still_owned() ? backend_.shutdown_write(recv_.fd) : Errno::bad_fd;
   }
-
-  [[nodiscard]] bool release() noexcept override;
 
  private:
   // idle -> handed_over (the backend has queued the bytes) -> idle; or -> waiting (the kernel was full), as from idle;
@@ -101,9 +96,10 @@ class Stream final : public Channel, public ListNode {
   [[nodiscard]] Errno submit_send() noexcept;
   void wait_writable(bool is_late) noexcept;
   void fail_writes(Errno error) noexcept;
-  void take_back_recv() noexcept;
-  void clear_queue() noexcept;
-  void released_if_idle() noexcept;
+  void take_back_read() noexcept override;
+  void clear_queue() noexcept override;
+  [[nodiscard]] bool has_ops() const noexcept override { return recv_.in_kernel() || send_.in_kernel(); }
+  void forget() noexcept override { backend_.forget(recv_.fd); }
 
   io::Backend& backend_;
   StreamHandler& handler_;

@@ -154,14 +154,19 @@ TEST_F(ChannelTest, AReleasedChannelIsBusyUntilTheKernelLetsGo) {
   EXPECT_EQ(events, (Events{"busy", "idle", "busy", "released", "idle", "dies"}));
 }
 
-TEST_F(ChannelTest, ADrainedBackendEndsTheRelease) {
+TEST_F(ChannelTest, ADrainedBackendEndsTheReleaseAndTheQueue) {
   ASSERT_EQ(stream().start_reading(), Errno::ok);
+  write("0123456789and more");
   world.sim().set_faults({.late_cancels = 1000});
   EXPECT_FALSE(stream().release());
+  EXPECT_EQ(stream().queue().bytes(), std::string_view("and more").size());  // the kernel may still read them
   world.backend().drain();
+  owner.then = [this](std::string_view event) {
+    EXPECT_TRUE(event != "released" || stream().queue().empty());
+  };
   owner.let_go();
   owner.stream->finish_release();
-  EXPECT_EQ(events, (Events{"busy", "released", "idle", "dies"}));
+  EXPECT_EQ(events, (Events{"busy", "send_waiting", "released", "idle", "dies"}));
 }
 
 }  // namespace
