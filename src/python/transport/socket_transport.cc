@@ -10,8 +10,9 @@ namespace {
 
 [[maybe_unused]] constexpr bool may_enter(Life from, Life to) noexcept {
   switch (from) {
-    case Life::open: return to == Life::draining || to == Life::losing;
-    case Life::draining: return to == Life::losing;
+    case Life::open: return to == Life::draining || to == Life::ending || to == Life::losing;
+    case Life::draining: return to == Life::ending || to == Life::losing;
+    case Life::ending: return to == Life::losing || to == Life::releasing;
     case Life::losing: return to == Life::draining || to == Life::releasing;
     case Life::releasing: return to == Life::closed;
     case Life::closed: return false;
@@ -117,7 +118,7 @@ bool SocketTransport::close(Gil gil) noexcept {
     if (is_attached()) channel_->stop_reading();
     send_held_back();
   }
-  if (is_lost() || !channel_->is_drained() || queue_lost_) return true;
+  if (life_ != Life::draining || !channel_->is_drained() || queue_lost_) return true;
   return lose(gil, Py_None);
 }
 
@@ -131,14 +132,16 @@ bool SocketTransport::force_close(Gil gil, PyObject* exception) noexcept {
   return is_lost() || lose(gil, exception);
 }
 
-// Schedules connection_lost(exception). What is queued is dropped; a queue that has just drained would still call back.
+// Schedules connection_lost(exception), unless it runs. What is queued is dropped; a queue that has just drained would
+// still call back.
 bool SocketTransport::lose(Gil gil, PyObject* exception) noexcept {
+  const bool is_told = life_ == Life::ending;
   enter(Life::losing);
   if (is_attached()) {
     channel_->stop_reading();
     channel_->drop_writes();
   }
-  const bool scheduled = schedule_connection_lost(gil, exception);
+  const bool scheduled = is_told || schedule_connection_lost(gil, exception);
   release_sent(gil);
   return scheduled;
 }
@@ -154,14 +157,18 @@ bool SocketTransport::schedule_connection_lost(Gil gil, PyObject* exception) noe
 }
 
 bool SocketTransport::call_connection_lost(Gil gil, PyObject* exception) noexcept {
-  if (life_ >= Life::releasing || !protocol) return true;
-  if (!is_lost()) enter(Life::losing);  // what was queued is sent
+  if (life_ == Life::ending || life_ >= Life::releasing || !protocol) return true;
+  if (!is_lost()) enter(Life::ending);  // what was queued is sent
   const Ref pin = Ref::borrow(self_object());
   const Ref receiver = Ref::borrow(protocol.get());
   // Runs Python: the protocol may do anything but bring us back.
   const Ref outcome = Ref::steal(PyObject_CallMethodOneArg(receiver.get(), state_.names.connection_lost, exception));
   Ref error = outcome ? Ref() : take_exception(gil);
-  if (life_ == Life::losing) {
+  if (life_ == Life::losing || life_ == Life::ending) {
+    if (is_attached()) {
+      send_held_back();
+      channel_->drop_writes();  // what connection_lost() has written and the kernel did not take
+    }
     enter(Life::releasing);
     detach(gil);
   }

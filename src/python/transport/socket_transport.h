@@ -27,15 +27,17 @@ struct TransportObject {
 
 // The life of a connection. connection_lost() is always called by the loop, never from inside close() or abort().
 //
-//   open ---close()---> draining ---nothing is queued---> losing ---connection_lost() has run---> releasing ---> closed
-//     |                    |                                ^                              the kernel has no op
-//     +--------------------+---------abort(), an error------+
+//   open ---close()---> draining ---all is sent---> ending ---connection_lost() has run---> releasing ---> closed
+//     |                    |                           |                                ^       the kernel has no op
+//     +--------------------+---abort(), an error-------+---> losing ---it has run-------+
+//     +---close(), nothing is queued-------------------------^
 //
 //   losing -> draining: there was no memory to schedule connection_lost(), close() and abort() can be called again.
 enum class Life : uint8_t {
   open,
   draining,   // what is queued is still sent; asyncio's _closing from here on
-  losing,     // connection_lost() is scheduled, or runs; asyncio's _conn_lost from here on
+  ending,     // connection_lost() runs; what it writes is still sent
+  losing,     // connection_lost() is scheduled, or runs, and writes are lost; asyncio's _conn_lost from here on
   releasing,  // it has run, and the kernel has not let go of an op
   closed,     // the socket is closed and the protocol let go
 };
@@ -110,7 +112,7 @@ class SocketTransport : public Served, public Lingering {
   void on_channel_idle() noexcept { Py_DECREF(object()); }
   [[nodiscard]] PyObject* self_object() const noexcept { return object(); }
   [[nodiscard]] FlowControl::Parties parties() const noexcept { return {loop.get(), self_object(), protocol.get()}; }
-  // connection_lost() is scheduled, runs or has run.
+  // What is written is lost: connection_lost() was scheduled, or has run.
   [[nodiscard]] bool is_lost() const noexcept { return life_ >= Life::losing; }
   // The channel may be used. Not any more when connection_lost() has run, when the last reference is gone (a destructor
   // that runs later may still call us), or when the loop is closed, which leave an open transport open.

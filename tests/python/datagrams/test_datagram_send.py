@@ -369,6 +369,25 @@ def test_empty_datagrams_are_queued_and_count(run, unix_peer):
     run(main())
 
 
+def test_last_words_of_connection_lost_are_sent_when_the_queue_has_drained(run, unix_peer):
+    peer, path = unix_peer
+
+    async def main():
+        protocol = DatagramRecorder(connection_lost=lambda p: p.transport.sendto(b"last words"))
+        async with to_unix(path, protocol) as (transport, _):
+            sent = fill(transport)
+            transport.close()
+            received = []
+            while not protocol.is_lost:
+                received += drain(peer)
+                await asyncio.sleep(0)
+            received += drain(peer)
+            assert len(received) == sent + 1 and received[-1] == b"last words"
+            assert protocol.events.count("connection_lost") == 1
+
+    run(main())
+
+
 def test_queued_data_is_a_copy(run, unix_peer):
     peer, path = unix_peer
 

@@ -170,6 +170,63 @@ def test_empty_write_and_writes_while_draining_are_not_lost(run):
     run(main())
 
 
+@pytest.mark.parametrize("chunk", [b"last words", bytearray(b"last words" * 1000)], ids=["small", "large"])
+def test_last_words_of_connection_lost_reach_the_peer_of_a_drained_connection(run, reported, chunk):
+    async def main():
+        seen = []
+
+        def say_last_words(p):
+            seen.append((p.transport._conn_lost, p.transport.is_closing()))
+            p.transport.write(chunk)
+            p.transport.close()
+            p.transport.write_eof()
+            seen.append((p.transport._conn_lost, p.transport.get_write_buffer_size()))
+
+        protocol = Recorder(connection_lost=say_last_words)
+        async with attached(protocol) as (transport, _, peer):
+            written = fill(transport)
+            transport.close()
+            data = await receive_all(peer)
+            assert len(data) == written + len(chunk) and data.endswith(chunk)
+            await turns()
+            assert seen == [(0, True), (0, 0)]
+            assert protocol.events.count("connection_lost") == 1
+            assert reported == []
+
+    run(main())
+
+
+def test_more_last_words_than_the_kernel_takes_end_with_the_connection(run, reported):
+    async def main():
+        protocol = Recorder(connection_lost=lambda p: p.transport.write(bytes(64 << 20)))
+        async with attached(protocol) as (transport, _, peer):
+            written = fill(transport)
+            transport.close()
+            data = await receive_all(peer)
+            assert written < len(data) < written + (64 << 20)
+            assert protocol.events.count("connection_lost") == 1
+            assert reported == []
+
+    run(main())
+
+
+@pytest.mark.cxxloop_only("asyncio calls connection_lost() a second time, on no protocol, and reports that")
+def test_abort_inside_connection_lost_of_a_drained_connection_ends_it(run, reported):
+    async def main():
+        protocol = Recorder(connection_lost=lambda p: (p.transport.write(b"last"), p.transport.abort(), p.transport.write(b"lost")))
+        async with attached(protocol) as (transport, _, peer):
+            written = fill(transport)
+            transport.close()
+            data = await receive_all(peer)
+            assert len(data) == written + 4 and data.endswith(b"last")
+            await turns()
+            assert protocol.events.count("connection_lost") == 1
+            assert transport._conn_lost == 2
+            assert reported == []
+
+    run(main())
+
+
 def test_error_while_draining_is_told(run, reported):
     async def main():
         async with attached() as (transport, protocol, peer):
