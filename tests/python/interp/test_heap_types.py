@@ -337,7 +337,7 @@ def test_tls_protocol_in_a_cycle_through_each_field_is_collected(loop, server_co
 
 def test_no_type_escapes_this_file():
     candidates = [*vars(_core).values(), *object.__subclasses__()]  # some are no attributes of the module
-    types = {t.__name__ for t in candidates if isinstance(t, type) and t.__module__ == "cxxloop._core"}
+    types = {t.__name__ for t in candidates if isinstance(t, type) and getattr(t, "__module__", "") == "cxxloop._core"}
     tested = {*SCHEDULERS, "Loop", "Listener", "StreamTransport", "DatagramTransport", "SockOp", "TlsProtocol"}
     no_objects_of_their_own = {"SocketTransport", "NativeProtocol", "ReadPipe", "WritePipe"}
     refers_to_bytes_only = {"PipeBuffer"}
