@@ -141,9 +141,8 @@ bool SocketTransport::lose(Gil gil, PyObject* exception) noexcept {
     channel_->stop_reading();
     channel_->drop_writes();
   }
-  const bool scheduled = is_told || schedule_connection_lost(gil, exception);
   release_sent(gil);
-  return scheduled;
+  return is_told || life_ != Life::losing || schedule_connection_lost(gil, exception);
 }
 
 bool SocketTransport::schedule_connection_lost(Gil gil, PyObject* exception) noexcept {

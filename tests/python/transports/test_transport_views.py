@@ -175,6 +175,23 @@ def test_buffer_may_write_when_abort_lets_go_of_it(run, writing):
 @keeps_views
 @pytest.mark.prompt_only("the kernel may read the bytes until it has let go")
 @pytest.mark.parametrize("writing", [write, writelines])
+def test_what_abort_lets_go_of_schedules_before_connection_lost(run, writing):
+    async def main():
+        order = []
+        loop = asyncio.get_running_loop()
+        protocol = Recorder(connection_lost=lambda _: order.append("connection_lost"))
+        async with attached(protocol) as (transport, _, _peer):
+            writing(transport, memoryview(Exporter(lambda: loop.call_soon(order.append, "let go"))))
+            transport.abort()
+            await protocol.until_event("connection_lost")
+            assert order == ["let go", "connection_lost"]
+
+    run(main())
+
+
+@keeps_views
+@pytest.mark.prompt_only("the kernel may read the bytes until it has let go")
+@pytest.mark.parametrize("writing", [write, writelines])
 def test_buffer_may_close_the_loop_when_abort_lets_go_of_it(loop_factory, writing):
     loop = loop_factory()
     ours, theirs = socket.socketpair()

@@ -47,6 +47,7 @@ class StreamTransport final : public SocketTransport, public net::StreamHandler 
   }
   template <class F>
   void each_kept_ref(F& f) noexcept {
+    if (is_lingering()) return;  // the kernel still reads that memory: the collector must not end it together with us
     stream_.queue().each_owner_that_may_call_back([&f](void* owner) { f(static_cast<PyObject*>(owner)); });
   }
 
