@@ -207,6 +207,7 @@ bool add_handle_types(Gil gil, PyObject* module, ModuleState& state) noexcept {
       .clear = clear_handle<as_handle>,
       .dealloc = handle_dealloc,
   });
+  if (state.handle_type == nullptr) return false;
   state.timer_handle_type = make_handle_type(gil, module, "TimerHandle", {
       .name = "cxxloop._core.TimerHandle",
       .object_bytes = sizeof(TimerHandleObject),
@@ -216,6 +217,7 @@ bool add_handle_types(Gil gil, PyObject* module, ModuleState& state) noexcept {
       .clear = clear_handle<as_timer>,
       .dealloc = timer_dealloc,
   });
+  if (state.timer_handle_type == nullptr) return false;
 #if PY_VERSION_HEX >= 0x030E0000
   state.threadsafe_handle_type = make_handle_type(gil, module, "_ThreadSafeHandle", {
       .name = "cxxloop._core._ThreadSafeHandle",
@@ -227,9 +229,9 @@ bool add_handle_types(Gil gil, PyObject* module, ModuleState& state) noexcept {
       .dealloc = handle_dealloc,
   });
 #else
-  state.threadsafe_handle_type = reinterpret_cast<PyTypeObject*>(Py_XNewRef(state.handle_type));
+  state.threadsafe_handle_type = reinterpret_cast<PyTypeObject*>(Py_NewRef(state.handle_type));
 #endif
-  return state.handle_type != nullptr && state.timer_handle_type != nullptr && state.threadsafe_handle_type != nullptr;
+  return state.threadsafe_handle_type != nullptr;
 }
 
 }  // namespace cxxloop::python

@@ -48,7 +48,8 @@ class ShowRefs {
   int result_ = 0;
 };
 
-// Drops references, each after its field is null. Runs Python: the destructors of what dies.
+// Drops references, each after its field is null; a Py_buffer as CPython releases it. Runs Python: the destructors of what
+// dies.
 struct DropRefs {
   template <class... Refs>
   void operator()(Refs&... refs) const noexcept {
