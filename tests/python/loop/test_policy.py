@@ -2,6 +2,7 @@
 """The public names of cxxloop, its policy, install() and build_info()."""
 
 import asyncio
+import gc
 import inspect
 import sys
 import warnings
@@ -21,6 +22,7 @@ def cxxloop(loop_name):
 
 @pytest.fixture
 def no_warnings():
+    gc.collect()  # what an earlier test has left unclosed is not told here
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
