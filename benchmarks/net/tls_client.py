@@ -18,6 +18,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from _cpu import tree_cpu_ns
 
 
+ANSWER_SECONDS_MAX = 10  # A server that takes longer hangs: the loop has failed the case.
+
+
 def make_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -26,7 +29,7 @@ def make_context() -> ssl.SSLContext:
 
 
 def connect(context: ssl.SSLContext, port: int) -> ssl.SSLSocket:
-    sock = socket.create_connection(("127.0.0.1", port))
+    sock = socket.create_connection(("127.0.0.1", port), timeout=ANSWER_SECONDS_MAX)  # of each answer, too
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return context.wrap_socket(sock)
 
