@@ -139,13 +139,18 @@ def run_load_client(
     return result
 
 
+def last_words(done: subprocess.CompletedProcess[str]) -> str:
+    """Of a client that has failed, perhaps without a word."""
+    return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+
+
 def run_tls_client(python: str, server: Server, cores: Cores, arguments: dict[str, Any]) -> dict[str, int]:
     command = [python, str(HERE / "net" / "tls_client.py"), "--port", str(server.port), "--server-pid", str(server.pid)]
     for name, value in arguments.items():
         command += [f"--{name}", str(value)]
     done = subprocess.run(pinned(command, cores.client, batch=cores.shared), capture_output=True, text=True)
     if done.returncode:
-        raise MeasurementFailed(done.stderr.strip().splitlines()[-1])
+        raise MeasurementFailed(last_words(done))
     result: dict[str, int] = json.loads(done.stdout)
     return result
 
