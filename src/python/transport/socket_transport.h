@@ -36,7 +36,7 @@ struct TransportObject {
 enum class Life : uint8_t {
   open,
   draining,   // what is queued is still sent; asyncio's _closing from here on
-  ending,     // connection_lost() runs; what it writes is still sent
+  ending,     // connection_lost() runs; what it writes is still sent (streams since 3.14: losing at once, as in asyncio)
   losing,     // connection_lost() is scheduled, or runs, and writes are lost; asyncio's _conn_lost from here on
   releasing,  // it has run, and the kernel has not let go of an op
   closed,     // the socket is closed and the protocol let go
@@ -130,6 +130,8 @@ class SocketTransport : public Served, public Lingering {
   // Runs Python: whatever the lender does then; it may write, close or abort us, or close the loop.
   virtual void release_sent(Gil) noexcept {}
 
+  void enter(Life next) noexcept;
+
   TransportObject& self_;
   ModuleState& state_;
   Life life_ = Life::open;
@@ -142,7 +144,6 @@ class SocketTransport : public Served, public Lingering {
 
  private:
   [[nodiscard]] bool start_channel(Gil gil) noexcept;
-  void enter(Life next) noexcept;
   [[nodiscard]] bool lose(Gil gil, PyObject* exception) noexcept;
   [[nodiscard]] bool schedule_connection_lost(Gil gil, PyObject* exception) noexcept;
   [[nodiscard]] bool report_fatal(Gil gil, PyObject* exception, PyObject* message) noexcept;

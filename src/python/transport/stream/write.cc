@@ -325,6 +325,9 @@ bool StreamTransport::on_drained(Gil gil) noexcept {
     if (!set) return false;
   }
   if (life_ == Life::draining) {
+#if PY_VERSION_HEX >= 0x030E0000
+    enter(Life::losing);  // since 3.14 asyncio loses what connection_lost() writes
+#endif
     if (call_connection_lost(gil, Py_None)) return true;
     return report(gil, state_, loop.get(), "Exception in callback StreamTransport._call_connection_lost()",
                   {{state_.names.transport, self_object()}});
