@@ -68,8 +68,6 @@ class HeadParser {
   [[nodiscard]] Outcome parse(std::string_view bytes, RequestHead& head) noexcept;
   [[nodiscard]] size_t consumed() const noexcept { return consumed_; }
   [[nodiscard]] Refusal refusal() const noexcept { return refusal_; }
-  // True exactly when the bytes of the last call were only empty lines before a request, or none.
-  [[nodiscard]] bool is_between_requests() const noexcept { return seen_ <= begin_; }
 
  private:
   // Facts that several headers together decide.
@@ -78,7 +76,6 @@ class HeadParser {
     bool has_coding = false;
     bool has_host = false;
     bool has_content_type = false;
-    bool has_expectation = false;
     bool connection_close = false;
     bool connection_keep_alive = false;
     bool connection_upgrade = false;

@@ -102,6 +102,17 @@ WrittenHead decide(const AnsweredRequest& request, const ResponseHead& head, con
   return written;
 }
 
+// "HTTP/1.1 200 OK\r\n"; an unknown status has no phrase. REQUIRES: 100 <= status <= 999.
+bool append_status_line(ByteBuffer& out, int status) noexcept {
+  CXL_ASSERT(status >= 100 && status <= 999);
+  for (const Phrase& phrase : phrases) {
+    if (phrase.status == status) return out.append("HTTP/1.1 ") && out.append(phrase.line) && out.append("\r\n");
+  }
+  const std::array<char, 3> digits = {static_cast<char>('0' + status / 100), static_cast<char>('0' + status / 10 % 10),
+                                      static_cast<char>('0' + status % 10)};
+  return out.append("HTTP/1.1 ") && out.append({digits.data(), digits.size()}) && out.append(" \r\n");
+}
+
 bool append_line(ByteBuffer& out, std::string_view name, std::string_view value) noexcept {
   return out.append(name) && out.append(": ") && out.append(value) && out.append("\r\n");
 }
@@ -137,16 +148,6 @@ bool append_all(ByteBuffer& out, const AnsweredRequest& request, const ResponseH
 }
 
 }  // namespace
-
-bool append_status_line(ByteBuffer& out, int status) noexcept {
-  CXL_ASSERT(status >= 100 && status <= 999);
-  for (const Phrase& phrase : phrases) {
-    if (phrase.status == status) return out.append("HTTP/1.1 ") && out.append(phrase.line) && out.append("\r\n");
-  }
-  const std::array<char, 3> digits = {static_cast<char>('0' + status / 100), static_cast<char>('0' + status / 10 % 10),
-                                      static_cast<char>('0' + status % 10)};
-  return out.append("HTTP/1.1 ") && out.append({digits.data(), digits.size()}) && out.append(" \r\n");
-}
 
 WrittenHead write_head(ByteBuffer& out, const AnsweredRequest& request, const ResponseHead& head) noexcept {
   const auto fail = [](const char* fault) {

@@ -49,7 +49,4 @@ struct WrittenHead {
 // Appends the head to `out`, all of it or, with a fault, nothing.
 [[nodiscard]] WrittenHead write_head(ByteBuffer& out, const AnsweredRequest& request, const ResponseHead& head) noexcept;
 
-// "HTTP/1.1 200 OK\r\n"; an unknown status has no phrase. REQUIRES: 100 <= status <= 999.
-[[nodiscard]] bool append_status_line(ByteBuffer& out, int status) noexcept;
-
 }  // namespace cxxloop::web
