@@ -13,6 +13,15 @@ import weakref
 import pytest
 
 
+def is_collected(ref):
+    """After two collections; a loop that was not closed warns meanwhile."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+        gc.collect()
+    return ref() is None
+
+
 def run_past_due(loop):
     loop.call_later(0, loop.stop)
     loop.run_forever()
@@ -217,11 +226,7 @@ def test_cycle_through_a_waiting_handle_is_collected_with_its_unclosed_loop(loop
     holder.handle = getattr(loop, method)(id, holder)
     ref = weakref.ref(holder)
     del holder, loop
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
-        gc.collect()
-    assert ref() is None
+    assert is_collected(ref)
 
 
 def test_cycle_through_the_call_of_a_thread_is_collected_with_its_unclosed_loop(loop_factory):
@@ -247,11 +252,7 @@ def test_cycle_through_the_call_of_a_thread_is_collected_with_its_unclosed_loop(
         return weakref.ref(holder)
 
     ref = make()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
-        gc.collect()
-    assert ref() is None
+    assert is_collected(ref)
 
 
 def stop_with_waiting_call(loop, holder):
@@ -290,11 +291,7 @@ def test_cycle_through_what_a_stopped_loop_has_queued_is_collected(loop_factory,
         return weakref.ref(holder)
 
     ref = make()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()
-        gc.collect()
-    assert ref() is None
+    assert is_collected(ref)
 
 
 @pytest.mark.cxxloop_only("asyncio's handles are tracked from the start")
