@@ -15,13 +15,13 @@ import subprocess
 import sys
 
 import pytest
-from no_memory_scenes import DEADLY_IN_CPYTHON, SCENES
+from no_memory_scenes import SCENES
 
 FOLDER = pathlib.Path(__file__).parent
 WHOLE = os.environ.get("CXXLOOP_NO_MEMORY", "")
 # asyncio is the control where CPython itself dies or hangs, and not the reference: where it loses things, we may do better.
 pytestmark = pytest.mark.cxxloop_only("a promise asyncio does not make")
-NAMES = [name for name in SCENES if WHOLE or name not in DEADLY_IN_CPYTHON]
+NAMES = list(SCENES)
 GROUPS = [NAMES[i : i + 8] for i in range(0, len(NAMES), 8)]
 
 
