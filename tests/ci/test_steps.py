@@ -3,6 +3,7 @@
 
 import importlib.util
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -119,3 +120,18 @@ def test_the_halves_of_the_behaviour_tests_are_all_of_them(ci_steps):
     halves = ci_steps.halves()
     assert set(halves["first"]) == rooms
     assert halves["second"] == ["tests/python", *(f"--ignore={room}" for room in halves["first"])]
+
+
+@pytest.mark.parametrize("command", ["demo", "test"])
+def test_help_of_a_command_needs_no_setup(command, tmp_path):
+    environment = os.environ | {"VENV": str(tmp_path / "venv"), "PYTHON": "/no/such/python"}
+    script = SOURCE.with_name(command)
+    answer = subprocess.run([script, "--help"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert f"ci/{command} [" in answer.stdout
+
+
+def test_help_names_every_step(ci_steps):
+    answer = subprocess.run([SOURCE.with_name("test"), "--help"], capture_output=True, text=True, check=True)
+    named = answer.stdout.partition("[")[2].partition(" ...]")[0].split("|")
+    assert named == ["quick", *ci_steps.steps()]
