@@ -222,7 +222,8 @@ def parse_arguments() -> argparse.Namespace:
         command.add_argument("--python", default=sys.executable, help="the interpreter that has the loops installed")
         loops = {"tls": TLS_LOOPS, "echo": [*LOOPS, RAW]}.get(name, LOOPS)
         command.add_argument("--loops", nargs="+", default=loops, help=LOOPS_HELP)
-        command.add_argument("--rounds", type=int, default=MICRO_ROUNDS if name == "micro" else 3)
+        rounds = MICRO_ROUNDS if name == "micro" else 3
+        command.add_argument("--rounds", type=int, default=rounds, help="turns of each loop; each gives a sample of a row")
         command.add_argument("--out", type=Path, help="JSON file of the results; default: a new one in results/")
         if name == "micro":
             command.add_argument("--cases", nargs="+", default=list(WORKLOADS), choices=WORKLOADS)
