@@ -130,10 +130,10 @@ class Loop(Serving, _SelectorEventLoop):
         # Threads wake the poller directly; signals get a socket pair when the first handler is added.
         self._ssock = self._csock = None
         self._internal_fds += 1  # the poller's, as asyncio counts its own
-        self._signal_wakeup = SignalWakeup(self)
+        self._signal_wakeup = SignalWakeup()
 
     def _close_self_pipe(self) -> None:
-        self._signal_wakeup.close()
+        self._signal_wakeup.close(self)
         self._internal_fds -= 1
 
     def close(self) -> None:
@@ -155,7 +155,7 @@ class Loop(Serving, _SelectorEventLoop):
 
     def add_signal_handler(self, sig: int, callback: Callable[[*_Ts], object], *args: *_Ts) -> None:
         """Call callback(*args) when the signal arrives; see asyncio.loop.add_signal_handler()."""
-        with self._signal_wakeup.adding():
+        with self._signal_wakeup.adding(self):
             super().add_signal_handler(sig, callback, *args)
 
     def remove_signal_handler(self, sig: int) -> bool:

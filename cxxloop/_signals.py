@@ -16,19 +16,19 @@ class SignalWakeup:
     whoever had set it before, so that a nested loop leaves the outer one's signals working.
     """
 
-    def __init__(self, loop: Any) -> None:
-        self._loop = loop
+    def __init__(self) -> None:
+        # The loop is a parameter of each method: a reference to it would be a cycle, and keep a closed loop alive.
         self._previous_fd: int | None = None
 
     @contextlib.contextmanager
-    def adding(self) -> Iterator[None]:
+    def adding(self, loop: Any) -> Iterator[None]:
         """Around asyncio's add_signal_handler(), which sets the descriptor of loop._csock."""
-        if self._loop._csock is None and not self._loop.is_closed():
-            self._open()
-        if threading.current_thread() is not threading.main_thread() or self._loop.is_closed():
+        if loop._csock is None and not loop.is_closed():
+            self._open(loop)
+        if threading.current_thread() is not threading.main_thread() or loop.is_closed():
             yield  # asyncio refuses
             return
-        own_fd = self._loop._csock.fileno()
+        own_fd = loop._csock.fileno()
         # Set our descriptor at once, never -1 in between: otherwise the byte of a signal that comes now would be lost.
         previous_fd = signal.set_wakeup_fd(own_fd)
         try:
@@ -47,9 +47,8 @@ class SignalWakeup:
         with contextlib.suppress(ValueError, OSError):  # the descriptor was closed, or this is not the main thread
             signal.set_wakeup_fd(previous_fd)
 
-    def close(self) -> None:
+    def close(self, loop: Any) -> None:
         """Close the socket pair."""
-        loop = self._loop
         if loop._ssock is None:
             return
         loop._remove_reader(loop._ssock.fileno())
@@ -58,8 +57,7 @@ class SignalWakeup:
         loop._ssock = loop._csock = None
         loop._internal_fds -= 1
 
-    def _open(self) -> None:
-        loop = self._loop
+    def _open(self, loop: Any) -> None:
         loop._ssock, loop._csock = socket.socketpair()
         loop._ssock.setblocking(False)
         loop._csock.setblocking(False)

@@ -58,8 +58,22 @@ void take_context_back(HandleHost& host, HandleObject& handle) noexcept {
   host.spare_context = Ref::steal(std::exchange(handle.context, nullptr));
 }
 
+// asyncio calls context.run(callback, *args), whatever the program gave it for a context.
+bool call_by_run_method(HandleObject& handle) noexcept {
+  const Ref run = Ref::steal(PyObject_GetAttrString(handle.context, "run"));
+  const Ref args = run ? handle_args(Gil::in_slot(), handle) : Ref();
+  const Ref callback = args ? Ref::steal(PyTuple_Pack(1, handle.callback)) : Ref();
+  const Ref all = callback ? Ref::steal(PySequence_Concat(callback.get(), args.get())) : Ref();
+  // Runs Python: the object's run(), which may do what a callback may do.
+  return all && Ref::steal(PyObject_CallObject(run.get(), all.get()));
+}
+
 bool call_in_own_context(HandleObject& handle) noexcept {
-  if (PyContext_Enter(handle.context) < 0) return false;
+  if (PyContext_Enter(handle.context) < 0) {
+    if (PyContext_CheckExact(handle.context)) return false;
+    PyErr_Clear();
+    return call_by_run_method(handle);
+  }
   // Runs Python: the callback may cancel this handle, close the loop, or raise; `running` keeps the arguments alive.
   PyObject* const result = call_callback(handle);
   if (PyContext_Exit(handle.context) < 0) {

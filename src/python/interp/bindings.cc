@@ -79,6 +79,12 @@ void bind_build_info(py::module_& core) {
       .def_readonly("python", &BuildInfo::python, "The Python it was built for.")
       .def_readonly("pybind11", &BuildInfo::pybind11, "pybind11's version.")
       .def_readonly("assertions", &BuildInfo::assertions, "True if internal assertions are checked.")
+      .def_static("__new__", [](const py::args&, const py::kwargs&) -> py::object {
+        throw py::type_error("cannot create 'cxxloop._core.BuildInfo' instances");  // they would be of no build
+      })
+      .def("__reduce__", [](const BuildInfo&) {
+        return py::make_tuple(py::module_::import("cxxloop._core").attr("build_info"), py::tuple());
+      })
       .def("__repr__", &repr_of)
       .def("__eq__", [](const BuildInfo& a, const BuildInfo& b) { return a == b; });
   core.def("build_info", &build_info, "Return what this build is made of.");

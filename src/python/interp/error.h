@@ -20,6 +20,20 @@ void set_exception(Gil gil, Ref exception) noexcept;
 // True exactly for SystemExit and KeyboardInterrupt: they leave run_forever(), everything else is reported.
 bool is_exit(PyObject* exception) noexcept;
 
+// Runs a scope as an `except` block that handles `exception`: sys.exc_info() and logging.exception() find it there.
+class HandledScope {
+ public:
+  HandledScope(Gil, PyObject* exception) noexcept : former_(Ref::steal(PyErr_GetHandledException())) {
+    PyErr_SetHandledException(exception);
+  }
+  HandledScope(const HandledScope&) = delete;
+  HandledScope& operator=(const HandledScope&) = delete;
+  ~HandledScope() { PyErr_SetHandledException(former_.get()); }
+
+ private:
+  Ref former_;
+};
+
 // Runs a scope in a contextvars.Context, whatever indicator the scope leaves behind. A null context (memory was out when
 // it should have been copied): the scope runs in the current one.
 class ContextScope {

@@ -52,7 +52,10 @@ Ref take_reportable(Gil gil) noexcept {
 
 bool report_exception(Gil gil, const ModuleState& state, PyObject* loop, const Ref& message, PyObject* exception,
                       ReportFields fields) noexcept {
-  if (call_exception_handler(state, loop, message, exception, fields)) return true;
+  {
+    const HandledScope handled(gil, exception);  // handlers call logging.exception(), as they may on asyncio
+    if (call_exception_handler(state, loop, message, exception, fields)) return true;
+  }
   chain_to(gil, exception);
   return false;
 }

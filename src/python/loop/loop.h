@@ -75,6 +75,7 @@ struct LoopCore : HandleHost {
   uint64_t fork_generation = 0;
   bool has_untracked_watches = false;  // True if a handle that add_reader() has made in this run may be untracked
   bool closed = false;
+  bool is_closing = false;  // True from close_core() on, which a destructor of what it drops may call again
   bool stopping = false;
   Replacements replaced;
 

@@ -91,14 +91,14 @@ Ref attempt(Gil gil, LoopCore& core, SockOpObject& op, Errno* error) noexcept {
     if (received.ok()) return Ref::steal(PyLong_FromSize_t(received.value()));
     *error = received.error();
   } else {
-    while (op.sent < static_cast<size_t>(op.buffer.len)) {
+    do {  // one send() even of nothing: its error is asyncio's, and an empty datagram is one
       Result<size_t> sent = io::send(op.fd, std::span<const std::byte>(buffer_span(op)).subspan(op.sent));
       if (!sent.ok()) {
         *error = sent.error();
         break;
       }
       op.sent += sent.value();
-    }
+    } while (op.sent < static_cast<size_t>(op.buffer.len));
     if (*error == Errno::ok) return Ref::borrow(Py_None);
   }
   if (*error != Errno::again) raise_errno(gil, *error);
@@ -152,9 +152,15 @@ PyObject* start_op(Gil gil, LoopCore& core, Ref owner) noexcept {
   const Ref number = Ref::steal(PyLong_FromLong(op.fd));
   if (!number || !ensure_fd_no_transport(gil, core, number.get())) return nullptr;
   op.future = create_future(gil, core).release();
-  if (op.future == nullptr || !watch_fd(gil, core, op.fd, direction_of(op.kind), owner.get())) return nullptr;
+  if (op.future == nullptr) return nullptr;
   op.waiting = true;
-  PyObject_GC_Track(owner.get());
+  // Runs Python: a destructor of what the former watch held may close the loop, or give the watch to another, whereupon the op
+  // does not wait any more.
+  if (!watch_fd(gil, core, op.fd, direction_of(op.kind), owner.get())) {
+    op.waiting = false;
+    return nullptr;
+  }
+  if (PyObject_GC_IsTracked(owner.get()) == 0) PyObject_GC_Track(owner.get());
   return owner.release();
 }
 

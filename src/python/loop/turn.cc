@@ -30,8 +30,14 @@ bool next_deadline(Gil gil, LoopCore& core, Deadline* deadline) noexcept {
   if (!core.replaced.time || *deadline == Deadline::never()) return true;
   int64_t replaced_now_ns = 0;
   if (!loop_time_ns(gil, core, &replaced_now_ns)) return false;
-  *deadline = deadline->at_ns <= replaced_now_ns ? Deadline::immediate()
-                                                 : Deadline{monotonic_ns() + (deadline->at_ns - replaced_now_ns)};
+  if (deadline->at_ns <= replaced_now_ns) {
+    *deadline = Deadline::immediate();
+    return true;
+  }
+  int64_t at_ns = 0;  // a clock that answers minus infinity is as far away as can be
+  const bool too_far = __builtin_sub_overflow(deadline->at_ns, replaced_now_ns, &at_ns) ||
+                       __builtin_add_overflow(at_ns, monotonic_ns(), &at_ns);
+  *deadline = too_far ? Deadline::never() : Deadline{at_ns};
   return true;
 }
 
@@ -148,18 +154,21 @@ void report_or_leave(Gil gil, LoopCore& core, const char* message, ReportFields 
 PyObject* run_turns(Gil gil, LoopCore& core) noexcept {
   if (!check_closed(gil, core) || !check_forked(gil, core) || !notice_replacements(gil, core)) return nullptr;
   const Ref pin = Ref::borrow(as_object(core.self));
+  const bool is_nested = core.engine.cork().is_open();  // a callback calls _run_once()
   // Run a single turn, as asyncio's _run_once() does, when the caller is not run_forever() or the program overrides
   // _run_once().
-  const bool only_one = core.thread_id == 0 || core.replaced.run_once;
+  const bool only_one = is_nested || core.thread_id == 0 || core.replaced.run_once;
   if (!only_one) make_frame_object_early(gil);
-  core.engine.cork().open();
+  if (!is_nested) core.engine.cork().open();
   bool go_on = true;
   while (go_on) {
     go_on = run_turn(gil, core);
     if (core.stopping || only_one) break;
   }
-  core.engine.cork().close();
-  track_queued(gil, core);
+  if (!is_nested) {
+    core.engine.cork().close();
+    track_queued(gil, core);
+  }
   if (!go_on) return nullptr;
   Py_RETURN_NONE;
 }

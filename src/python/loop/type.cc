@@ -32,7 +32,7 @@ namespace {
 
 // Releases everything that the loop serves, and its descriptors. Handles that the program holds stay valid.
 void close_core(Gil gil, LoopCore& core) noexcept {
-  if (core.backend == nullptr) return;
+  if (core.backend == nullptr || std::exchange(core.is_closing, true)) return;
   core.closed = true;
   release_watches(gil, core);
   release_net(gil, core);

@@ -52,7 +52,9 @@ PyObject* add_watch(Gil gil, LoopCore& core, Direction direction, const char* me
   Ref result = Ref::steal(as_object(handle));
   track_unless_running(core, handle);
   core.has_untracked_watches = true;
+  // Runs Python: a destructor of what the former handle held may close the loop.
   if (!watch_fd(gil, core, fd, direction, result.get())) return nullptr;
+  if (core.closed) return result.release();
   PyObject* const file = PyLong_CheckExact(parsed.leading) ? nullptr : parsed.leading;
   const Ref former = exchange_watched_file(core, fd, direction, Ref::borrow(file));
   return result.release();
@@ -60,18 +62,20 @@ PyObject* add_watch(Gil gil, LoopCore& core, Direction direction, const char* me
 
 PyObject* remove_watch(Gil gil, LoopCore& core, Direction direction, PyObject* fileobj) noexcept {
   if (core.closed || core.backend == nullptr) Py_RETURN_FALSE;
+  // Runs Python: fileno() may close the loop.
   int fd = parse_fileobj(gil, core, fileobj);
   if (fd < 0) {
     if (PyErr_ExceptionMatches(PyExc_OverflowError) != 0) {  // a number that nobody can have watched
       PyErr_Clear();
       Py_RETURN_FALSE;
     }
-    if (PyErr_ExceptionMatches(PyExc_ValueError) == 0) return nullptr;
+    if (core.closed || PyErr_ExceptionMatches(PyExc_ValueError) == 0) return nullptr;
     const int found = find_watched_file(core, fileobj);
     if (found < 0) return nullptr;
     PyErr_Clear();
     fd = found;
   }
+  if (core.closed) Py_RETURN_FALSE;
   return PyBool_FromLong(unwatch_fd(gil, core, fd, direction));
 }
 

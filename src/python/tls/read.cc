@@ -3,6 +3,7 @@
 // python/tls/read.cc: from ciphertext to data_received() or buffer_updated().
 #include <algorithm>
 
+#include "python/interp/error.h"
 #include "python/tls/tls_protocol.h"
 
 namespace cxxloop::python {
@@ -162,7 +163,7 @@ Py_ssize_t TlsProtocol::read_record(Gil gil, PyObject* target, Py_ssize_t room) 
   const Ref socket = Ref::borrow(raw_sslobj.get());
   PyObject* const args[] = {socket.get(), size.get(), target};
   const Ref count = Ref::steal(PyObject_VectorcallMethod(state_.names.read, args, 3, nullptr));
-  const Py_ssize_t got = outcome_of(gil, count);
+  const Py_ssize_t got = outcome_of(gil, count, room);
   record_left_ = got == room;
   if (got == again) records_ready_ = 0;
   if (got <= 0 || record_left_) return got;
@@ -244,11 +245,19 @@ bool TlsProtocol::read_to_bytes(Gil gil, std::span<const std::byte> input) noexc
     if (!data) return false;
   } while (filled == scratch_bytes);
   if (data) {
+    if (!check_there(gil, app_protocol)) return false;
     const Ref receiver = Ref::borrow(app_protocol.get());
     // Runs Python: the protocol may write, pause, close or abort, replace itself, or raise.
     if (!Ref::steal(PyObject_CallMethodOneArg(receiver.get(), state_.names.data_received, data.get()))) return false;
   }
   return !at_eof || end_reading(gil);
+}
+
+// The indicator is set, perhaps to an exit. asyncio has put all that came into the BIO by now, and the next read delivers it.
+bool TlsProtocol::fail_with_input(Gil gil, std::span<const std::byte> input) noexcept {
+  Ref exception = take_exception(gil);
+  if (input.empty() || feed(gil, input)) set_exception(gil, std::move(exception));
+  return false;
 }
 
 bool TlsProtocol::read_to_buffer(Gil gil, std::span<const std::byte> input) noexcept {
@@ -261,7 +270,7 @@ bool TlsProtocol::read_to_buffer(Gil gil, std::span<const std::byte> input) noex
   // Runs Python, as in read_to_bytes(); the buffer is asked for even if there is nothing to put into it.
   const Ref buffer = Ref::steal(PyObject_CallOneArg(get_buffer.get(), hint.get()));
   const Py_ssize_t size = buffer ? PyObject_Size(buffer.get()) : -1;
-  if (size < 0) return false;
+  if (size < 0) return fail_with_input(gil, input);
   if (!parts_are_known()) return (input.empty() || feed(gil, input)) && call_base(gil, state_.names._do_read, nullptr);
   bool at_eof = size == 0;  // asyncio takes a read of nothing for the end
   const Py_ssize_t filled = size > 0 ? decrypt(gil, &input, buffer.get(), size, &at_eof) : 0;

@@ -65,12 +65,9 @@ bool TlsProtocol::contain_failure(Gil gil) noexcept {
   }
   const Ref message = Ref::steal(PyUnicode_FromString("Fatal error on SSL protocol"));
   if (!message) return false;
-  const Ref handled = Ref::steal(PyErr_GetHandledException());
-  PyErr_SetHandledException(exception.get());  // in debug mode asyncio logs the exception being handled
+  const HandledScope handled(gil, exception.get());  // in debug mode asyncio logs the exception being handled
   PyObject* const args[] = {self_object(), exception.get(), message.get()};
-  const Ref done = Ref::steal(PyObject_VectorcallMethod(state_.names._fatal_error, args, 3, nullptr));
-  PyErr_SetHandledException(handled.get());
-  return static_cast<bool>(done);
+  return static_cast<bool>(Ref::steal(PyObject_VectorcallMethod(state_.names._fatal_error, args, 3, nullptr)));
 }
 
 // Callbacks may have reset parts since parts_are_known() was true. False: the indicator is set.
@@ -86,11 +83,14 @@ Py_ssize_t TlsProtocol::pending_in(Gil gil, const Ref& bio) noexcept {
   return pending ? PyLong_AsSsize_t(pending.get()) : -1;
 }
 
-// The count that SSLSocket.read() or write() returned, or what its exception means.
-Py_ssize_t TlsProtocol::outcome_of(Gil, const Ref& count) noexcept {
+// The count of at most `room` that SSLSocket.read() or write() returned, or what its exception means.
+Py_ssize_t TlsProtocol::outcome_of(Gil, const Ref& count, Py_ssize_t room) noexcept {
   if (count) {
     const Py_ssize_t value = PyLong_AsSsize_t(count.get());
-    return value >= 0 ? value : failed;
+    if (value >= 0 && value <= room) return value;
+    // A program has put an object of its own in the place of the SSLSocket.
+    if (PyErr_Occurred() == nullptr) PyErr_Format(PyExc_ValueError, "the SSLSocket counts %zd of %zd bytes", value, room);
+    return failed;
   }
   if (PyErr_ExceptionMatches(state_.imports.ssl_again_errors) != 0) {
     PyErr_Clear();

@@ -104,13 +104,14 @@ class TlsProtocol : public TlsFields {
   [[nodiscard]] bool read_fed(Gil gil, std::span<const std::byte> input) noexcept;
   [[nodiscard]] bool read_and_answer(Gil gil, std::span<const std::byte> input) noexcept;
   [[nodiscard]] bool read_to_bytes(Gil gil, std::span<const std::byte> input) noexcept;
+  bool fail_with_input(Gil gil, std::span<const std::byte> input) noexcept;
   [[nodiscard]] bool read_to_buffer(Gil gil, std::span<const std::byte> input) noexcept;
   [[nodiscard]] int may_read(Gil gil) noexcept;
   Py_ssize_t read_record(Gil gil, PyObject* target, Py_ssize_t room) noexcept;
   Py_ssize_t fill_buffer(Gil gil, PyObject* buffer, Py_ssize_t filled, Py_ssize_t size, bool* at_eof) noexcept;
   Py_ssize_t decrypt(Gil gil, std::span<const std::byte>* input, PyObject* buffer, Py_ssize_t size,
                      bool* at_eof) noexcept;
-  Py_ssize_t outcome_of(Gil gil, const Ref& count) noexcept;
+  Py_ssize_t outcome_of(Gil gil, const Ref& count, Py_ssize_t room) noexcept;
   Py_ssize_t pending_in(Gil gil, const Ref& bio) noexcept;
   [[nodiscard]] static bool check_there(Gil gil, const Ref& part) noexcept;
   Ref scratch(Gil gil) noexcept;

@@ -101,7 +101,7 @@ Py_ssize_t TlsProtocol::encrypt_piece(Gil gil, PyObject* piece) noexcept {
   const Ref socket = Ref::borrow(raw_sslobj.get());
   PyObject* const args[] = {socket.get(), piece};
   const Ref count = Ref::steal(PyObject_VectorcallMethod(state_.names.write, args, 2, nullptr));
-  return outcome_of(gil, count);
+  return outcome_of(gil, count, PY_SSIZE_T_MAX);
 }
 
 // Encrypts `data`, a long one piece by piece, so that the BIO stays small. *written: how much went in before `again`.

@@ -306,3 +306,49 @@ def test_collection_in_a_running_loop_leaves_its_handles_untracked(loop, turn):
     loop.call_soon(callback)
     turn()
     assert tracked == [False]
+
+
+# --- what asyncio's Handle._run() gives the loop's exception handler and takes for a context -----------------------
+
+
+@pytest.mark.parametrize("kind", ["call_soon", "call_later", "add_reader"])
+def test_exception_handler_runs_while_the_exception_is_handled(loop, socket_pair, kind):
+    left, right = socket_pair()
+    right.send(b"x")
+    handled = []
+
+    def look(loop, context):
+        handled.append((sys.exc_info()[1], context["exception"]))
+        try:
+            raise KeyError
+        except KeyError as error:
+            handled.append((error.__context__, context["exception"]))
+
+    def fail():
+        loop.remove_reader(left)
+        raise ZeroDivisionError
+
+    loop.set_exception_handler(look)
+    start = {"call_soon": loop.call_soon, "call_later": lambda f: loop.call_later(0, f)}
+    start.get(kind, lambda f: loop.add_reader(left, f))(fail)
+    loop.call_later(0.02, loop.stop)
+    loop.run_forever()
+    assert len(handled) == 2
+    assert all(now is told and isinstance(told, ZeroDivisionError) for now, told in handled)
+    assert sys.exc_info() == (None, None, None)
+
+
+def test_context_may_be_any_object_with_a_run_method(loop, reported):
+    seen = []
+
+    class Context:
+        def run(self, callback, *args):
+            seen.append("run")
+            return callback(*args)
+
+    loop.call_soon(seen.append, 1, context=Context())
+    loop.call_later(0, seen.append, 2, context=Context())
+    loop.call_soon(seen.append, 3, context=7)
+    run_past_due(loop)
+    assert seen == ["run", 1, "run", 2]
+    assert [str(context["exception"]) for context in reported] == ["'int' object has no attribute 'run'"]

@@ -415,3 +415,44 @@ def test_single_turn_in_which_the_report_of_a_failed_write_closes_the_loop(loop_
     with pytest.raises((RuntimeError, IndexError)):
         loop._run_once()
     assert loop.is_closed()
+
+
+def test_one_turn_inside_a_callback(loop):
+    seen = []
+
+    def nest():
+        loop.call_soon(seen.append, "inner")
+        loop._run_once()
+        seen.append("back")
+        loop.stop()
+
+    loop.call_soon(nest)
+    loop.run_forever()
+    assert seen == ["inner", "back"]
+
+
+def test_closed_loop_dies_with_its_last_reference(loop_factory):
+    gc.collect()
+    gc.disable()
+    try:
+        loop = loop_factory()
+        loop.run_until_complete(asyncio.sleep(0.001))
+        loop.close()
+        alive = weakref.ref(loop)
+        del loop
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("answer", [float("-inf"), float("nan"), -1e300, 1e300])
+def test_clock_of_a_program_that_answers_what_is_no_time(loop_factory, answer):
+    class Loop(loop_factory().__class__):
+        def time(self):
+            return answer if self.is_running() else super().time()
+
+    loop = Loop()
+    loop.call_later(0.001, int)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()

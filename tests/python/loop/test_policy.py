@@ -2,8 +2,10 @@
 """The public names of cxxloop, its policy, install() and build_info()."""
 
 import asyncio
+import copy
 import gc
 import inspect
+import pickle
 import sys
 import warnings
 
@@ -285,3 +287,12 @@ def test_importing_loads_only_what_it_needs(run_script):
     ours = {name for name in modules if name.partition(".")[0] == "cxxloop"}
     assert not ours & {"cxxloop._policy", "cxxloop.gunicorn", "cxxloop.launch", "cxxloop.__main__"}
     assert not modules & {"uvicorn", "gunicorn", "aiohttp", "pybind11", "typing_extensions"}
+
+
+def test_build_info_is_copied_and_pickled_by_asking_again(cxxloop):
+    info = cxxloop.build_info()
+    assert all(pickle.loads(pickle.dumps(info, protocol)) == info for protocol in range(pickle.HIGHEST_PROTOCOL + 1))
+    assert copy.copy(info) == info == copy.deepcopy(info)
+    for make in (type(info), lambda: type(info).__new__(type(info))):
+        with pytest.raises(TypeError):
+            make()

@@ -328,3 +328,26 @@ def test_buffer_that_closes_the_loop(loop_factory, method):
         call = getattr(loop, method)(ours, Buffer(10_000_000))
         with pytest.raises(RuntimeError, match="Event loop is closed"):
             call.send(None)
+
+
+# Nothing to send
+
+
+def test_sending_nothing_asks_the_kernel_all_the_same(loop, run, socket_pair):
+    async def main():
+        left, right = socket_pair(socket.SOCK_DGRAM)
+        await loop.sock_sendall(left, b"")
+        right.settimeout(5)
+        assert right.recv(10) == b""
+        left, right = socket_pair()
+        right.close()
+        with pytest.raises(BrokenPipeError):
+            await loop.sock_sendall(left, b"")
+        left.close()
+        with pytest.raises(OSError) as caught:
+            await loop.sock_sendall(left, b"")
+        assert caught.value.errno == errno.EBADF
+        with nonblocking_socket() as lonely, pytest.raises(OSError):
+            await loop.sock_sendall(lonely, b"")
+
+    run(main())

@@ -238,3 +238,70 @@ def test_connection_dies_with_its_last_reference(loop, run, server_context, clie
         assert [ref() for ref in dead] == [None, None]
 
     run(main())
+
+
+def test_exit_inside_get_buffer_loses_no_bytes(loop, run, server_context, client_context):
+    armed = []
+
+    def give(recorder):
+        if armed:
+            armed.pop()
+            raise KeyboardInterrupt("enough")
+        return memoryview(recorder.buffer)
+
+    served = BufferedRecorder(100, get_buffer=give)
+    stack = contextlib.AsyncExitStack()
+
+    async def begin():
+        _, peer = await stack.enter_async_context(connecting(server_context, client_context, served))
+        await peer.handshake()
+        await served.until_event("connection_made")
+        return peer
+
+    peer = run(begin())
+    armed.append(1)
+
+    async def send(data):
+        await peer.send(peer.encrypted(data))
+        await served.until_bytes(100)
+
+    first = loop.create_task(send(b"first"))
+    with pytest.raises(KeyboardInterrupt, match="enough"):
+        loop.run_until_complete(first)
+
+    async def end():
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        await peer.send(peer.encrypted(b"second"))
+        await served.until_bytes(11)
+        assert bytes(served.data) == b"firstsecond"
+        await stack.aclose()
+
+    run(end())
+
+
+@pytest.mark.cxxloop_only("asyncio goes round and round")
+@pytest.mark.parametrize("count", [-5, 10_000_000])
+def test_ssl_object_of_the_program_that_miscounts(run, reported, connect, count):
+    class Miscounting:
+        def __init__(self, real):
+            self.real = real
+
+        def read(self, *args):
+            return count
+
+        def __getattr__(self, name):
+            return getattr(self.real, name)
+
+    async def main():
+        async with connect() as (served, peer):
+            protocol = served.transport._ssl_protocol
+            wrapped = protocol._sslobj
+            wrapped._sslobj = Miscounting(wrapped._sslobj)
+            protocol._sslobj = wrapped
+            await peer.send(peer.encrypted(b"data"))
+            await served.until_event("connection_lost")
+        assert [type(context["exception"]) for context in reported] == [ValueError]
+        reported.clear()
+
+    run(main())

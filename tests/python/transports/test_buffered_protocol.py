@@ -313,3 +313,73 @@ def test_plain_protocol_after_a_read_that_found_nothing(loop, run):
             await plain.until_event("connection_lost")
 
     run(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="__buffer__() is called since 3.12")
+def test_buffer_that_comes_and_goes_is_refused(run, reported):
+    class Flaky:
+        asked = 0
+
+        def __len__(self):
+            return 5
+
+        def __buffer__(self, flags):
+            self.asked += 1
+            if self.asked == 1:
+                raise ValueError("not now")
+            return memoryview(bytearray(10))
+
+    async def main():
+        flaky = Flaky()
+        async with attached(BufferedRecorder(get_buffer=lambda _: flaky)) as (_, protocol, peer):
+            peer.sendall(b"hello")
+            await protocol.until_event("connection_lost")
+            assert isinstance(protocol.lost_with, TypeError)
+
+    run(main())
+    assert [type(context["exception"]) for context in reported] == [TypeError]
+
+
+def test_empty_buffer_with_a_length_of_its_own_is_the_end(run):
+    class Lying(bytearray):
+        def __len__(self):
+            return 5
+
+    async def main():
+        async with attached(BufferedRecorder(get_buffer=lambda _: Lying())) as (_, protocol, peer):
+            peer.sendall(b"hello")
+            await protocol.until_event("connection_lost")
+            assert [event for event in protocol.events if event != "get_buffer"] == [
+                "connection_made",
+                "eof_received",
+                "connection_lost",
+            ]
+
+    run(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="__release_buffer__() is called since 3.12")
+def test_release_of_a_buffer_that_ends_the_transport(loop, run, reported):
+    class Ends:
+        memory = bytearray(10)
+
+        def __len__(self):
+            return 10
+
+        def __buffer__(self, flags):
+            return memoryview(self.memory)
+
+        def __release_buffer__(self, view):
+            if transport._sock is not None:
+                transport._call_connection_lost(None)
+
+    transport = None
+
+    async def main():
+        nonlocal transport
+        async with attached(BufferedRecorder(get_buffer=lambda _: Ends())) as (transport, protocol, peer):
+            peer.sendall(b"hello")
+            await protocol.until_event("connection_lost")
+
+    run(main())
+    assert {type(context["exception"]) for context in reported} <= {AttributeError}

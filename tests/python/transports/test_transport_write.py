@@ -144,6 +144,18 @@ def test_writelines_of_a_generator(run):
     run(main())
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="writelines() joins before 3.12")
+@pytest.mark.parametrize("nothing", [None, 0, "", (), {}], ids=repr)
+def test_writelines_of_what_is_false(run, nothing):
+    async def main():
+        async with attached() as (transport, _, peer):
+            assert transport.writelines(nothing) is None
+            transport.close()
+            assert await receive_all(peer) == b""
+
+    run(main())
+
+
 def test_writelines_of_more_chunks_than_one_call_takes(run):
     async def main():
         async with attached() as (transport, _, peer):

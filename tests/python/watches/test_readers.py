@@ -424,3 +424,91 @@ def test_exception_is_reported_and_the_reader_stays(loop, socket_pair, turn, rep
     assert isinstance(reported[0]["handle"], asyncio.Handle)
     assert reported[0]["message"].startswith("Exception in callback ")
     assert loop.remove_reader(left) is True
+
+
+# A callback that acts on the loop in the middle of a call
+
+
+class Acts:
+    """Does something when it dies."""
+
+    def __init__(self, act):
+        self.act = act
+
+    def __del__(self):
+        self.act()
+
+
+@pytest.mark.parametrize("method", ["remove_reader", "remove_writer", "add_reader"])
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_fileno_that_closes_the_loop(loop, socket_pair, method, call):
+    left, _ = socket_pair()
+    calls = []
+
+    class File:
+        def fileno(self):
+            calls.append(1)
+            if len(calls) == call:
+                loop.close()
+            return left.fileno()
+
+    with contextlib.suppress(Exception):  # in which order a loop notices differs; none may die
+        arguments = (File(), print) if method == "add_reader" else (File(),)
+        getattr(loop, method)(*arguments)
+    if len(calls) >= call:
+        assert loop.is_closed()
+
+
+def test_replaced_reader_whose_destructor_closes_the_loop(loop, pipe):
+    read_end, _ = pipe
+    with open(os.dup(read_end), "rb", buffering=0) as file:
+        alive = weakref.ref(file)
+        loop.add_reader(file, print, Acts(loop.close))
+        with contextlib.suppress(Exception):
+            loop.add_reader(file, print)
+        assert loop.is_closed()
+    del file
+    gc.collect()
+    assert alive() is None
+
+
+def test_reader_whose_destructor_takes_the_watch_of_a_sock_operation(loop, run, socket_pair):
+    left, right = socket_pair()
+    got = []
+    loop.add_reader(left, print, Acts(lambda: loop.add_reader(left, lambda: got.append(left.recv(9)))))
+
+    async def main():
+        operation = asyncio.ensure_future(loop.sock_recv(left, 10))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        operation.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await operation
+        right.send(b"hey")
+        while not got:
+            await asyncio.sleep(0)
+        assert got == [b"hey"] and loop.remove_reader(left)
+
+    run(main())
+
+
+def test_reader_whose_destructor_closes_the_loop_under_a_sock_operation(loop, socket_pair):
+    left, _ = socket_pair()
+    loop.add_reader(left, print, Acts(loop.close))
+    operation = loop.sock_recv(left, 10)
+    with contextlib.suppress(Exception):
+        operation.send(None)
+    assert loop.is_closed()
+    with contextlib.suppress(Exception):
+        operation.close()
+    gc.collect()
+
+
+@pytest.mark.cxxloop_only("its own method")
+def test_destructor_that_closes_a_loop_that_is_closing(loop, socket_pair):
+    left, _ = socket_pair()
+    calls = []
+    loop.add_reader(left, print, Acts(lambda: calls.append(loop._close_core())))
+    loop.call_soon(print, Acts(lambda: calls.append(loop._close_core())))
+    loop.close()
+    assert calls == [None, None]

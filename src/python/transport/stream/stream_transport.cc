@@ -51,7 +51,10 @@ void raise_not_writable(Gil, PyObject* buffer) noexcept {
   PyErr_Clear();
   const Ref args = Ref::steal(PyTuple_Pack(1, buffer));
   Py_buffer view;
-  if (args && PyArg_ParseTuple(args.get(), "w*:recv_into", &view) != 0) PyBuffer_Release(&view);
+  if (!args || PyArg_ParseTuple(args.get(), "w*:recv_into", &view) == 0) return;
+  PyBuffer_Release(&view);  // an object that gives its buffer when it is asked again
+  PyErr_Format(PyExc_TypeError, "recv_into() argument 1 must be read-write bytes-like object, not %.200s",
+               Py_TYPE(buffer)->tp_name);
 }
 
 }  // namespace
@@ -118,6 +121,15 @@ std::optional<std::span<std::byte>> StreamTransport::on_read_target() noexcept {
   const Ref pin = Ref::borrow(self_object());
   read_buffer_.reset();  // Drop a buffer left by a read that found nothing: the protocol may have been replaced since.
   if (!buffered_protocol_) return std::span<std::byte>();
+  const std::optional<std::span<std::byte>> target = ask_for_buffer(gil);
+  if (!target || !target->empty()) return target;
+  // The length of the buffer is not what its len() says. asyncio takes a read of nothing for the end.
+  stream_.stop_reading();
+  on_eof();
+  return std::nullopt;
+}
+
+std::optional<std::span<std::byte>> StreamTransport::ask_for_buffer(Gil gil) noexcept {
   const ContextScope scope(gil, read_context_.get());
   const Ref hint = Ref::steal(PyLong_FromLong(-1));
   const Ref receiver = Ref::borrow(protocol.get());
@@ -150,6 +162,9 @@ std::optional<std::span<std::byte>> StreamTransport::on_read_target() noexcept {
   return target;
 }
 
+// A release of the protocol's buffer may have called _call_connection_lost(): then asyncio calls a method of None.
+Ref StreamTransport::receiver_or_none() const noexcept { return Ref::steal(protocol.new_ref_or_none()); }
+
 void StreamTransport::on_data(std::span<const std::byte> data) noexcept {
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
@@ -181,7 +196,7 @@ void StreamTransport::deliver(Gil gil, PyObject* method, PyObject* argument, con
   const ContextScope scope(gil, read_context_.get());
   Ref result;
   if (argument != nullptr && scope.entered()) {
-    const Ref receiver = Ref::borrow(protocol.get());
+    const Ref receiver = receiver_or_none();
     PyObject* const args[] = {receiver.get(), argument};
     // Runs Python: the protocol may close or abort us, replace itself, write, stop the loop, or raise.
     result = Ref::steal(PyObject_VectorcallMethod(method, args, 2, nullptr));
@@ -197,7 +212,7 @@ void StreamTransport::on_eof() noexcept {
   const ContextScope scope(gil, read_context_.get());
   Ref keep_open;
   if (scope.entered() && log_debug(gil, "%r received EOF")) {
-    const Ref receiver = Ref::borrow(protocol.get());
+    const Ref receiver = receiver_or_none();
     // Runs Python: as in deliver().
     keep_open = Ref::steal(PyObject_CallMethodNoArgs(receiver.get(), state_.names.eof_received));
   }

@@ -96,6 +96,8 @@ class StreamTransport final : public SocketTransport, public net::StreamHandler 
   void release_sent(Gil gil) noexcept override;
   [[nodiscard]] bool on_drained(Gil gil) noexcept;
   void deliver_natively(Gil gil, std::span<const std::byte> data) noexcept;
+  [[nodiscard]] std::optional<std::span<std::byte>> ask_for_buffer(Gil gil) noexcept;
+  [[nodiscard]] Ref receiver_or_none() const noexcept;
   void deliver(Gil gil, PyObject* method, PyObject* argument, const char* failure) noexcept;
 
   net::Stream stream_;

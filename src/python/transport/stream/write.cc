@@ -165,6 +165,11 @@ bool StreamTransport::write_lines(Gil gil, PyObject* list_of_data) noexcept {
 bool StreamTransport::write_lines(Gil gil, PyObject* list_of_data) noexcept {
   bool drop = false;
   if (eof_written || empty_waiter) return check_writable(gil, "writelines", &drop);
+  if (!PyList_CheckExact(list_of_data)) {  // asyncio's `if not list_of_data`
+    // Runs Python: __bool__(), which may do what an iterator of lines may do.
+    const int is_true = PyObject_IsTrue(list_of_data);
+    if (is_true <= 0) return is_true == 0;
+  }
   const Ref lines = Ref::steal(PySequence_List(list_of_data));
   if (!lines) return false;
   const Py_ssize_t count = PyList_GET_SIZE(lines.get());
