@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from . import _asyncio as _asyncio  # first: it says what this Python lacks
-from ._core import build_info
+from ._build import BuildInfo, build_info
 from ._fork import send_before_forks
 from ._install import install, uninstall
 from ._loop import Loop
@@ -20,6 +20,7 @@ if TYPE_CHECKING and sys.version_info < (3, 16):
     from ._policy import EventLoopPolicy, Policy
 
 __all__ = (
+    "BuildInfo",
     "EventLoop",
     "Loop",
     "build_info",

@@ -12,7 +12,7 @@ import os
 
 import pytest
 
-from ._core import build_info
+from ._build import build_info
 from ._install import activate, uninstall
 from ._loop import Loop
 

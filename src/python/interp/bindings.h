@@ -7,7 +7,7 @@
 
 namespace cxxloop::python {
 
-// Adds build_info(). False: the indicator is set. pybind11's exceptions end here.
+// Adds build_facts(). False: the indicator is set. pybind11's exceptions end here.
 [[nodiscard]] bool add_bindings(Gil gil, PyObject* module) noexcept;
 
 }  // namespace cxxloop::python

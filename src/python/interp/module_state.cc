@@ -86,6 +86,10 @@ Ref import_from(Gil, const char* module, const char* attribute) noexcept {
 
 bool init_module_state(Gil gil, ModuleState& state) noexcept {
   if (!intern_names(state.names) || !run_imports(gil, state.imports) || !run_ssl_imports(gil, state.imports)) return false;
+  PyObject* const create_task = state.imports.base_create_task;
+  state.task_takes_keywords =
+      PyFunction_Check(create_task) &&
+      (reinterpret_cast<PyCodeObject*>(PyFunction_GET_CODE(create_task))->co_flags & CO_VARKEYWORDS) != 0;
   state.kwnames_loop = PyTuple_Pack(1, state.names.loop);
   return state.kwnames_loop != nullptr;
 }

@@ -88,6 +88,7 @@ struct ModuleState {
   PyTypeObject* tls_protocol_type;
   PyObject* kwnames_loop;     // ("loop",)
   FloodGauge tls_gauge;
+  bool task_takes_keywords;  // True exactly when asyncio's create_task() passes any keyword on to Task
 
   template <class F>
   void each_ref(F& f) noexcept {

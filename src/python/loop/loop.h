@@ -60,6 +60,7 @@ struct LoopCore : HandleHost {
   LoopObject& self;
   GilSleepHooks sleep_hooks;
   std::unique_ptr<io::Backend> backend;        // null until open() and after close()
+  std::unique_ptr<io::Backend> closed_backend;  // of a loop that a callback has closed: the callback returns into it
   std::unique_ptr<net::WatchTable> watches;    // tokens are owned references to handles or sock ops
   FdMap<FdRow> fd_rows;                        // what is served, by descriptor
   FloodBrake flood_brake;

@@ -237,6 +237,18 @@ PyObject* create_task_by_asyncio(LoopCore& core, PyObject* const* args, Py_ssize
 // Some releases of CPython 3.13 call set_name(None) on the task that a task factory returned.
 bool names_every_task() noexcept { return Py_Version >= 0x030D0000 && Py_Version < 0x030E0000; }
 
+// name and context are keywords of every create_task(). Of others, the running Python's own says what they are.
+bool are_common_keywords(const LoopCore& core, PyObject* kwnames) noexcept {
+  const Names& names = core.state.names;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(kwnames); ++i) {
+    PyObject* const name = PyTuple_GET_ITEM(kwnames, i);
+    if (name == names.name || name == names.context) continue;
+    if (core.state.task_takes_keywords && PyUnicode_CompareWithASCIIString(name, "loop") != 0) continue;
+    return false;
+  }
+  return true;
+}
+
 // Task(coro, loop=self, **keywords): the running Python's own keywords, checked by its own Task.
 PyObject* loop_create_task(PyObject* self, PyObject* const* args, Py_ssize_t nargs, PyObject* kwnames) {
   const Gil gil = Gil::in_slot();
@@ -248,7 +260,9 @@ PyObject* loop_create_task(PyObject* self, PyObject* const* args, Py_ssize_t nar
     PyObject* const values[] = {self, args[0]};
     return PyObject_Vectorcall(factory.get(), values, 2, nullptr);
   }
-  if (core.task_factory || nargs != 1) return create_task_by_asyncio(core, args, nargs, kwnames);
+  if (core.task_factory || nargs != 1 || (keywords_count > 0 && !are_common_keywords(core, kwnames))) {
+    return create_task_by_asyncio(core, args, nargs, kwnames);
+  }
   constexpr Py_ssize_t keywords_max = 8;
   if (keywords_count >= keywords_max) return create_task_by_asyncio(core, args, nargs, kwnames);
   PyObject* values[2 + keywords_max] = {args[0], self};

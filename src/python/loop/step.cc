@@ -31,7 +31,7 @@ bool time_step(Gil gil, LoopCore& core, PyObject* handle, Step&& step) noexcept 
   int64_t start_ns = 0;
   int64_t end_ns = 0;
   if (PyObject_SetAttr(loop, core.state.names._current_handle, handle) < 0) return false;
-  bool go_on = loop_time_ns(gil, core, &start_ns) && step();
+  bool go_on = loop_time_ns(gil, core, &start_ns) && check_closed(gil, core) && step();
   if (go_on) go_on = loop_time_ns(gil, core, &end_ns) && warn_if_slow(core, handle, end_ns - start_ns);
   Ref exception = go_on ? Ref() : take_exception(gil);
   const bool reset = PyObject_SetAttr(loop, core.state.names._current_handle, Py_None) == 0;

@@ -59,6 +59,7 @@ bool poll(Gil gil, LoopCore& core) noexcept {
   Deadline deadline = Deadline::immediate();
   // Asked anew: a signal handler may have scheduled something.
   if (core.ready.empty() && !core.stopping && !next_deadline(gil, core, &deadline)) return false;
+  if (core.closed) return check_closed(gil, core);  // by the program's own clock
   Errno error = Errno::ok;
   if (deadline != Deadline::immediate()) {
     error = core.engine.sleep_until(deadline);
@@ -167,6 +168,7 @@ PyObject* run_turns(Gil gil, LoopCore& core) noexcept {
   }
   if (!is_nested) {
     core.engine.cork().close();
+    core.closed_backend.reset();
     track_queued(gil, core);
   }
   if (!go_on) return nullptr;

@@ -41,6 +41,7 @@ void close_core(Gil gil, LoopCore& core) noexcept {
   while (Lingering* const lingering = core.lingering.pop_front()) lingering->on_backend_drained(gil);
   core.watches.reset();
   core.engine.detach();
+  if (core.engine.cork().is_open()) core.closed_backend = std::move(core.backend);
   // Threads that wait for the end of the loop see it before close() returns, as with asyncio's system calls.
   (void)gil.released([backend = std::move(core.backend)]() mutable {
     backend.reset();

@@ -2,6 +2,7 @@
 """Loops are made, closed, forgotten, and many at once; nothing stays behind."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -456,3 +457,69 @@ def test_clock_of_a_program_that_answers_what_is_no_time(loop_factory, answer):
     loop.call_soon(loop.stop)
     loop.run_forever()
     loop.close()
+
+
+CLOSED_BY = """
+import asyncio, socket, sys, warnings
+warnings.simplefilter("ignore")
+loop = new_loop()
+loop.set_exception_handler(lambda loop, context: None)
+
+class Datagrams(asyncio.DatagramProtocol):
+    def datagram_received(self, data, address):
+        loop.close()
+
+def factory():
+    loop.close()
+    return asyncio.Protocol()
+
+async def start():
+    if sys.argv[1] == "datagrams":
+        return (await loop.create_datagram_endpoint(Datagrams, local_addr=("127.0.0.1", 0)))[0]
+    return (await loop.create_server(factory, "127.0.0.1", 0)).sockets[0]
+
+served = loop.run_until_complete(start())
+address = served.get_extra_info("sockname") if sys.argv[1] == "datagrams" else served.getsockname()
+peers = []
+for _ in range(3):
+    if sys.argv[1] == "datagrams":
+        peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        peer.sendto(b"x", address)
+    else:
+        peer = socket.create_connection(address)
+    peers.append(peer)
+try:
+    while True:
+        loop._run_once()
+except Exception as error:
+    print("left", loop.is_closed())
+"""
+
+
+@pytest.mark.parametrize("served", ["datagrams", "server"])
+def test_program_that_turns_the_loop_closes_it_inside_a_callback(run_script, served):
+    assert run_script(CLOSED_BY, served).stdout.strip() == "left True"
+
+
+@pytest.mark.parametrize("what", ["sleep", "callback", "debug"])
+def test_clock_of_a_program_that_closes_the_loop(loop_factory, what):
+    class Loop(loop_factory().__class__):
+        armed = False
+
+        def time(self):
+            if self.armed:
+                self.armed = False
+                self.close()
+            return super().time()
+
+    loop = Loop()
+    loop.set_debug(what == "debug")
+    if what == "sleep":
+        loop.call_later(5, print)
+    else:
+        loop.call_later(0, int)
+        loop.call_soon(int)
+    loop.armed = True
+    with contextlib.suppress(Exception):
+        loop._run_once()
+    assert loop.is_closed()

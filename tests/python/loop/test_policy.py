@@ -289,10 +289,25 @@ def test_importing_loads_only_what_it_needs(run_script):
     assert not modules & {"uvicorn", "gunicorn", "aiohttp", "pybind11", "typing_extensions"}
 
 
-def test_build_info_is_copied_and_pickled_by_asking_again(cxxloop):
+def test_build_info_is_a_value(cxxloop):
     info = cxxloop.build_info()
     assert all(pickle.loads(pickle.dumps(info, protocol)) == info for protocol in range(pickle.HIGHEST_PROTOCOL + 1))
-    assert copy.copy(info) == info == copy.deepcopy(info)
-    for make in (type(info), lambda: type(info).__new__(type(info))):
-        with pytest.raises(TypeError):
-            make()
+    assert copy.copy(info) == info == copy.deepcopy(info) and hash(info) == hash(cxxloop.build_info())
+    with pytest.raises(AttributeError):
+        info.version = "another"
+
+
+def test_package_is_imported_anew_after_it_was_forgotten(run_script):
+    program = """
+        import sys
+        import cxxloop
+        for name in [name for name in sys.modules if name.partition(".")[0] == "cxxloop"]:
+            del sys.modules[name]
+        import cxxloop as again
+        assert again is not cxxloop
+        async def main():
+            return 1
+        assert again.run(main()) == 1
+        print("twice")
+    """
+    assert run_script(program).stdout.strip() == "twice"

@@ -2,6 +2,7 @@
 """Tasks, futures, Runner and the primitives built on them."""
 
 import asyncio
+import inspect
 import asyncio.base_events
 import contextlib
 import contextvars
@@ -525,3 +526,20 @@ def test_the_hooks_of_asyncgens_are_restored(loop, turn):
         assert sys.get_asyncgen_hooks() == (hook, hook)
     finally:
         sys.set_asyncgen_hooks(*before)
+
+
+@pytest.mark.parametrize("keyword", ["loop", "eager_start", "nothing"])
+def test_keywords_of_create_task_are_those_of_the_running_python(loop, keyword):
+    async def nothing():
+        pass
+
+    takes_any = inspect.signature(asyncio.BaseEventLoop.create_task).parameters.keys() >= {"kwargs"}
+    coroutine = nothing()
+    try:
+        if keyword == "eager_start" and takes_any:
+            loop.run_until_complete(loop.create_task(coroutine, eager_start=False))
+        else:
+            with pytest.raises(TypeError, match=keyword):
+                loop.create_task(coroutine, **{keyword: loop})
+    finally:
+        coroutine.close()
