@@ -64,7 +64,8 @@ struct Op {
 
 struct RecvOp : Op {
   // Where the next bytes go. An empty span: the backend's own buffer. nullopt: skip this read; the op may have
-  // been destroyed. A target function that cancels its op and returns a span still gets this one read.
+  // been destroyed. A target function that cancels its op and returns a span still gets this one read, which completes
+  // in any case: with -EAGAIN if there was nothing.
   using TargetFn = std::optional<std::span<std::byte>> (*)(RecvOp&) noexcept;
 
   RecvOp(void* owner_of_op, CompleteFn callback, TargetFn target) noexcept

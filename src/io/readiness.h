@@ -87,7 +87,7 @@ class ReadinessBackend : public Backend {
     const size_t size_max = std::min<size_t>(target->size(), std::numeric_limits<int32_t>::max());
     Result<size_t> received = calls().receive(op, target->first(size_max));
     if (!received.ok()) {
-      if (received.error() == Errno::again) return;
+      if (received.error() == Errno::again && op.state == OpState::armed) return;
       return end(-static_cast<int32_t>(received.error()));
     }
     if (received.value() == 0) return end(0);

@@ -22,7 +22,7 @@ Channel::~Channel() {
 }
 
 void Channel::tell_busy() noexcept {
-  const bool busy = state_ == State::open ? is_reading() || is_send_waiting() : state_ == State::releasing;
+  const bool busy = state_ == State::open ? is_reading() || is_send_waiting() || takes_last_read_ : state_ == State::releasing;
   if (busy == is_busy_) return;
   is_busy_ = busy;
   busy ? owner_.on_busy() : owner_.on_idle();

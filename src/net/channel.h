@@ -80,6 +80,7 @@ class Channel {
   void tell_busy() noexcept;
 
   State state_ = State::open;
+  bool takes_last_read_ = false;  // True exactly while a read goes on whose op the owner has taken back
 
  private:
   ChannelHandler& owner_;

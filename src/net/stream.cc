@@ -32,6 +32,13 @@ Errno Stream::start_reading() noexcept {
   return error;
 }
 
+void Stream::take_last_read() noexcept {
+  CXL_ASSERT(state_ == State::open && !wants_read_);
+  recv_.on_complete = on_last_recv_complete;
+  takes_last_read_ = true;
+  tell_busy();
+}
+
 void Stream::take_back_read() noexcept {
   wants_read_ = false;
   if (recv_.state == io::OpState::armed) (void)backend_.cancel(recv_);  // false: end_recv() ignores the last completion
@@ -130,12 +137,23 @@ void Stream::on_recv_complete(io::Op& op, int32_t result) noexcept {
   static_cast<Stream*>(op.owner)->finish_recv(result);
 }
 
+// Another function than on_recv_complete(), which every read would make slower by asking whether it is the last.
+void Stream::on_last_recv_complete(io::Op& op, int32_t result) noexcept {
+  Stream& self = *static_cast<Stream*>(op.owner);
+  op.on_complete = on_recv_complete;
+  const EndOfOp end(self);
+  self.takes_last_read_ = false;
+  self.finish_recv(result);
+}
+
 void Stream::on_send_complete(io::Op& op, int32_t result) noexcept {
   static_cast<Stream*>(op.owner)->finish_send(result);
 }
 
 std::optional<std::span<std::byte>> Stream::on_recv_target(io::RecvOp& op) noexcept {
-  return static_cast<Stream*>(op.owner)->handler_.on_read_target();
+  const std::optional<std::span<std::byte>> target = static_cast<Stream*>(op.owner)->handler_.on_read_target();
+  CXL_ASSERT(!target.has_value() || static_cast<const Stream*>(op.owner)->is_busy());  // or nobody keeps the op
+  return target;
 }
 
 void Stream::finish_recv(int32_t result) noexcept {
@@ -145,6 +163,7 @@ void Stream::finish_recv(int32_t result) noexcept {
 
 void Stream::end_recv(int32_t result) noexcept {
   if (state_ != State::open) return released_if_idle();
+  if (result == -EAGAIN) return;  // there was nothing for the last read
   const EndOfOp end(*this);
   if (result == -ECANCELED) {
     if (!wants_read_) return;

@@ -24,7 +24,7 @@ namespace cxxloop::net {
 class StreamHandler : public ChannelHandler {
  public:
   // Where the next bytes go. Empty: the shared buffer. Nothing: the owner cannot take any now, or has released the
-  // stream. One that stopped reading and returns a span gets this one read all the same.
+  // stream. One that stopped reading and returns a span gets this one read all the same; it calls take_last_read() before.
   virtual std::optional<std::span<std::byte>> on_read_target() noexcept = 0;
   virtual void on_data(std::span<const std::byte> data) noexcept = 0;  // never empty
   virtual void on_eof() noexcept = 0;                                   // reading has stopped by itself
@@ -48,6 +48,9 @@ class Stream final : public Channel, public ListNode {
 
   [[nodiscard]] Errno start_reading() noexcept override;
   [[nodiscard]] bool is_reading() const noexcept override { return wants_read_; }
+  // The stream stays busy until the read has ended that on_read_target() is about to return a span for. REQUIRES: inside
+  // on_read_target(), !is_reading().
+  void take_last_read() noexcept;
 
   // What was appended, not sent and not dropped.
   [[nodiscard]] size_t queued_bytes() const noexcept { return queue_.bytes() - dropped_bytes_; }
@@ -83,6 +86,7 @@ class Stream final : public Channel, public ListNode {
 
   static size_t on_gather(io::SendOp& op, std::span<iovec> iov) noexcept;
   static void on_recv_complete(io::Op& op, int32_t result) noexcept;
+  static void on_last_recv_complete(io::Op& op, int32_t result) noexcept;
   static void on_send_complete(io::Op& op, int32_t result) noexcept;
   static std::optional<std::span<std::byte>> on_recv_target(io::RecvOp& op) noexcept;
   void finish_recv(int32_t result) noexcept;

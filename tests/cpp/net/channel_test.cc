@@ -32,7 +32,10 @@ class Owner final : public StreamHandler {
     stream.reset();
   }
 
-  std::optional<std::span<std::byte>> on_read_target() noexcept override { return std::span<std::byte>(); }
+  std::optional<std::span<std::byte>> on_read_target() noexcept override {
+    if (const auto act = in_target) act();
+    return std::span<std::byte>();
+  }
   void on_data(std::span<const std::byte>) noexcept override { tell("data"); }
   void on_eof() noexcept override { tell("eof"); }
   void on_read_error(Errno) noexcept override { tell("read_error"); }
@@ -51,6 +54,7 @@ class Owner final : public StreamHandler {
 
   int references = 1;
   std::function<void(std::string_view event)> then;
+  std::function<void()> in_target;
   std::unique_ptr<Stream> stream;
 
  private:
@@ -81,6 +85,13 @@ class ChannelTest : public testing::Test {
     stream().flush();
   }
   Stream& stream() { return *owner.stream; }
+  // What an owner does that answers on_read_target() all the same.
+  void stop_and_take_last_read() {
+    ++owner.references;
+    stream().stop_reading();
+    stream().take_last_read();
+    owner.let_go();
+  }
 
   World world;
   io::FdPair fds;
@@ -127,6 +138,41 @@ TEST_F(ChannelTest, ReadingStartedAgainAtTheEndOfFileStaysBusy) {
   world.close(fds.far);
   ASSERT_TRUE(world.run_until([&] { return events.size() == 4; }));
   EXPECT_EQ(events, (Events{"busy", "eof", "eof", "idle"}));
+}
+
+TEST_F(ChannelTest, TheLastReadKeepsItsOwnerUntilTheBytesAreTold) {
+  ASSERT_EQ(stream().start_reading(), Errno::ok);
+  owner.in_target = [this] { stop_and_take_last_read(); };
+  owner.let_go();  // only the channel refers to its owner now
+  world.write(fds.far, "x");
+  ASSERT_TRUE(world.run_until([&] { return owner.stream == nullptr; }));
+  EXPECT_EQ(events, (Events{"busy", "idle", "busy", "data", "idle", "dies"}));
+}
+
+TEST_F(ChannelTest, TheLastReadEndsIfThereIsNothing) {
+  ASSERT_EQ(stream().start_reading(), Errno::ok);
+  owner.in_target = [this] {
+    stop_and_take_last_read();
+    EXPECT_EQ(world.read(fds.near), "x");
+  };
+  owner.let_go();
+  world.write(fds.far, "x");
+  ASSERT_TRUE(world.run_until([&] { return owner.stream == nullptr; }));
+  EXPECT_EQ(events, (Events{"busy", "idle", "busy", "idle", "dies"}));
+}
+
+TEST_F(ChannelTest, TheLastReadOfALateBackendIsTheLast) {
+  ASSERT_EQ(stream().start_reading(), Errno::ok);
+  world.sim().set_faults({.late_cancels = 1000});
+  owner.in_target = [this] {
+    stop_and_take_last_read();
+    EXPECT_EQ(world.read(fds.near), "x");
+  };
+  world.write(fds.far, "x");
+  ASSERT_TRUE(world.run_until([&] { return events.size() == 4; }));
+  world.write(fds.far, "y");
+  world.settle();
+  EXPECT_EQ(events, (Events{"busy", "idle", "busy", "idle"}));
 }
 
 TEST_F(ChannelTest, NothingIsToldOfAChannelThatItsHandlerDestroyed) {

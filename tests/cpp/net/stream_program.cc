@@ -204,6 +204,7 @@ std::optional<std::span<std::byte>> StreamEnd::on_read_target() noexcept {
     last_read_granted_ = false;
     return std::nullopt;
   }
+  if (!reading_) stream_->take_last_read();
   if (choices.chance(500)) return std::span<std::byte>();
   buffer_.assign(choices.between(1, 2000), std::byte{0});
   return std::span<std::byte>(buffer_);

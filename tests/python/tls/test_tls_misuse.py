@@ -280,6 +280,33 @@ def test_exit_inside_get_buffer_loses_no_bytes(loop, run, server_context, client
     run(end())
 
 
+@pytest.mark.cxxloop_only("asyncio feeds what is left in its own buffer")
+def test_bytes_in_the_buffer_of_a_replaced_protocol_may_move_while_they_are_read(run, connect):
+    buffer = bytearray()
+
+    class Replaced(asyncio.BufferedProtocol):
+        def get_buffer(self, sizehint):
+            below.set_protocol(tls)
+            buffer.extend(bytes(200_000))
+            return buffer
+
+    served = BufferedRecorder(100_000, get_buffer=lambda _: buffer.clear())
+
+    async def main():
+        nonlocal below, tls
+        async with connect(served) as (_, peer):
+            tls = served.transport._ssl_protocol
+            below = tls._transport
+            below.set_protocol(Replaced())
+            await peer.send(peer.encrypted(b"hello" * 3000))
+            await served.until_bytes(15_000)
+            assert bytes(served.data) == b"hello" * 3000
+            assert not buffer
+
+    below = tls = None
+    run(main())
+
+
 @pytest.mark.cxxloop_only("asyncio goes round and round")
 @pytest.mark.parametrize("count", [-5, 10_000_000])
 def test_ssl_object_of_the_program_that_miscounts(run, reported, connect, count):

@@ -12,6 +12,9 @@
 namespace cxxloop::python {
 namespace {
 
+constexpr const char* read_failure = "Fatal read error on socket transport";
+constexpr const char* updated_failure = "Fatal error: protocol.buffer_updated() call failed.";
+
 bool is_given(PyObject* object) noexcept { return object != nullptr && object != Py_None; }
 
 // getsockname() or getpeername(); None where the kernel has no answer, as asyncio stores it.
@@ -38,16 +41,9 @@ bool set_nodelay(Gil, const ModuleState& state, PyObject* sock, int fd, sa_famil
   return true;
 }
 
-// What keeps the memory of `buffer` in place while bytes are received into it, when no Python code runs meanwhile: the
-// object itself if it owns its memory, else an export, because the memory may be gone with the export (PEP 688).
-Ref hold_memory(Gil, Ref buffer) noexcept {
-  if (PyByteArray_CheckExact(buffer.get()) || PyMemoryView_Check(buffer.get())) return buffer;
-  return Ref::steal(PyMemoryView_FromObject(buffer.get()));
-}
-
 // The TypeError of socket.recv_into(), which is what asyncio meets, in place of another error than MemoryError.
 void raise_not_writable(Gil, PyObject* buffer) noexcept {
-  if (PyErr_ExceptionMatches(PyExc_MemoryError) != 0) return;
+  if (PyErr_Occurred() != nullptr && PyErr_ExceptionMatches(PyExc_MemoryError) != 0) return;
   PyErr_Clear();
   const Ref args = Ref::steal(PyTuple_Pack(1, buffer));
   Py_buffer view;
@@ -55,6 +51,19 @@ void raise_not_writable(Gil, PyObject* buffer) noexcept {
   PyBuffer_Release(&view);  // an object that gives its buffer when it is asked again
   PyErr_Format(PyExc_TypeError, "recv_into() argument 1 must be read-write bytes-like object, not %.200s",
                Py_TYPE(buffer)->tp_name);
+}
+
+// What keeps the memory of `buffer` in place while bytes are received into it, when no Python code runs meanwhile: the
+// object itself if it owns its memory, else an export, because the memory may be gone with the export (PEP 688).
+// Null: the buffer is not writable, the indicator is set.
+Ref hold_memory(Gil gil, Ref buffer) noexcept {
+  if (PyByteArray_CheckExact(buffer.get()) || PyMemoryView_Check(buffer.get())) return buffer;
+  // Runs Python: __buffer__(), which may do what get_buffer() may do.
+  Ref view = Ref::steal(PyMemoryView_FromObject(buffer.get()));
+  const Py_buffer* const bytes = view ? PyMemoryView_GET_BUFFER(view.get()) : nullptr;
+  if (bytes != nullptr && bytes->readonly == 0 && PyBuffer_IsContiguous(bytes, 'C') != 0) return view;
+  raise_not_writable(gil, buffer.get());
+  return {};
 }
 
 }  // namespace
@@ -119,47 +128,78 @@ std::optional<std::span<std::byte>> StreamTransport::on_read_target() noexcept {
   if (!buffered_protocol_ && !read_buffer_) return std::span<std::byte>();
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
-  read_buffer_.reset();  // Drop a buffer left by a read that found nothing: the protocol may have been replaced since.
-  if (!buffered_protocol_) return std::span<std::byte>();
-  const std::optional<std::span<std::byte>> target = ask_for_buffer(gil);
-  if (!target || !target->empty()) return target;
-  // The length of the buffer is not what its len() says. asyncio takes a read of nothing for the end.
-  stream_.stop_reading();
-  on_eof();
-  return std::nullopt;
+  if (read_buffer_) {  // left by a read that found nothing: the protocol may have been replaced since
+    // Runs Python: the release of an exporter may stop the reading, as get_buffer() may.
+    read_buffer_.reset();
+    buffer_context_.reset();
+    if (!stream_.is_reading()) return std::nullopt;
+    if (!buffered_protocol_) return std::span<std::byte>();
+  }
+  read_buffer_ = ask_for_buffer(gil);
+  if (!read_buffer_) return std::nullopt;
+  if (!is_attached()) {
+    read_buffer_.reset();
+    return std::nullopt;
+  }
+  // From here to the end of the read no Python code runs that could move the memory.
+  const std::optional<std::span<std::byte>> target = memory_of_buffer(gil);
+  if (!target) return std::nullopt;
+  if (target->empty()) {  // The length of the buffer is not what its len() says. asyncio takes a read of nothing for the end.
+    stream_.stop_reading();
+    on_eof();
+    return std::nullopt;
+  }
+  // asyncio goes on with the read whatever get_buffer() did to the transport.
+  if (!stream_.is_reading()) stream_.take_last_read();
+  return target;
 }
 
-std::optional<std::span<std::byte>> StreamTransport::ask_for_buffer(Gil gil) noexcept {
-  const ContextScope scope(gil, read_context_.get());
-  const Ref hint = Ref::steal(PyLong_FromLong(-1));
-  const Ref receiver = Ref::borrow(protocol.get());
-  PyObject* const args[] = {receiver.get(), hint.get()};
+// What get_buffer() returns, or an export of that which keeps the memory. Null: the failure was reported.
+Ref StreamTransport::ask_for_buffer(Gil gil) noexcept {
+  Ref context = Ref::borrow(read_context_.get());
+  const ContextScope scope(gil, context.get());
   Ref buffer;
-  if (hint && scope.entered()) {
-    // Runs Python: get_buffer() may pause, close or abort us, or raise.
-    buffer = Ref::steal(PyObject_VectorcallMethod(state_.names.get_buffer, args, 2, nullptr));
-    if (buffer && PyObject_Size(buffer.get()) == 0) {
-      PyErr_SetString(PyExc_RuntimeError, "get_buffer() returned an empty buffer");
-    }
-  }
-  if (PyErr_Occurred() != nullptr) {
+  if (scope.entered()) buffer = call_get_buffer(gil);
+  if (!buffer) {
     fail(gil, "Fatal error: protocol.get_buffer() call failed.");
-    return std::nullopt;
+    return {};
   }
-  Ref memory = hold_memory(gil, Ref::borrow(buffer.get()));
+  Ref memory = hold_memory(gil, std::move(buffer));
+  if (!memory) {
+    fail(gil, read_failure);
+    return {};
+  }
+  buffer_context_ = std::move(context);
+  return memory;
+}
+
+Ref StreamTransport::call_get_buffer(Gil) noexcept {
+  const Ref hint = Ref::steal(PyLong_FromLong(-1));
+  Ref receiver = Ref::borrow(protocol.get());
+  PyObject* const args[] = {receiver.get(), hint.get()};
+  if (!hint) return {};
+  // Runs Python: get_buffer() may pause, close or abort us, or raise; so may the destructor of a protocol that it has replaced.
+  Ref buffer = Ref::steal(PyObject_VectorcallMethod(state_.names.get_buffer, args, 2, nullptr));
+  receiver.reset();
+  const Py_ssize_t size = buffer ? PyObject_Size(buffer.get()) : -1;
+  if (size > 0) return buffer;
+  if (size == 0) PyErr_SetString(PyExc_RuntimeError, "get_buffer() returned an empty buffer");
+  return {};
+}
+
+// Nothing: the buffer is not writable, which was reported.
+std::optional<std::span<std::byte>> StreamTransport::memory_of_buffer(Gil gil) noexcept {
   Py_buffer view;
-  if (!memory || PyObject_GetBuffer(memory.get(), &view, PyBUF_WRITABLE) < 0) {
-    raise_not_writable(gil, buffer.get());
-    fail(gil, "Fatal read error on socket transport");
-    return std::nullopt;
+  if (PyObject_GetBuffer(read_buffer_.get(), &view, PyBUF_WRITABLE) == 0) {
+    // An export that lasts until the end of the read could be forgotten by an error path.
+    PyBuffer_Release(&view);
+    return std::span<std::byte>(static_cast<std::byte*>(view.buf), static_cast<size_t>(view.len));
   }
-  const std::span<std::byte> target(static_cast<std::byte*>(view.buf), static_cast<size_t>(view.len));
-  // Release the export here so that no error path can forget it. No Python code runs before the bytes are received.
-  PyBuffer_Release(&view);
-  read_buffer_ = std::move(memory);
-  // asyncio goes on with the read whatever get_buffer() did to the transport; so do we while somebody holds us.
-  if (!is_attached() || Py_REFCNT(self_object()) == 1) return std::nullopt;
-  return target;
+  const Ref buffer = read_buffer_.take();
+  const ContextScope scope(gil, buffer_context_.take().get());
+  raise_not_writable(gil, buffer.get());
+  fail(gil, read_failure);
+  return std::nullopt;
 }
 
 // A release of the protocol's buffer may have called _call_connection_lost(): then asyncio calls a method of None.
@@ -168,32 +208,43 @@ Ref StreamTransport::receiver_or_none() const noexcept { return Ref::steal(proto
 void StreamTransport::on_data(std::span<const std::byte> data) noexcept {
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
-  if (native_protocol_ != nullptr) return deliver_natively(gil, data);
+  if (read_buffer_) return on_buffer_filled(gil, data);
+  if (native_protocol_ != nullptr) return deliver_natively(gil, read_context_.get(), data);
   const Py_ssize_t size = static_cast<Py_ssize_t>(data.size());
-  if (read_buffer_) {
-    read_buffer_.reset();
-    const Ref count = Ref::steal(PyLong_FromSsize_t(size));
-    deliver(gil, state_.names.buffer_updated, count.get(), "Fatal error: protocol.buffer_updated() call failed.");
-    return;
-  }
   const Ref bytes = Ref::steal(PyBytes_FromStringAndSize(reinterpret_cast<const char*>(data.data()), size));
-  deliver(gil, state_.names.data_received, bytes.get(), "Fatal error: protocol.data_received() call failed.");
+  deliver(gil, read_context_.get(), state_.names.data_received, bytes.get(),
+          "Fatal error: protocol.data_received() call failed.");
+}
+
+// `data` lies in the buffer. get_buffer() may have replaced the protocol: one of ours gets a copy, because the program may
+// resize its buffer before that protocol has read the last byte.
+void StreamTransport::on_buffer_filled(Gil gil, std::span<const std::byte> data) noexcept {
+  const Py_ssize_t size = static_cast<Py_ssize_t>(data.size());
+  const bool is_native = native_protocol_ != nullptr;
+  const Ref argument = is_native ? Ref::steal(PyBytes_FromStringAndSize(reinterpret_cast<const char*>(data.data()), size))
+                                 : Ref::steal(PyLong_FromSsize_t(size));
+  const Ref context = buffer_context_.take();
+  // Runs Python: the release of an exporter, which may do what get_buffer() may do.
+  read_buffer_.reset();
+  if (!is_native || !argument || native_protocol_ == nullptr) {
+    return deliver(gil, context.get(), state_.names.buffer_updated, argument.get(), updated_failure);
+  }
+  const std::byte* const copy = reinterpret_cast<const std::byte*>(PyBytes_AS_STRING(argument.get()));
+  deliver_natively(gil, context.get(), {copy, data.size()});
 }
 
 // A protocol of ours takes the bytes from where they are; to the program it is a BufferedProtocol as asyncio's.
-void StreamTransport::deliver_natively(Gil gil, std::span<const std::byte> data) noexcept {
-  const Ref buffer = read_buffer_.take();  // of a protocol that was replaced in its get_buffer()
-  const ContextScope scope(gil, read_context_.get());
+void StreamTransport::deliver_natively(Gil gil, PyObject* context, std::span<const std::byte> data) noexcept {
+  const ContextScope scope(gil, context);
   const Ref receiver = Ref::borrow(protocol.get());
   // Runs Python: as in deliver().
-  if (!scope.entered() || !native_protocol_->on_data(receiver.get(), gil, data)) {
-    fail(gil, "Fatal error: protocol.buffer_updated() call failed.");
-  }
+  if (!scope.entered() || !native_protocol_->on_data(receiver.get(), gil, data)) fail(gil, updated_failure);
 }
 
-// protocol.method(argument) in the reading context. A null argument: its creation failed, the indicator is set.
-void StreamTransport::deliver(Gil gil, PyObject* method, PyObject* argument, const char* failure) noexcept {
-  const ContextScope scope(gil, read_context_.get());
+// protocol.method(argument) in `context`. A null argument: its creation failed, the indicator is set.
+void StreamTransport::deliver(Gil gil, PyObject* context, PyObject* method, PyObject* argument,
+                              const char* failure) noexcept {
+  const ContextScope scope(gil, context);
   Ref result;
   if (argument != nullptr && scope.entered()) {
     const Ref receiver = receiver_or_none();
@@ -204,12 +255,18 @@ void StreamTransport::deliver(Gil gil, PyObject* method, PyObject* argument, con
   if (!result) fail(gil, failure);
 }
 
+// The context of the read that ends. get_buffer() may have started another one.
+Ref StreamTransport::take_read_context() noexcept {
+  return read_buffer_ ? buffer_context_.take() : Ref::borrow(read_context_.get());
+}
+
 void StreamTransport::on_eof() noexcept {
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
   if (is_lost() && !read_buffer_) return;
+  const Ref context = take_read_context();
   read_buffer_.reset();
-  const ContextScope scope(gil, read_context_.get());
+  const ContextScope scope(gil, context.get());
   Ref keep_open;
   if (scope.entered() && log_debug(gil, "%r received EOF")) {
     const Ref receiver = receiver_or_none();
@@ -222,17 +279,19 @@ void StreamTransport::on_eof() noexcept {
     // A KeyboardInterrupt left the transport open. asyncio's reader would meet the end of the stream again in the next run.
     if (is_reading() && is_attached()) (void)stream_.start_reading();
   } else if (keep == 0 && !close(gil)) {
-    fail(gil, "Fatal read error on socket transport");
+    fail(gil, read_failure);
   }
 }
 
 void StreamTransport::on_read_error(Errno error) noexcept {
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_object());
+  const Ref context = take_read_context();
+  read_buffer_.reset();
   if (!is_lost()) {
-    const ContextScope scope(gil, read_context_.get());
+    const ContextScope scope(gil, context.get());
     raise_errno(gil, error);
-    fail(gil, "Fatal read error on socket transport");
+    fail(gil, read_failure);
   }
 }
 

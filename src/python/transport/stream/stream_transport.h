@@ -43,7 +43,7 @@ class StreamTransport final : public SocketTransport, public net::StreamHandler 
   template <class F>
   void each_ref(F& f) noexcept {
     SocketTransport::each_ref(f);
-    f(server, call_context, read_buffer_, empty_waiter);
+    f(server, call_context, read_buffer_, buffer_context_, empty_waiter);
   }
   template <class F>
   void each_kept_ref(F& f) noexcept {
@@ -95,13 +95,18 @@ class StreamTransport final : public SocketTransport, public net::StreamHandler 
   void detach_from_server(Gil gil) noexcept;
   void release_sent(Gil gil) noexcept override;
   [[nodiscard]] bool on_drained(Gil gil) noexcept;
-  void deliver_natively(Gil gil, std::span<const std::byte> data) noexcept;
-  [[nodiscard]] std::optional<std::span<std::byte>> ask_for_buffer(Gil gil) noexcept;
+  [[nodiscard]] Ref ask_for_buffer(Gil gil) noexcept;
+  [[nodiscard]] Ref call_get_buffer(Gil gil) noexcept;
+  [[nodiscard]] std::optional<std::span<std::byte>> memory_of_buffer(Gil gil) noexcept;
+  [[nodiscard]] Ref take_read_context() noexcept;
+  void on_buffer_filled(Gil gil, std::span<const std::byte> data) noexcept;
+  void deliver_natively(Gil gil, PyObject* context, std::span<const std::byte> data) noexcept;
   [[nodiscard]] Ref receiver_or_none() const noexcept;
-  void deliver(Gil gil, PyObject* method, PyObject* argument, const char* failure) noexcept;
+  void deliver(Gil gil, PyObject* context, PyObject* method, PyObject* argument, const char* failure) noexcept;
 
   net::Stream stream_;
   Ref read_buffer_;                      // BufferedProtocol: the buffer the next bytes go to
+  Ref buffer_context_;                   // in which that was asked for, and in which its bytes are told of
   bool buffered_protocol_ = false;
   bool descriptor_given_out_ = false;    // True exactly when the program has asked our TransportSocket for it
   NativeProtocolObject* native_protocol_ = nullptr;  // `protocol`, if its receiving side is native
