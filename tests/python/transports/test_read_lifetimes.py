@@ -4,6 +4,7 @@
 import asyncio
 import contextvars
 import gc
+import itertools
 import socket
 import weakref
 
@@ -178,3 +179,41 @@ def test_last_reference_that_goes_in_get_buffer_with_nothing_to_read(loop, run):
     left_number.close()
     assert right.recv(1) == b""
     right.close()
+
+
+# --- the end of the stream ------------------------------------------------------------------------------------
+
+ACTS = ["pause_reading", "resume_reading", "close", "abort"]
+PROGRAMS = [program for length in range(4) for program in itertools.product(ACTS, repeat=length)]
+
+
+@pytest.mark.parametrize("kind", [Recorder, BufferedRecorder])
+@pytest.mark.parametrize("keep", [True, False])
+def test_end_of_the_stream_is_told_once_whatever_eof_received_does(run, kind, keep):
+    async def main(program):
+        def act(protocol):
+            if protocol.events.count("eof_received") == 1:
+                for method in program:
+                    getattr(protocol.transport, method)()
+            return keep
+
+        async with attached(kind(eof_received=act)) as (transport, protocol, peer):
+            peer.shutdown(socket.SHUT_WR)
+            await protocol.until_event("eof_received")
+            ends = not keep or "close" in program or "abort" in program
+            assert transport.is_closing() is ends
+            stays_paused = [act for act in program if act.endswith("_reading")][-1:] == ["pause_reading"]
+            assert transport.is_reading() is not (ends or stays_paused)
+            await turns(10)
+            assert protocol.events.count("eof_received") == 1
+            assert protocol.is_lost is ends
+            if ends:
+                return
+            transport.pause_reading()
+            transport.resume_reading()
+            await protocol.until_event("eof_received", 2)
+            transport.abort()
+            await protocol.until_event("connection_lost")
+
+    for program in PROGRAMS:
+        run(main(program))

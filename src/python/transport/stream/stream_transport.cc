@@ -278,7 +278,9 @@ void StreamTransport::on_eof() noexcept {
     fail(gil, "Fatal error: protocol.eof_received() call failed.");
     // A KeyboardInterrupt left the transport open. asyncio's reader would meet the end of the stream again in the next run.
     if (is_reading() && is_attached()) (void)stream_.start_reading();
-  } else if (keep == 0 && !close(gil)) {
+  } else if (keep > 0) {
+    stream_.stop_reading();  // asyncio removes the reader, which eof_received() may have started again
+  } else if (!close(gil)) {
     fail(gil, read_failure);
   }
 }
