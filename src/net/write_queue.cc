@@ -47,7 +47,7 @@ void WriteQueue::consume(size_t size) noexcept {
     }
     size -= left;
     front_offset_ = 0;
-    if (front.may_call_back || spent_ > 0) {
+    if (front.release_calling_back != nullptr || spent_ > 0) {
       ++spent_;
       continue;
     }
@@ -63,7 +63,8 @@ void WriteQueue::clear() noexcept {
 void WriteQueue::release_spent() noexcept {
   while (spent_ > 0) {
     --spent_;
-    release_(chunks_.pop_front().owner);
+    const WriteChunk chunk = chunks_.pop_front();
+    (chunk.release_calling_back != nullptr ? chunk.release_calling_back : release_)(chunk.owner);
   }
 }
 

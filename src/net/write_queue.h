@@ -17,15 +17,17 @@
 namespace cxxloop::net {
 
 struct WriteChunk {
+  using ReleaseFn = void (*)(void* owner) noexcept;
+
   const std::byte* data;
   size_t size;
   void* owner;  // keeps data valid; given to the release function exactly once
-  bool may_call_back = false;  // True exactly when releasing the owner may run anything
+  ReleaseFn release_calling_back = nullptr;  // of an owner whose release may run anything; null: the queue's releases it
 };
 
 class WriteQueue {
  public:
-  using ReleaseFn = void (*)(void* owner) noexcept;
+  using ReleaseFn = WriteChunk::ReleaseFn;
 
   explicit WriteQueue(ReleaseFn release) noexcept : release_(release) {}
   WriteQueue(const WriteQueue&) = delete;
@@ -56,7 +58,7 @@ class WriteQueue {
   template <class F>
   void each_owner_that_may_call_back(F&& f) const noexcept {
     for (size_t i = 0; i < chunks_.size(); ++i) {
-      if (chunks_[i].may_call_back) f(chunks_[i].owner);
+      if (chunks_[i].release_calling_back != nullptr) f(chunks_[i].owner);
     }
   }
 

@@ -11,6 +11,7 @@ namespace cxxloop::net {
 namespace {
 
 void count_release(void* owner) noexcept { ++*static_cast<int*>(owner); }
+void count_ten(void* owner) noexcept { *static_cast<int*>(owner) += 10; }
 
 class WriteQueueTest : public testing::Test {
  protected:
@@ -18,7 +19,7 @@ class WriteQueueTest : public testing::Test {
     ASSERT_TRUE(queue.append({reinterpret_cast<const std::byte*>(text.data()), text.size(), &releases}));
   }
   void append_calling(std::string_view text, int& releases) {
-    ASSERT_TRUE(queue.append({reinterpret_cast<const std::byte*>(text.data()), text.size(), &releases, true}));
+    ASSERT_TRUE(queue.append({reinterpret_cast<const std::byte*>(text.data()), text.size(), &releases, count_release}));
   }
   [[nodiscard]] std::string peeked(size_t entries_max = 8) const {
     std::array<iovec, 8> iov;
@@ -121,6 +122,15 @@ TEST_F(WriteQueueTest, ClearLeavesOwnersThatMayCallBackToReleaseSpent) {
   EXPECT_EQ(peeked(), "ef");
 }
 
+TEST_F(WriteQueueTest, ReleasesOwnersThatMayCallBackTheirOwnWay) {
+  ASSERT_TRUE(queue.append({reinterpret_cast<const std::byte*>("ab"), 2, &first, count_ten}));
+  append("cd", second);
+  queue.clear();
+  queue.release_spent();
+  EXPECT_EQ(first, 10);
+  EXPECT_EQ(second, 1);
+}
+
 TEST_F(WriteQueueTest, TellsOfTheOwnersThatMayCallBack) {
   append_calling("ab", first);
   append("cd", second);
@@ -141,7 +151,7 @@ void call_back(void* owner) noexcept {
   CallingOwner& calling = *static_cast<CallingOwner*>(owner);
   ++*calling.releases;
   if (*calling.releases > 4) return;
-  const WriteChunk chunk{reinterpret_cast<const std::byte*>("xy"), 2, owner, true};
+  const WriteChunk chunk{reinterpret_cast<const std::byte*>("xy"), 2, owner, call_back};
   ASSERT_TRUE(calling.queue->append(chunk));
   ASSERT_TRUE(calling.queue->append(chunk));
   calling.queue->consume(3);
@@ -154,8 +164,8 @@ TEST(WriteQueue, AnOwnerMayCallAnythingWhenItIsReleased) {
   {
     WriteQueue queue(call_back);
     CallingOwner owner{&queue, &releases};
-    ASSERT_TRUE(queue.append({reinterpret_cast<const std::byte*>("abc"), 3, &owner, true}));
-    ASSERT_TRUE(queue.append({reinterpret_cast<const std::byte*>("de"), 2, &owner, true}));
+    ASSERT_TRUE(queue.append({reinterpret_cast<const std::byte*>("abc"), 3, &owner, call_back}));
+    ASSERT_TRUE(queue.append({reinterpret_cast<const std::byte*>("de"), 2, &owner, call_back}));
     queue.consume(4);
     queue.release_spent();
     EXPECT_TRUE(queue.empty());

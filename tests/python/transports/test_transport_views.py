@@ -240,6 +240,26 @@ def test_queued_buffer_that_refers_to_its_transport_is_collected_with_it(loop_fa
         assert gone() is None
 
 
+@keeps_views
+@pytest.mark.cxxloop_only("asyncio ends the connection when its view was released")
+@pytest.mark.parametrize("writing", [write, writelines])
+def test_view_that_is_being_sent_cannot_be_released_by_who_finds_it(run, writing):
+    async def main():
+        async with attached() as (transport, _, peer):
+            data = bytearray(b"x") * SIZE
+            writing(transport, data)
+            [view] = [found for found in gc.get_referents(transport) if isinstance(found, memoryview)]
+            with pytest.raises(BufferError):
+                view.release()
+            with pytest.raises(BufferError):
+                data.clear()
+            del view
+            assert await receive(peer, SIZE) == b"x" * SIZE
+            data.clear()
+
+    run(main())
+
+
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="asyncio keeps a view since 3.12")
 def test_large_buffer_is_copied(run):
     async def main():

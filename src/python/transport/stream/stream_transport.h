@@ -78,7 +78,7 @@ class StreamTransport final : public SocketTransport, public net::StreamHandler 
     return !eof_written && !empty_waiter && !is_lost() && !stream_.is_linked();
   }
   [[nodiscard]] bool check_writable(Gil gil, const char* method, bool* drop) noexcept;
-  [[nodiscard]] bool append_chunk(Gil gil, std::span<const std::byte> bytes, Ref owner) noexcept;
+  [[nodiscard]] bool append_view(Gil gil, PyObject* view, size_t size) noexcept;
   [[nodiscard]] bool append_owned(Gil gil, Ref bytes) noexcept;
   [[nodiscard]] bool append_rest(Gil gil, PyObject* data, std::span<const std::byte> rest, bool offered) noexcept;
   [[nodiscard]] Ref keep_line(Gil gil, PyObject* line) noexcept;

@@ -27,9 +27,11 @@ bool exports_same_memory(PyObject* data) noexcept {
          get == PyBytes_Type.tp_as_buffer->bf_getbuffer;
 }
 
-std::span<const std::byte> bytes_of(PyObject* view) noexcept {
-  const Py_buffer* const buffer = PyMemoryView_GET_BUFFER(view);
-  return {static_cast<const std::byte*>(buffer->buf), static_cast<size_t>(buffer->len)};
+// Of a chunk whose owner is a view: ends the export that append_view() has made.
+void release_view(void* owner) noexcept {
+  Py_buffer bytes{};
+  bytes.obj = static_cast<PyObject*>(owner);
+  PyBuffer_Release(&bytes);
 }
 
 // A view that keeps the bytes of `data` in place. Null without an exception: they do not lie side by side.
@@ -93,23 +95,15 @@ bool StreamTransport::send_after_loop_closed(Gil gil, PyObject* data) noexcept {
   return fatal_error(gil, exception.get(), message.get());
 }
 
-// Queues exact bytes by reference.
-bool StreamTransport::append_owned(Gil gil, Ref bytes) noexcept {
+// Queues exact bytes by reference. An empty chunk could never be sent.
+bool StreamTransport::append_owned(Gil, Ref bytes) noexcept {
   const size_t size = static_cast<size_t>(PyBytes_GET_SIZE(bytes.get()));
-  const std::byte* const data = reinterpret_cast<const std::byte*>(PyBytes_AS_STRING(bytes.get()));
-  return append_chunk(gil, {data, size}, std::move(bytes));
-}
-
-// Queues bytes that `owner` keeps in place. An empty chunk could never be sent.
-bool StreamTransport::append_chunk(Gil, std::span<const std::byte> bytes, Ref owner) noexcept {
-  if (bytes.empty()) return true;
-  // When a view ends, the exporter behind it may call the program; bytes just end.
-  const bool may_call_back = PyMemoryView_Check(owner.get());
-  if (!stream_.append({bytes.data(), bytes.size(), owner.get(), may_call_back})) {
+  if (size == 0) return true;
+  if (!stream_.append({reinterpret_cast<const std::byte*>(PyBytes_AS_STRING(bytes.get())), size, bytes.get()})) {
     PyErr_NoMemory();
     return false;
   }
-  (void)owner.release();
+  (void)bytes.release();
   return true;
 }
 
@@ -142,8 +136,8 @@ bool StreamTransport::append_rest(Gil gil, PyObject* data, std::span<const std::
   // a bytearray there can still be resized, so it is copied.
   const bool waits_unseen = stream_.is_send_waiting() && PyMemoryView_Check(data);
   if (rest.size() >= send_before_copy_bytes && exports_same_memory(data) && (offered || waits_unseen)) {
-    Ref view = hold_bytes(gil, data);
-    return view && append_chunk(gil, rest, std::move(view));
+    const Ref view = hold_bytes(gil, data);
+    return view && append_view(gil, view.get(), rest.size());
   }
 #else
   (void)data, (void)offered;
@@ -199,16 +193,30 @@ bool StreamTransport::write_lines(Gil gil, PyObject* list_of_data) noexcept {
   return holds_views && !stream_.is_send_waiting() ? send_appended(gil) : after_append(gil);
 }
 
+// Queues the last `size` bytes of a view, and an export of it: a program that finds the view (gc.get_referents()) could
+// release it, while the queue sends from its memory. When the view ends, the exporter behind it may call the program.
+bool StreamTransport::append_view(Gil, PyObject* view, size_t size) noexcept {
+  Py_buffer bytes;
+  if (PyObject_GetBuffer(view, &bytes, PyBUF_SIMPLE) < 0) return false;
+  CXL_ASSERT(bytes.obj == view && size > 0 && size <= static_cast<size_t>(bytes.len));
+  const std::byte* const end = static_cast<const std::byte*>(bytes.buf) + bytes.len;
+  if (stream_.append({end - size, size, view, release_view})) return true;
+  PyBuffer_Release(&bytes);
+  PyErr_NoMemory();
+  return false;
+}
+
 // A view of a large buffer, a copy of any other.
 Ref StreamTransport::keep_line(Gil gil, PyObject* line) noexcept {
   Ref view = hold_bytes(gil, line);
-  if (view && bytes_of(view.get()).size() >= send_before_copy_bytes) return view;
+  const Py_ssize_t size = view ? PyMemoryView_GET_BUFFER(view.get())->len : 0;
+  if (size >= static_cast<Py_ssize_t>(send_before_copy_bytes)) return view;
   return PyErr_Occurred() == nullptr ? Ref::steal(PyBytes_FromObject(view ? view.get() : line)) : Ref();
 }
 
 bool StreamTransport::append_line(Gil gil, PyObject* line) noexcept {
   if (PyBytes_CheckExact(line)) return append_owned(gil, Ref::borrow(line));
-  return append_chunk(gil, bytes_of(line), Ref::borrow(line));
+  return append_view(gil, line, static_cast<size_t>(PyMemoryView_GET_BUFFER(line)->len));
 }
 
 #endif
