@@ -496,6 +496,7 @@ except Exception as error:
 """
 
 
+@pytest.mark.cxxloop_only("asyncio raises AttributeError or IndexError, or hangs, by version")
 @pytest.mark.parametrize("served", ["datagrams", "server"])
 def test_program_that_turns_the_loop_closes_it_inside_a_callback(run_script, served):
     assert run_script(CLOSED_BY, served).stdout.strip() == "left True"
