@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+//
+// web/core/application.h: what a server serves: it is told of connections and requests, and answers through exchanges.
+#pragma once
+
+#include "base/errno.h"
+#include "io/address.h"
+#include "web/core/exchange.h"
+#include "web/core/request_head.h"
+
+namespace cxxloop::web {
+
+// A request as the application sees it; valid inside on_request() only.
+struct Request {
+  const RequestHead& head;
+  void* connection;  // what on_connect() has returned
+};
+
+class Application {
+ public:
+  // A connection was accepted and takes requests. Returns what the application keeps of it, or null.
+  virtual void* on_connect(int fd, const io::Address& peer) noexcept = 0;
+  // The connection has ended; no exchange of it is left.
+  virtual void on_connection_end(void* connection) noexcept = 0;
+  // The head of a request is whole. The application calls exchange.set_user() and may take the body and answer at once.
+  virtual void on_request(Exchange& exchange, const Request& request) noexcept = 0;
+  // accept() has failed: EMFILE, say. The server tries again by itself.
+  virtual void on_accept_error(Errno error) noexcept = 0;
+  // After Server::drain(): the last connection has ended.
+  virtual void on_idle() noexcept = 0;
+
+ protected:
+  ~Application() = default;
+};
+
+}  // namespace cxxloop::web
