@@ -27,4 +27,6 @@ bool register_child_hook() noexcept {
 
 uint64_t fork_generation() noexcept { return generation.load(std::memory_order_relaxed); }
 
+void adopt_fork_generation(uint64_t of_first_copy) noexcept { generation.store(of_first_copy, std::memory_order_relaxed); }
+
 }  // namespace cxxloop

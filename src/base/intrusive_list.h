@@ -66,6 +66,12 @@ class IntrusiveList {
     return static_cast<T*>(node);
   }
 
+  // f(element) for each, the oldest first; f must not change the list.
+  template <class F>
+  void each(F&& f) const noexcept {
+    for (ListNode* node = ends_.next_; node != &ends_; node = node->next_) f(static_cast<T&>(*node));
+  }
+
   // No effect on an element that is in no list. REQUIRES: the element is in no other list.
   void remove(T& element) noexcept { static_cast<ListNode&>(element).unlink(); }
 

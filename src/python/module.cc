@@ -28,7 +28,7 @@ int module_exec(PyObject* module) {
                      add_stream_transport_type(gil, module, state) &&
                      add_datagram_transport_type(gil, module, state) && add_pipe_types(gil, module, state) &&
                      add_native_protocol_type(gil, module, state) && add_tls_types(gil, module, state) &&
-                     add_loop_type(gil, module, state) && add_bindings(gil, module);
+                     add_loop_type(gil, module, state) && add_loop_access(gil, module) && add_bindings(gil, module);
   return added ? 0 : -1;
 }
 

@@ -25,6 +25,7 @@
 #include "python/loop/address_cache.h"
 #include "python/loop/flood_brake.h"
 #include "python/loop/lingering.h"
+#include "python/loop/loop_access.h"
 #include "python/loop/replacements.h"
 #include "python/loop/served.h"
 
@@ -68,6 +69,7 @@ struct LoopCore : HandleHost {
   size_t ready_before_io = 0;                  // entries of `ready` that run before the collected completions
   AddressCache addresses;                          // of datagrams
   IntrusiveList<Lingering> lingering;
+  IntrusiveList<LoopGuest> guests;             // what other modules serve
   static constexpr size_t read_buffer_size = 256 * 1024;  // what asyncio reads at once
   PageBuffer read_buffer;                      // of sock_recv and pipes: bytes are copied out at their exact size
   Ref tls_scratch;                             // a bytearray that plaintext is copied out of likewise; null: not used yet

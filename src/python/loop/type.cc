@@ -25,6 +25,9 @@ void LoopCore::each_kept_ref(F& f) noexcept {
     if (row.transport != nullptr && row.transport->is_pinned()) f(row.transport->object());
     f(row.listener, row.watched_files[0], row.watched_files[1]);
   });
+  guests.each([&f](const LoopGuest& guest) {
+    if (guest.is_pinned()) f(guest.object());
+  });
   if (watches != nullptr) watches->each([&f](int, net::Direction, void* token) { f(static_cast<PyObject*>(token)); });
 }
 

@@ -345,6 +345,10 @@ void release_net(Gil gil, LoopCore& core) noexcept {
   core.fd_rows.for_each([gil](FdRow& row) {
     if (Served* const transport = std::exchange(row.transport, nullptr)) transport->detach_from_loop(gil);
   });
+  // Runs Python: what a guest has served may end, and with it the destructors of a program.
+  while (LoopGuest* const guest = core.guests.pop_front()) {
+    if (!guest->on_loop_close(gil)) core.lingering.push_back(*guest);
+  }
 }
 
 Ref accept_args_of(Gil, LoopCore& core, int fd) noexcept {

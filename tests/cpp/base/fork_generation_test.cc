@@ -25,5 +25,17 @@ TEST(ForkGeneration, DiffersInTheChildAndItsChildOnly) {
   EXPECT_EQ(fork_generation(), here);
 }
 
+TEST(ForkGeneration, GoesOnFromAnAdoptedOne) {
+  const uint64_t here = fork_generation();
+  adopt_fork_generation(here + 5);
+  EXPECT_EQ(fork_generation(), here + 5);
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(fork_generation() == here + 6 ? 0 : 1);
+  int status = -1;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  adopt_fork_generation(here);
+}
+
 }  // namespace
 }  // namespace cxxloop

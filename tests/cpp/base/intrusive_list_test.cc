@@ -21,6 +21,15 @@ TEST(IntrusiveList, KeepsOrder) {
   EXPECT_EQ(list.pop_front(), nullptr);
 }
 
+TEST(IntrusiveList, EachShowsTheItemsInOrder) {
+  IntrusiveList<Item> list;
+  std::vector<Item> items(3);
+  for (Item& item : items) list.push_back(item);
+  std::vector<Item*> shown;
+  list.each([&shown](Item& item) { shown.push_back(&item); });
+  EXPECT_EQ(shown, (std::vector<Item*>{&items[0], &items[1], &items[2]}));
+}
+
 TEST(IntrusiveList, RemoveOfAnUnlinkedItemIsHarmless) {
   IntrusiveList<Item> list;
   Item item;
