@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <span>
 #include <string_view>
 #include <utility>
 
@@ -49,6 +50,14 @@ class ByteBuffer {
       return true;
     }
     return grow(bytes);
+  }
+
+  // The memory behind the bytes, for somebody who writes there himself and then calls extend().
+  [[nodiscard]] std::span<char> room() noexcept { return {data_ + end_, capacity_ - end_}; }
+  // What was written at the front of room() is appended. REQUIRES: bytes <= room().size().
+  void extend(size_t bytes) noexcept {
+    CXL_ASSERT(bytes <= capacity_ - end_);
+    end_ += bytes;
   }
 
   // REQUIRES: bytes <= size().

@@ -48,6 +48,21 @@ TEST(ByteBuffer, AnswersFalseWithoutMemoryAndKeepsItsBytes) {
   EXPECT_EQ(buffer.view(), "kept");
 }
 
+TEST(ByteBuffer, TakesWhatSomebodyWroteBehindItsBytes) {
+  ByteBuffer buffer;
+  EXPECT_EQ(buffer.room().size(), 0u);
+  ASSERT_TRUE(buffer.append("one"));
+  ASSERT_TRUE(buffer.reserve(100));
+  const std::span<char> room = buffer.room();
+  ASSERT_GE(room.size(), 100u);
+  room[0] = 't';
+  room[1] = 'w';
+  room[2] = 'o';
+  EXPECT_EQ(buffer.view(), "one");
+  buffer.extend(3);
+  EXPECT_EQ(buffer.view(), "onetwo");
+}
+
 TEST(ByteBuffer, GivesItsMemoryBack) {
   ByteBuffer buffer;
   ASSERT_TRUE(buffer.append("gone"));
