@@ -117,7 +117,12 @@ def build_native(program: Path, *sources: str) -> Path:
 
 
 def build_load_client(folder: Path) -> Path:
-    return build_native(folder / "echo_client", "echo_client.cc", "load_connection.cc", "load_options.cc")
+    return build_native(folder / "echo_client", "echo_client.cc", "load_connection.cc", "load_options.cc", "load_socket.cc")
+
+
+def build_websocket_client(folder: Path) -> Path:
+    sources = ("websocket_client.cc", "websocket_connection.cc", "load_options.cc", "load_socket.cc")
+    return build_native(folder / "websocket_client", *sources)
 
 
 def build_raw_echo(folder: Path) -> Path:
@@ -125,9 +130,11 @@ def build_raw_echo(folder: Path) -> Path:
 
 
 def run_load_client(
-    client: Path, server: Server, cores: Cores, arguments: dict[str, float], datagrams: bool = False
+    client: Path, server: Server, cores: Cores, arguments: dict[str, Any], datagrams: bool = False, pids: list[int] | None = None
 ) -> dict[str, Any]:
-    command = [str(client), "--port", str(server.port), "--server-pid", str(server.pid), *(["--udp"] * datagrams)]
+    """`pids`: whose CPU is counted, if the server is more than one process."""
+    command = [str(client), "--port", str(server.port), *(["--udp"] * datagrams)]
+    command += [f"--server-pid={pid}" for pid in pids or [server.pid]]
     for name, value in arguments.items():
         command += [f"--{name}", str(value)]
     done = subprocess.run(pinned(command, cores.client, batch=cores.shared), capture_output=True, text=True)

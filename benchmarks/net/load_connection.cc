@@ -7,7 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
+#include <string>
 #include <utility>
 
 namespace cxxloop::benchmarks {
@@ -107,8 +107,8 @@ bool LoadConnection::give_up(int64_t now_ns) noexcept {
 void LoadConnection::report_wrong_byte(const char* data, size_t size) const {
   const char* expected = pattern_->bytes_at(number_, received_bytes_);
   const auto offset = static_cast<size_t>(std::mismatch(data, data + size, expected).first - data);
-  std::fprintf(stderr, "echo_client: connection %zu: wrong byte at position %llu (%llu bytes were sent)\n", number_,
-               static_cast<unsigned long long>(received_bytes_ + offset), static_cast<unsigned long long>(sent_bytes_));
+  report_failure("connection " + std::to_string(number_) + ": wrong byte at position " + std::to_string(received_bytes_ + offset) +
+                 " (" + std::to_string(sent_bytes_) + " bytes were sent)");
 }
 
 }  // namespace cxxloop::benchmarks

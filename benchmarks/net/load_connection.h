@@ -25,6 +25,8 @@ class LoadConnection {
   LoadConnection(LoadConnection&& other) noexcept;
   LoadConnection& operator=(LoadConnection&&) = delete;
 
+  // What the protocol wants before the first message, on a socket that still blocks. False after a line on stderr.
+  [[nodiscard]] bool greet() const noexcept { return true; }
   // Account for one more message and note when it started; flush() sends it.
   void start_message();
   // Send what is accounted for until all is sent or the socket is full.

@@ -4,6 +4,7 @@
 
 #include <getopt.h>
 
+#include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <string_view>
@@ -15,14 +16,16 @@ namespace {
 
 constexpr const char* usage =
     "usage: echo_client (--port N [--host ADDRESS] | --unix PATH) [--udp] [--size BYTES] [--connections N] [--depth N]\n"
-    "                   [--warmup SECONDS] [--duration SECONDS] [--server-pid PID]...\n";
+    "                   [--warmup SECONDS] [--duration SECONDS] [--server-pid PID]...\n"
+    "       websocket_client, likewise without --udp, with [--path PATH]\n";
 
-enum class Flag { host, port, unix_path, udp, size, connections, depth, warmup, duration, server_pid };
+enum class Flag { host, port, unix_path, path, udp, size, connections, depth, warmup, duration, server_pid };
 
 constexpr option long_options[] = {
     {"host", required_argument, nullptr, static_cast<int>(Flag::host)},
     {"port", required_argument, nullptr, static_cast<int>(Flag::port)},
     {"unix", required_argument, nullptr, static_cast<int>(Flag::unix_path)},
+    {"path", required_argument, nullptr, static_cast<int>(Flag::path)},
     {"udp", no_argument, nullptr, static_cast<int>(Flag::udp)},
     {"size", required_argument, nullptr, static_cast<int>(Flag::size)},
     {"connections", required_argument, nullptr, static_cast<int>(Flag::connections)},
@@ -52,6 +55,7 @@ bool apply(Flag flag, const char* text, LoadOptions& options) {
     case Flag::host: options.host = text; return true;
     case Flag::port: return read_number<uint16_t>(text, 1, 65535, options.port);
     case Flag::unix_path: options.unix_path = text; return true;
+    case Flag::path: options.path = text; return true;
     case Flag::udp: options.datagrams = true; return true;
     case Flag::size: return read_number<size_t>(text, 1, size_t{1} << 30, options.message_bytes);
     case Flag::connections: return read_number<size_t>(text, 1, BytePattern::period - 1, options.connections);
@@ -65,6 +69,10 @@ bool apply(Flag flag, const char* text, LoadOptions& options) {
 
 }  // namespace
 
+void report_failure(const std::string& what) {
+  std::fprintf(stderr, "%s: %s\n", program_invocation_short_name, what.c_str());
+}
+
 std::optional<LoadOptions> parse_load_options(int argc, char** argv) {
   LoadOptions options;
   int index = 0;
@@ -74,7 +82,8 @@ std::optional<LoadOptions> parse_load_options(int argc, char** argv) {
       return std::nullopt;
     }
     if (!apply(static_cast<Flag>(flag), optarg, options)) {
-      std::fprintf(stderr, "echo_client: --%s does not take '%s'\n%s", long_options[index].name, optarg, usage);
+      report_failure(std::string("--") + long_options[index].name + " does not take '" + optarg + "'");
+      std::fputs(usage, stderr);
       return std::nullopt;
     }
   }
@@ -84,12 +93,12 @@ std::optional<LoadOptions> parse_load_options(int argc, char** argv) {
   }
   constexpr size_t datagram_bytes_max = 65507;
   if (options.datagrams && (!options.unix_path.empty() || options.message_bytes > datagram_bytes_max)) {
-    std::fprintf(stderr, "echo_client: --udp goes with --port and at most %zu bytes\n", datagram_bytes_max);
+    report_failure("--udp goes with --port and at most " + std::to_string(datagram_bytes_max) + " bytes");
     return std::nullopt;
   }
   // Otherwise a lost message would not shift the pattern, and the check would be blind to it.
   if (options.message_bytes % BytePattern::period == 0) {
-    std::fprintf(stderr, "echo_client: --size must not be a multiple of %zu\n", BytePattern::period);
+    report_failure("--size must not be a multiple of " + std::to_string(BytePattern::period));
     return std::nullopt;
   }
   return options;

@@ -17,6 +17,7 @@ struct LoadOptions {
   std::string unix_path;         // Used instead of host and port when not empty.
   size_t message_bytes = 1024;
   bool datagrams = false;        // A message is a UDP datagram instead of a part of a TCP stream.
+  std::string path = "/";        // Of a WebSocket.
   size_t connections = 1;
   size_t depth = 1;              // Messages in flight per connection.
   int64_t warmup_ns = 300'000'000;
@@ -26,5 +27,8 @@ struct LoadOptions {
 
 // Nothing, after a message on stderr, when the arguments make no sense.
 std::optional<LoadOptions> parse_load_options(int argc, char** argv);
+
+// One line on stderr, after the program's name.
+void report_failure(const std::string& what);
 
 }  // namespace cxxloop::benchmarks
