@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Loops taking turns: every machine drifts by more than loops differ, so only interleaved samples may be compared."""
+"""Loops, or servers, taking turns: every machine drifts by more than loops differ, so only interleaved samples may be compared."""
 
 import statistics
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ class MeasurementFailed(Exception):
 @dataclass(frozen=True)
 class Contestant:
     label: str
-    loop: str
+    loop: str  # Or the name of a web server.
 
 
 @dataclass

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which cores a measurement runs on, and how much CPU a server has used."""
+"""Which cores a measurement runs on, and how much CPU and memory a server has used."""
 
 import os
 from dataclasses import dataclass
@@ -48,3 +48,15 @@ def tree_cpu_ns(pid: int) -> int:
         for child in (task / "children").read_text().split():
             total_ns += tree_cpu_ns(int(child))
     return total_ns
+
+
+def tree_pids(pid: int) -> list[int]:
+    """A process and its living children, and theirs."""
+    children = [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+    return [pid, *(below for child in children for below in tree_pids(child))]
+
+
+def tree_rss_bytes(pid: int) -> int:
+    """Memory that a process and its living children occupy; a page that several of them share counts in each."""
+    page_bytes = os.sysconf("SC_PAGE_SIZE")
+    return sum(int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in tree_pids(pid)) * page_bytes

@@ -41,7 +41,7 @@ print(json.dumps({"python": sys.version, "loops": loops}))
 class Facts:
     machine: dict[str, Any]
     python: str
-    versions: dict[str, str]  # Of the loops that are present, in the order they were asked for.
+    versions: dict[str, str]  # Of the loops or servers that are present, in the order they were asked for.
     builds: dict[str, str]
     absent: dict[str, str]  # Why, by loop.
 
@@ -66,6 +66,15 @@ def compiler_version() -> str:
     return done.stdout.splitlines()[0]
 
 
+def machine_facts() -> dict[str, Any]:
+    return {
+        "kernel": f"{platform.system()} {platform.release()}",
+        "cpu": processor(Path("/proc/cpuinfo").read_text()),
+        "cores": os.cpu_count(),
+        "load_1min_at_start": os.getloadavg()[0],
+    }
+
+
 def gather_facts(python: str, loops: list[str]) -> Facts:
     # Where the loops that are put together for a comparison are.
     path = os.pathsep.join(filter(None, [str(Path(__file__).parent / "serve"), os.environ.get("PYTHONPATH")]))
@@ -78,12 +87,7 @@ def gather_facts(python: str, loops: list[str]) -> Facts:
     answers = answer["loops"] | ({RAW: {"version": compiler_version()}} if RAW in loops else {})
     found = {loop: answers[loop] for loop in loops}
     return Facts(
-        machine={
-            "kernel": f"{platform.system()} {platform.release()}",
-            "cpu": processor(Path("/proc/cpuinfo").read_text()),
-            "cores": os.cpu_count(),
-            "load_1min_at_start": os.getloadavg()[0],
-        },
+        machine=machine_facts(),
         python=answer["python"],
         versions={name: loop["version"] for name, loop in found.items() if "version" in loop},
         builds={name: loop["build_info"] for name, loop in found.items() if loop.get("build_info")},

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 from _contest import Contestant, Row, twin_of
 from _machine import Facts, machine_line
 
-BASELINES = ("uvloop", "asyncio")
+BASELINES = ("uvloop", "asyncio", "uvicorn-uvloop")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -96,9 +97,12 @@ def print_rows(console: Console, title: str, facts: Facts, rows: list[Row], cont
     if (ratios := ratios_table(rows, contestants)) is not None:
         console.print(ratios)
         console.print(machine_line(facts.python), highlight=False, soft_wrap=True)
+    said = set()  # A case with several quantities fails in all of them at once.
     for row in rows:
         for label, failure in row.failures.items():
-            console.print(f"[red]{row.case}, {label}:[/] {failure}", highlight=False, markup=True)
+            if (label, failure) not in said:
+                console.print(f"[red]{row.case}, {label}:[/] {escape(failure)}", highlight=False)
+            said.add((label, failure))
 
 
 def as_record(row: Row, contestants: list[Contestant]) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Compare event loops: one runner for servers, latency, scheduling and HTTP. The method is in README.md.
+"""Compare event loops and web servers: one runner for servers, latency, scheduling and HTTP. The method is in README.md.
 
 compare.py echo       server CPU per message; client and server share a core
 compare.py latency    round-trip percentiles; client and server on a core each
 compare.py micro      cost of scheduling, timer lateness, threads
 compare.py http       requests per server-CPU-second of uvicorn; with --tls over https
 compare.py tls        server CPU per TLS message and per handshake; client and server share a core
+compare.py web        requests per server-CPU-second, latency and memory of web servers
 """
 
 import argparse
@@ -13,21 +14,20 @@ import os
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from _cases import CASES, cases_of
 from _certificate import make_certificate, trusting_context
-from _contest import Contestant, MeasurementFailed, Table, contestants_of, turns
+from _contest import MeasurementFailed, Table, contestants_of
 from _cpu import Cores, separate_cores, shared_core, tree_cpu_ns
 from _machine import RAW, gather_facts
 from _report import print_facts, print_rows, write_record
+from _run import Run
 from _servers import (
     SchedulingWorker,
     build_load_client,
@@ -40,54 +40,20 @@ from _servers import (
     tls_server,
     uvicorn_server,
 )
+from _web import web
+from _web_cases import WEB_CASES
+from _web_servers import WEB_SERVERS, gather_web_facts
 from micro.scheduling import WORKLOADS
 
 LOOPS = ["cxxloop", "uvloop", "zloop", "asyncio", "rloop", "rsloop", "zuvloop", "blazio"]
 TLS_LOOPS = ["cxxloop", "uvloop", "aiofastnet_uvloop", "asyncio", "aiofastnet_asyncio", "rsloop", "zuvloop"]
+SERVERS_HELP = "their command lines stand in _web_servers.py; the first present one runs twice"
 LOOPS_HELP = f"modules; {RAW} is an echo server in C++ without a loop; the first present one runs twice"
 MICRO_ROUNDS = 5
 WRK_CONNECTIONS = 64
 
-
-# The others are about ways to read and write that only a loop has.
-RAW_CASES = {name for name, case in CASES.items() if case.mode == "protocol"}
 # More than so many datagrams lost of each that came back: the loops no longer did the same work.
 LOST_SHARE_MAX = 0.01
-
-
-class Steps:
-    """Counts measurements on the screen; redrawn between them only, so that drawing costs none of them anything."""
-
-    def __init__(self, console: Console, total: int) -> None:
-        columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-        self.progress = Progress(*columns, console=console, auto_refresh=False, transient=True)
-        self.task = self.progress.add_task("", total=total)
-
-    def start(self, description: str) -> None:
-        self.progress.update(self.task, description=description, refresh=True)
-
-    def finish(self) -> None:
-        self.progress.update(self.task, advance=1, refresh=True)
-
-
-@dataclass(frozen=True)
-class Run:
-    """Everything the commands share."""
-
-    arguments: argparse.Namespace
-    console: Console
-    contestants: list[Contestant]
-
-    def steps(self, cases: list[str]) -> Iterator[tuple[str, Contestant]]:
-        """Every case in turn of every contestant that can run it, shown as progress."""
-        every_turn = [(case, contestant) for case in cases for contestant in turns(self.contestants, self.arguments.rounds)]
-        able = [(case, contestant) for case, contestant in every_turn if contestant.loop != RAW or case in RAW_CASES]
-        steps = Steps(self.console, len(able))
-        with steps.progress:
-            for case, contestant in able:
-                steps.start(f"{case} {contestant.label}")
-                yield case, contestant
-                steps.finish()
 
 
 def measure_echo(run: Run, folder: Path, name: str, loop: str, cores: Cores) -> dict[str, float]:
@@ -211,6 +177,7 @@ COMMANDS: dict[str, tuple[Callable[[Run], Table], str]] = {
     "micro": (micro, "Scheduling"),
     "http": (http, "HTTP, server and client on a core each"),
     "tls": (tls, "Server CPU per TLS message and handshake, one core"),
+    "web": (web, "Web servers, one worker; server and client on a core each"),
 }
 
 
@@ -220,15 +187,21 @@ def parse_arguments() -> argparse.Namespace:
     for name, (_, title) in COMMANDS.items():
         command = commands.add_parser(name, help=title, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
         command.add_argument("--python", default=sys.executable, help="the interpreter that has the loops installed")
-        loops = {"tls": TLS_LOOPS, "echo": [*LOOPS, RAW]}.get(name, LOOPS)
-        command.add_argument("--loops", nargs="+", default=loops, help=LOOPS_HELP)
+        if name == "web":
+            command.add_argument("--servers", nargs="+", default=list(WEB_SERVERS), choices=WEB_SERVERS, help=SERVERS_HELP)
+        else:
+            loops = {"tls": TLS_LOOPS, "echo": [*LOOPS, RAW]}.get(name, LOOPS)
+            command.add_argument("--loops", nargs="+", default=loops, help=LOOPS_HELP)
         rounds = MICRO_ROUNDS if name == "micro" else 3
         command.add_argument("--rounds", type=int, default=rounds, help="turns of each loop; each gives a sample of a row")
         command.add_argument("--out", type=Path, help="JSON file of the results; default: a new one in results/")
+        if name == "web":
+            command.add_argument("--cases", nargs="+", default=list(WEB_CASES), choices=WEB_CASES)
+            command.add_argument("--warmup", type=float, default=1.0, help="seconds before the measured window, whole ones for wrk")
         if name == "micro":
             command.add_argument("--cases", nargs="+", default=list(WORKLOADS), choices=WORKLOADS)
         else:
-            command.add_argument("--duration", type=float, default=2.0 if name == "http" else 1.0, help="seconds")
+            command.add_argument("--duration", type=float, default=2.0 if name in ("http", "web") else 1.0, help="seconds")
         if name == "http":
             command.add_argument("--tls", action="store_true", help="https")
         if cases := cases_of(name):
@@ -248,10 +221,13 @@ def portable(value: Any) -> Any:
 def main() -> None:
     arguments = parse_arguments()
     console = Console()
-    facts = gather_facts(arguments.python, arguments.loops)
+    if arguments.command == "web":
+        facts = gather_web_facts(arguments.python, arguments.servers)
+    else:
+        facts = gather_facts(arguments.python, arguments.loops)
     print_facts(console, facts)
     if not facts.versions:
-        raise SystemExit("None of the loops is installed.")
+        raise SystemExit("None of the contestants is installed.")
     measure, title = COMMANDS[arguments.command]
     run = Run(arguments, console, contestants_of(list(facts.versions)))
     rows = list(measure(run).rows.values())

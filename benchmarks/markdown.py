@@ -4,7 +4,8 @@
 python benchmarks/markdown.py benchmarks/results/echo.json
 python benchmarks/markdown.py --update benchmarks/README.md
 
-In a document a table stands between `<!-- FILE -->` and `<!-- end -->`; FILE is relative to the document.
+In a document a table stands between `<!-- FILE -->` or `<!-- FILE: UNIT -->`, for the rows of one unit, and `<!-- end -->`; FILE is
+relative to the document.
 """
 
 import argparse
@@ -17,9 +18,9 @@ from typing import Any
 from _contest import Contestant, Row
 from _report import noise_percent, significant
 
-BASE = "uvloop"
+BASES = ("uvloop", "uvicorn-uvloop")  # Whose values are 1: the first that took part.
 BETTER = {"more": ", more is better", "near zero": ", near 0 is better"}
-PLACE = re.compile(r"(<!-- (\S+\.json) -->\n).*?(<!-- end -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- (\S+\.json)(?:: ([^\n]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def markdown_row(cells: list[str]) -> str:
@@ -51,15 +52,16 @@ def values_table(rows: list[Row], labels: list[str]) -> list[str]:
 
 
 def ratios_table(rows: list[Row], labels: list[str]) -> list[str]:
-    others = [label for label in labels[:-1] if label != BASE]
+    base = next((label for label in BASES if label in labels), BASES[0])
+    others = [label for label in labels[:-1] if label != base]
     lines = []
     for row in rows:
-        ratios = [row.ratio(label, BASE) for label in others]
+        ratios = [row.ratio(label, base) for label in others]
         if any(ratios):
             lines.append([row.case, *("-" if ratio is None else f"{ratio:.2f}" for ratio in ratios)])
     if not lines:
         return []
-    words = "Divided by uvloop's (below 1 is cheaper; where more is better, above 1 is better):"
+    words = f"Divided by {base}'s (below 1 is cheaper; where more is better, above 1 is better):"
     return ["", words, "", *markdown_table(["case", *others], lines)]
 
 
@@ -72,9 +74,10 @@ def machine_words(record: dict[str, Any]) -> str:
     )
 
 
-def as_markdown(record: dict[str, Any]) -> str:
+def as_markdown(record: dict[str, Any], unit: str | None = None) -> str:
+    """Of all rows, or those of one unit."""
     labels = [Contestant(**contestant).label for contestant in record["contestants"]]
-    rows = rows_of(record)
+    rows = [row for row in rows_of(record) if unit in (None, row.unit)]
     lines = [*values_table(rows, labels), *ratios_table(rows, labels), "", machine_words(record)]
     return "\n".join(lines) + "\n"
 
@@ -82,7 +85,7 @@ def as_markdown(record: dict[str, Any]) -> str:
 def update(document: Path) -> None:
     def table(found: re.Match[str]) -> str:
         record = json.loads((document.parent / found[2]).read_text())
-        return f"{found[1]}{as_markdown(record)}{found[3]}"
+        return f"{found[1]}{as_markdown(record, found[3])}{found[4]}"
 
     document.write_text(PLACE.sub(table, document.read_text()))
 

@@ -66,6 +66,24 @@ def test_machine_stands_below_the_tables(document):
     assert "Linux 6, 2 x EPYC, CPython 3.14.1; 3 rounds, finished 2026-11-27. cxxloop 0.1.0." in update(document)
 
 
+def test_table_of_one_unit_has_the_rows_of_no_other(document):
+    record = json.loads((document.parent / "echo.json").read_text())
+    record["rows"][1]["unit"] = "k requests/CPU s"
+    (document.parent / "echo.json").write_text(json.dumps(record))
+    document.write_text("<!-- echo.json: k requests/CPU s -->\n<!-- end -->\n")
+    lines = update(document)
+    assert [line for line in lines if line.startswith("| late ")] and not [line for line in lines if line.startswith("| echo ")]
+    assert update(document) == lines
+
+
+def test_ratios_of_web_servers_are_to_uvicorn_on_uvloop(document):
+    text = (document.parent / "echo.json").read_text()
+    (document.parent / "echo.json").write_text(text.replace('"uvloop"', '"uvicorn-uvloop"'))
+    lines = update(document)
+    assert "Divided by uvicorn-uvloop's (below 1 is cheaper; where more is better, above 1 is better):" in lines
+    assert "| echo | 0.50 | - |" in lines
+
+
 def test_tables_of_the_benchmarks_are_those_of_their_results(tmp_path):
     readme = BENCHMARKS / "README.md"
     copy = tmp_path / "README.md"
