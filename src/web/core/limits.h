@@ -14,7 +14,7 @@ inline constexpr int64_t second_ns = 1'000'000'000;
 
 // Zero switches a limit off, unless its line says otherwise.
 struct Limits {
-  HeadLimits head;                                // 414, 431; none of them may be zero
+  HeadLimits head = {};                           // 414, 431; none of them may be zero
   uint64_t body_bytes_max = uint64_t{1} << 30;    // of a request: 413
   size_t body_buffer_bytes = 64 * 1024;           // of a body nobody has taken yet: reading stops; not zero
   size_t write_buffer_bytes = 64 * 1024;          // of a response the client does not read: the application waits; not zero
@@ -26,6 +26,11 @@ struct Limits {
   int64_t handler_ns = 600 * second_ns;           // from a request's head to the start of its response: 503
   int64_t idle_ns = 5 * second_ns;                // between a response and the next request: closed
   int64_t write_ns = 30 * second_ns;              // a client takes nothing of what waits for it: reset
+
+  uint64_t websocket_message_bytes_max = 16 * 1024 * 1024;  // expanded, and as it was sent: close code 1009
+  size_t websocket_queue_messages_max = 32;       // that the application has not asked for: reading stops; not zero
+  int64_t websocket_ping_ns = 20 * second_ns;     // from one ping of ours to the next
+  int64_t websocket_pong_ns = 20 * second_ns;     // from a ping, or our close, to the client's next byte, or its close: closed
 
   uint64_t requests_per_connection_max = 100'000;  // then `connection: close`
   size_t connections_max = 60'000;                 // 503 with Retry-After
