@@ -2,7 +2,6 @@
 #include "web/core/websocket_handshake.h"
 
 #include "web/core/characters.h"
-#include "web/core/response_head.h"
 #include "web/core/sha1.h"
 
 namespace cxxloop::web {
@@ -49,6 +48,10 @@ std::array<char, 28> accept_of(std::string_view key) noexcept {
   return accept;
 }
 
+bool append_line(ByteBuffer& out, const Header& header) noexcept {
+  return out.append(header.name) && out.append(": ") && out.append(header.value) && out.append("\r\n");
+}
+
 // What says how the connection goes on is ours to write.
 const char* fault_of(const WebSocketHandshake::Response& response) noexcept {
   if (!response.subprotocol.empty() && !is_token(response.subprotocol)) return "the subprotocol is no token";
@@ -57,6 +60,11 @@ const char* fault_of(const WebSocketHandshake::Response& response) noexcept {
     if (equals(name, "upgrade") || equals(name, "connection") || equals(name.substr(0, 14), "sec-websocket-")) {
       return "a header of the WebSocket handshake is the server's to write";
     }
+    // A 101 has no body.
+    if (equals(name, "content-length") || equals(name, "transfer-encoding")) return "a 101 with a header of a body";
+    const char* const value_end = header.value.data() + header.value.size();
+    if (!is_token(name)) return "the name of a header is no token";
+    if (skip_value(header.value.data(), value_end) != value_end) return "the value of a header has a byte that none may have";
   }
   return nullptr;
 }
@@ -103,16 +111,19 @@ std::span<const Header> WebSocketHandshake::refusal_headers() const noexcept {
 const char* WebSocketHandshake::append_response(ByteBuffer& out, const Response& response) const noexcept {
   if (const char* const fault = fault_of(response)) return fault;
   const size_t before = out.size();
-  const WrittenHead written =
-      write_head(out, {}, {.status = 101, .headers = response.headers, .date = response.date, .server = response.server});
-  if (written.fault != nullptr) return written.fault;
-  out.truncate(out.size() - 2);  // the empty line
-  const bool is_whole =
-      out.append("upgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: ") && out.append({accept_.data(), accept_.size()}) &&
-      (response.subprotocol.empty() || (out.append("\r\nsec-websocket-protocol: ") && out.append(response.subprotocol))) &&
-      (!negotiation_.agreed() || (out.append("\r\nsec-websocket-extensions: ") && negotiation_.append_response(out))) &&
-      out.append("\r\n\r\n");
-  if (is_whole) return nullptr;
+  bool is_whole = out.append("HTTP/1.1 101 Switching Protocols\r\n");
+  if (!response.date.empty()) is_whole = is_whole && append_line(out, {"date", response.date});
+  if (!response.server.empty()) is_whole = is_whole && append_line(out, {"server", response.server});
+  for (const Header& header : response.headers) is_whole = is_whole && append_line(out, header);
+  is_whole = is_whole && out.append("upgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: ") &&
+             out.append({accept_.data(), accept_.size()});
+  if (!response.subprotocol.empty()) {
+    is_whole = is_whole && out.append("\r\nsec-websocket-protocol: ") && out.append(response.subprotocol);
+  }
+  if (negotiation_.agreed()) {
+    is_whole = is_whole && out.append("\r\nsec-websocket-extensions: ") && negotiation_.append_response(out);
+  }
+  if (is_whole && out.append("\r\n\r\n")) return nullptr;
   out.truncate(before);
   return "out of memory";
 }

@@ -134,7 +134,7 @@ TEST(WebSocketHandshake, WritesTheApplicationsHeadersUnlessTheyAreItsOwn) {
             "HTTP/1.1 101 Switching Protocols\r\ndate: today\r\nserver: us\r\nSet-Cookie: a=b\r\nx-y: z\r\nupgrade: websocket\r\n"
             "connection: Upgrade\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n");
   for (const Header& header : {Header{"Sec-WebSocket-Protocol", "a"}, Header{"sec-websocket-accept", "a"}, Header{"Sec-WebSocket-Extensions", "a"},
-                               Header{"Upgrade", "a"}, Header{"connection", "close"}, Header{"a", "b\r\nc: d"}, Header{"a b", "c"}}) {
+                               Header{"Upgrade", "a"}, Header{"connection", "close"}, Header{"content-length", "0"}, Header{"Transfer-Encoding", "chunked"}, Header{"a", "b\r\nc: d"}, Header{"a b", "c"}}) {
     EXPECT_TRUE(response(asked, {.headers = {&header, 1}}).starts_with("fault: ")) << header.name;
   }
   EXPECT_TRUE(response(asked, {.subprotocol = "a\r\nb: c"}).starts_with("fault: "));
