@@ -33,8 +33,8 @@ std::string wire_of(const Choice& choice, std::string_view rest) {
 }
 
 std::string story_of(const Choice& choice, const std::string& wire, size_t piece_bytes, bool stops) {
-  Limits limits;
-  limits.websocket_message_bytes_max = 2000;
+  WebSocketLimits limits;
+  limits.message_bytes_max = 2000;
   std::optional<DeflateParameters> deflate;
   // The largest window: zlib lets a client that goes beyond a smaller one pass while what it refers to is at hand.
   if (choice.has_deflate) deflate = DeflateParameters{9, window_bits_max, choice.forgets, choice.forgets};

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "web/core/request_head.h"
+#include "web/core/websocket_limits.h"
 
 namespace cxxloop::web {
 
@@ -27,14 +28,11 @@ struct Limits {
   int64_t idle_ns = 5 * second_ns;                // between a response and the next request: closed
   int64_t write_ns = 30 * second_ns;              // a client takes nothing of what waits for it: reset
 
-  uint64_t websocket_message_bytes_max = 16 * 1024 * 1024;  // expanded, and as it was sent: close code 1009
-  size_t websocket_queue_messages_max = 32;       // that the application has not asked for: reading stops; not zero
-  int64_t websocket_ping_ns = 20 * second_ns;     // from one ping of ours to the next
-  int64_t websocket_pong_ns = 20 * second_ns;     // from a ping, or our close, to the client's next byte, or its close: closed
-
   uint64_t requests_per_connection_max = 100'000;  // then `connection: close`
   size_t connections_max = 60'000;                 // 503 with Retry-After
   size_t connections_per_address_max = 4'000;      // likewise; trusted peers and UNIX sockets excepted
+
+  WebSocketLimits websocket = {};
 };
 
 }  // namespace cxxloop::web

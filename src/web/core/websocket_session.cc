@@ -15,14 +15,14 @@ uint64_t bound_of(uint64_t limit) noexcept { return limit != 0 ? limit : UINT64_
 
 }  // namespace
 
-WebSocketSession::WebSocketSession(WebSocketCarrier& carrier, WebSocketUser& user, const Limits& limits,
+WebSocketSession::WebSocketSession(WebSocketCarrier& carrier, WebSocketUser& user, const WebSocketLimits& limits,
                                    const std::optional<DeflateParameters>& deflate) noexcept
     : carrier_(carrier),
       user_(&user),
-      decoder_(bound_of(limits.websocket_message_bytes_max), deflate.has_value()),
-      message_bytes_max_(bound_of(limits.websocket_message_bytes_max)),
-      ping_ns_(limits.websocket_ping_ns),
-      pong_ns_(limits.websocket_pong_ns) {
+      decoder_(bound_of(limits.message_bytes_max), deflate.has_value()),
+      message_bytes_max_(bound_of(limits.message_bytes_max)),
+      ping_ns_(limits.ping_ns),
+      pong_ns_(limits.pong_ns) {
   if (deflate) {
     inflater_.emplace(*deflate);
     deflater_.emplace(*deflate);

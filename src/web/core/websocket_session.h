@@ -18,10 +18,10 @@
 #include <string_view>
 
 #include "base/byte_buffer.h"
-#include "web/core/limits.h"
 #include "web/core/utf8.h"
 #include "web/core/websocket_deflate.h"
 #include "web/core/websocket_frames.h"
+#include "web/core/websocket_limits.h"
 
 namespace cxxloop::web {
 
@@ -67,8 +67,8 @@ class WebSocketSession {
   static constexpr size_t compressed_bytes_min = 64;  // smaller messages do not get smaller
   static constexpr int64_t never_ns = INT64_MAX;
 
-  // `deflate`: what the handshake has agreed upon. The limits are those of now.
-  WebSocketSession(WebSocketCarrier& carrier, WebSocketUser& user, const Limits& limits,
+  // `deflate`: what the handshake has agreed upon.
+  WebSocketSession(WebSocketCarrier& carrier, WebSocketUser& user, const WebSocketLimits& limits,
                    const std::optional<DeflateParameters>& deflate) noexcept;
 
   // --- for the application, until on_end() -----------------------------------------------------------------------

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/assert.h"
+#include "web/core/limits.h"
 #include "web/core/websocket_session.h"
 
 namespace cxxloop::web {
@@ -18,7 +19,7 @@ class WebSocketProbe final : public WebSocketUser, public WebSocketCarrier {
  public:
   static constexpr int64_t begin_ns = 1'000 * second_ns;
 
-  explicit WebSocketProbe(const Limits& limits = {}, const std::optional<DeflateParameters>& deflate = {})
+  explicit WebSocketProbe(const WebSocketLimits& limits = {}, const std::optional<DeflateParameters>& deflate = {})
       : session(*this, *this, limits, deflate) {
     // The session's client reads with what the server writes with.
     if (deflate) client_inflater_ = std::make_unique<MessageInflater>(DeflateParameters{.client_window_bits = deflate->server_window_bits,

@@ -113,12 +113,12 @@ TEST(WebSocketSession, TakesEveryCodeThatMayBeSentAndNoOther) {
 }
 
 TEST(WebSocketSession, BoundsMessages) {
-  const Limits limits = {.websocket_message_bytes_max = 10};
+  const WebSocketLimits limits = {.message_bytes_max = 10};
   const std::string too_big = "<close(" + code(1009) + "message too big) finish end(1009 message too big)";
   EXPECT_EQ(WebSocketProbe(limits).receive(text("0123456789"), 1).story, "text(0123456789)");
   EXPECT_EQ(WebSocketProbe(limits).receive(text("0123456789a"), 1).story, too_big);
   EXPECT_EQ(WebSocketProbe(limits).receive(part("01234567") + last("89a"), 1).story, too_big);
-  EXPECT_EQ(WebSocketProbe({.websocket_message_bytes_max = 0}).receive(text("0123456789a"), 1).story, "text(0123456789a)") << "no bound";
+  EXPECT_EQ(WebSocketProbe({.message_bytes_max = 0}).receive(text("0123456789a"), 1).story, "text(0123456789a)") << "no bound";
 }
 
 // Autobahn 12, 13.
@@ -150,7 +150,7 @@ TEST(WebSocketSession, RefusesWhatCannotBeExpanded) {
   ByteBuffer bomb;
   ASSERT_TRUE(deflater.deflate(std::string(1'000'000, 'x'), bomb));
   const std::string frame = client_frame({.first = 0xC2, .payload = std::string(bomb.view())});
-  EXPECT_TRUE(WebSocketProbe({.websocket_message_bytes_max = 999'999}, parameters).receive(frame, 100).story.ends_with("end(1009 message too big)"));
+  EXPECT_TRUE(WebSocketProbe({.message_bytes_max = 999'999}, parameters).receive(frame, 100).story.ends_with("end(1009 message too big)"));
   ByteBuffer out;
   ASSERT_TRUE(MessageDeflater(parameters).deflate("a\xC0\x80", out));
   EXPECT_EQ(WebSocketProbe({}, parameters).receive(client_frame({.first = 0xC1, .payload = std::string(out.view())}), 1).story, not_utf8);
@@ -191,7 +191,7 @@ TEST(WebSocketSession, ClosesAndWaitsForTheClient) {
 }
 
 TEST(WebSocketSession, WaitsForTheClientsCloseNoLongerThanItsLimit) {
-  WebSocketProbe probe({.websocket_pong_ns = 7 * second_ns});
+  WebSocketProbe probe({.pong_ns = 7 * second_ns});
   EXPECT_EQ(probe.session.close({1000}), nullptr);
   probe.take_story();
   probe.pass(7 * second_ns - 1);
@@ -281,7 +281,7 @@ TEST(WebSocketSession, PingsAndIsContentWithAnySignOfLife) {
 }
 
 TEST(WebSocketSession, EndsAClientThatGivesNoSignOfLife) {
-  WebSocketProbe probe({.websocket_ping_ns = 5 * second_ns, .websocket_pong_ns = 3 * second_ns});
+  WebSocketProbe probe({.ping_ns = 5 * second_ns, .pong_ns = 3 * second_ns});
   probe.pass(8 * second_ns - 1);
   EXPECT_EQ(probe.take_story(), "<ping()");
   probe.pass(1);
@@ -289,7 +289,7 @@ TEST(WebSocketSession, EndsAClientThatGivesNoSignOfLife) {
 }
 
 TEST(WebSocketSession, BlamesNoClientThatItDoesNotReadFrom) {
-  WebSocketProbe probe({.websocket_ping_ns = 5 * second_ns, .websocket_pong_ns = 3 * second_ns});
+  WebSocketProbe probe({.ping_ns = 5 * second_ns, .pong_ns = 3 * second_ns});
   probe.pass(6 * second_ns);
   probe.session.set_reading(false);
   probe.pass(60 * second_ns);
@@ -302,11 +302,11 @@ TEST(WebSocketSession, BlamesNoClientThatItDoesNotReadFrom) {
 }
 
 TEST(WebSocketSession, DoesNotPingOrEndWithoutLimits) {
-  WebSocketProbe probe({.websocket_ping_ns = 0, .websocket_pong_ns = 0});
+  WebSocketProbe probe({.ping_ns = 0, .pong_ns = 0});
   EXPECT_EQ(probe.session.deadline_ns(), WebSocketSession::never_ns);
   EXPECT_EQ(probe.session.close({1000}), nullptr);
   EXPECT_EQ(probe.session.deadline_ns(), WebSocketSession::never_ns);
-  WebSocketProbe pings({.websocket_ping_ns = second_ns, .websocket_pong_ns = 0});
+  WebSocketProbe pings({.ping_ns = second_ns, .pong_ns = 0});
   pings.pass(3 * second_ns);
   EXPECT_EQ(pings.story, "<ping() <ping() <ping()");
 }
