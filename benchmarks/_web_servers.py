@@ -134,7 +134,10 @@ def version_words(server: WebServer, versions: dict[str, str]) -> str:
 
 def gather_web_facts(python: str, names: list[str]) -> Facts:
     packages = sorted({package for name in names for package in WEB_SERVERS[name].packages})
-    probe = subprocess.run([python, "-c", PROBE, *packages], capture_output=True, text=True, timeout=60, env=environment())
+    # In the folder of the servers: what they find is what counts.
+    probe = subprocess.run(
+        [python, "-c", PROBE, *packages], capture_output=True, text=True, timeout=60, env=environment(), cwd=HERE
+    )
     if probe.returncode:
         raise SystemExit(f"{python} cannot be asked about its servers:\n{probe.stderr}")
     answer: dict[str, Any] = json.loads(probe.stdout.splitlines()[-1])
