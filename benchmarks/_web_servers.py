@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,9 @@ class WebServer:
     """What follows `python` to serve one application on 127.0.0.1; {port} and the like are filled in by command_of()."""
 
     name: str
-    packages: tuple[str, ...]  # Distributions whose versions name it, the server's own first.
+    packages: tuple[str, ...]  # Distributions it needs, whose versions name it: its own first.
     command: tuple[str, ...]
+    uses: tuple[str, ...] = ()  # Distributions that it runs on when they are there.
     idle: tuple[str, ...] = ()  # Also in the idle case: keep IDLE_CONNECTIONS_MAX for IDLE_SECONDS.
     static: tuple[str, ...] = ()  # Also in the static case: serve {root} at STATIC_PREFIX. Without: http.response.pathsend.
 
@@ -70,6 +71,7 @@ WEB_SERVERS = {
             "granian",
             ("granian",),
             ("-m", "granian", APP, "--port", "{port}", "--interface", "asgi", "--no-access-log"),
+            uses=("uvloop",),
             idle=("--backpressure", "{connections}"),
             static=("--static-path-route", STATIC_PREFIX, "--static-path-mount", "{root}"),
         ),
@@ -84,6 +86,7 @@ WEB_SERVERS = {
             "peregrine",
             ("peregrine-server",),
             ("-m", "peregrine", APP, "--port", "{port}", "--workers", "1"),
+            uses=("uvloop",),
             idle=("--keep-alive", "{idle_ms}", "--max-connections", "{connections}"),
             static=("--static-dir", STATIC_PREFIX + "={root}"),
         ),
@@ -91,6 +94,7 @@ WEB_SERVERS = {
             "h2corn",
             ("h2corn",),
             ("-m", "h2corn", APP, "--port", "{port}", "--workers", "1", "--no-access-log"),
+            uses=("uvloop",),
             idle=("--timeout-keep-alive", "{idle}"),
         ),
         WebServer("fastpysgi", ("fastpysgi",), ("-c", FASTPYSGI, APP, "--host", "127.0.0.1", "--port", "{port}")),
@@ -128,12 +132,13 @@ def environment() -> dict[str, str]:
 
 
 def version_words(server: WebServer, versions: dict[str, str]) -> str:
-    own, *others = server.packages
+    own, *needed = server.packages
+    others = [*needed, *(name for name in server.uses if name in versions)]
     return " ".join([versions[own], *(f"with {other} {versions[other]}" for other in others)])
 
 
 def gather_web_facts(python: str, names: list[str]) -> Facts:
-    packages = sorted({package for name in names for package in WEB_SERVERS[name].packages})
+    packages = sorted({package for name in names for package in WEB_SERVERS[name].packages + WEB_SERVERS[name].uses})
     # In the folder of the servers: what they find is what counts.
     probe = subprocess.run(
         [python, "-c", PROBE, *packages], capture_output=True, text=True, timeout=60, env=environment(), cwd=HERE
@@ -169,29 +174,25 @@ def free_port() -> int:
         return port
 
 
-def await_port(process: subprocess.Popen[Any], port: int) -> None:
-    """No server says in the same way that it listens: ask the port."""
+def await_answer(process: subprocess.Popen[Any], port: int) -> None:
+    """No server says in the same way that it is ready, and some listen before they are: ask for an answer."""
     deadline = time.monotonic() + START_SECONDS_MAX
     while process.poll() is None and time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.02)
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=START_SECONDS_MAX) as sock:
+            sock.sendall(b"GET /bytes/10 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            if sock.recv(1):
+                return
+        time.sleep(0.02)
     raise MeasurementFailed("the server did not start")
 
 
 def stop_group(process: subprocess.Popen[Any]) -> None:
     """SIGTERM to the server; what is left of it and its children afterwards is killed."""
     process.terminate()
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        pass
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 
@@ -215,7 +216,7 @@ def web_server(server: WebServer, kind: str, python: str, cores: Cores, root: Pa
         ) as process,
     ):
         try:
-            await_port(process, port)
+            await_answer(process, port)
             yield Server(process.pid, port)
             if process.poll() is not None:
                 raise MeasurementFailed(f"the server ended with {process.returncode}")
