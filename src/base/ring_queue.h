@@ -87,6 +87,13 @@ class RingQueue {
     if (capacity_ > kept_capacity) static_cast<void>(reallocate(kept_capacity));
   }
 
+  // Gives all memory back. REQUIRES: empty().
+  void release() noexcept {
+    CXL_ASSERT(empty());
+    std::free(std::exchange(slots_, nullptr));
+    capacity_ = head_ = tail_ = drained_at_ = 0;
+  }
+
  private:
   // Shrinks only when the round that ends here would have fitted into a quarter of the memory: a loop that is busy
   // with thousands of callbacks every turn keeps its memory, one burst does not hold it for ever.

@@ -3,6 +3,8 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #ifdef __linux__
@@ -137,6 +139,16 @@ Result<int> accept_connection(int listener, Address* peer) noexcept {
 Errno shutdown_write(int fd) noexcept {
   if (::shutdown(fd, SHUT_WR) == 0) return Errno::ok;
   return last_errno();
+}
+
+void send_without_delay(int fd) noexcept {
+  const int on = 1;
+  (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
+void reset_when_closed(int fd) noexcept {
+  const linger at_once = {1, 0};
+  (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once));
 }
 
 FileIdentity identity_of(int fd) noexcept {

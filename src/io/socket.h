@@ -36,6 +36,11 @@ namespace cxxloop::io {
 // No more sends. ENOTCONN: the peer is gone already.
 [[nodiscard]] Errno shutdown_write(int fd) noexcept;
 
+// What is sent leaves at once, however small. No effect on what is not TCP.
+void send_without_delay(int fd) noexcept;
+// close() will reset the connection and drop what was not sent. No effect on what is not TCP.
+void reset_when_closed(int fd) noexcept;
+
 // Which socket or FIFO a descriptor is. All zero: none of the two, and not to be told from others of its kind.
 struct FileIdentity {
   uint64_t device;

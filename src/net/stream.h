@@ -65,6 +65,10 @@ class Stream final : public Channel, public ListNode {
   void release_spent() noexcept { queue_.release_spent(); }
   // Queue bytes; takes chunk.owner unless it returns false (no memory).
   [[nodiscard]] bool append(const WriteChunk& chunk) noexcept { return queue_.append(chunk); }
+  // As WriteQueue's: nothing is allocated, and several small writes leave as one chunk.
+  [[nodiscard]] bool grow_last(const std::byte* at, size_t size) noexcept { return queue_.grow_last(at, size); }
+  // Gives back what an empty queue keeps: for a stream that will be idle for a while.
+  void release_memory() noexcept { queue_.release_memory(); }
   // Makes room for so many chunks more, which can then be appended without fail. False: no memory.
   [[nodiscard]] bool reserve(size_t chunks) noexcept { return queue_.reserve(chunks); }
   // Send everything queued as far as the kernel takes it; the rest is sent when the fd is writable.

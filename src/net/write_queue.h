@@ -40,6 +40,20 @@ class WriteQueue {
 
   // Takes chunk.owner. False: no memory, the owner stays the caller's. An empty chunk could never be sent: REQUIRES size > 0.
   [[nodiscard]] bool append(const WriteChunk& chunk) noexcept;
+  // `size` bytes more at `at`, which the newest chunk's owner keeps as well: if that chunk ends there, it is longer now.
+  // False: nothing is queued that ends there.
+  [[nodiscard]] bool grow_last(const std::byte* at, size_t size) noexcept {
+    if (bytes_ == 0) return false;
+    WriteChunk& last = chunks_[chunks_.size() - 1];
+    if (last.data + last.size != at) return false;
+    last.size += size;
+    bytes_ += size;
+    return true;
+  }
+  // Gives the memory for chunks back, if there is none.
+  void release_memory() noexcept {
+    if (chunks_.empty()) chunks_.release();
+  }
   // Makes room for so many chunks more. False: no memory.
   [[nodiscard]] bool reserve(size_t chunks) noexcept { return chunks_.reserve(chunks_.size() + chunks); }
   // What is left of a chunk, counted from the oldest. REQUIRES: index < chunks().

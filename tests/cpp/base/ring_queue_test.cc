@@ -116,5 +116,15 @@ TEST(RingQueue, RefusesWhatMemoryCannotHold) {
   EXPECT_EQ(queue.pop_front(), 1);
 }
 
+TEST(RingQueue, GivesAllItsMemoryBack) {
+  RingQueue<int> queue;
+  ASSERT_TRUE(queue.push_back(1));
+  EXPECT_EQ(queue.pop_front(), 1);
+  queue.release();
+  EXPECT_EQ(queue.capacity(), 0U);
+  ASSERT_TRUE(queue.push_back(2));
+  EXPECT_EQ(queue.pop_front(), 2);
+}
+
 }  // namespace
 }  // namespace cxxloop

@@ -3,6 +3,8 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -116,6 +118,31 @@ TEST_F(SocketTest, AcceptedConnectionsDoNotBlockAndAreNotInherited) {
   const UniqueFd connection(accepted.value());
   EXPECT_NE(::fcntl(connection.get(), F_GETFL) & O_NONBLOCK, 0);
   EXPECT_NE(::fcntl(connection.get(), F_GETFD) & FD_CLOEXEC, 0);
+}
+
+TEST(TcpSocket, SendsWithoutDelayAndResets) {
+  UniqueFd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  ASSERT_EQ(::listen(listener.get(), 1), 0);
+  socklen_t size = sizeof(address);
+  ASSERT_EQ(::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
+  UniqueFd client(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(::connect(client.get(), reinterpret_cast<const sockaddr*>(&address), size), 0);
+  UniqueFd served(::accept(listener.get(), nullptr, nullptr));
+  ASSERT_TRUE(served.valid());
+  send_without_delay(served.get());
+  int on = 0;
+  size = sizeof(on);
+  ASSERT_EQ(::getsockopt(served.get(), IPPROTO_TCP, TCP_NODELAY, &on, &size), 0);
+  EXPECT_NE(on, 0);
+  reset_when_closed(served.get());
+  served.reset();
+  char byte;
+  EXPECT_EQ(::recv(client.get(), &byte, 1, 0), -1);
+  EXPECT_EQ(errno, ECONNRESET);
 }
 
 TEST_F(SocketTest, DatagramsCarryTheAddressOfTheirSender) {

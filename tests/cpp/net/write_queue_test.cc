@@ -196,5 +196,32 @@ TEST_F(WriteQueueTest, ShowsWhatIsLeftOfEachChunk) {
   EXPECT_EQ(text(1), "world");
 }
 
+TEST_F(WriteQueueTest, GrowsItsNewestChunkInPlace) {
+  const std::string text = "abcdef";
+  const auto* const at = reinterpret_cast<const std::byte*>(text.data());
+  EXPECT_FALSE(queue.grow_last(at, 1)) << "nothing is queued";
+  append(std::string_view(text).substr(0, 2), first);
+  EXPECT_TRUE(queue.grow_last(at + 2, 3));
+  EXPECT_FALSE(queue.grow_last(at + 2, 1)) << "the chunk ends elsewhere";
+  EXPECT_EQ(peeked(), "abcde");
+  queue.consume(3);
+  EXPECT_TRUE(queue.grow_last(at + 5, 1));
+  EXPECT_EQ(peeked(), "def");
+  EXPECT_EQ(queue.bytes(), 3U);
+  queue.consume(3);
+  EXPECT_EQ(first, 1);
+  EXPECT_FALSE(queue.grow_last(at + 6, 1)) << "the chunk is gone";
+}
+
+TEST_F(WriteQueueTest, GivesItsMemoryBackWhenItIsEmpty) {
+  append("abc", first);
+  queue.release_memory();
+  EXPECT_EQ(peeked(), "abc");
+  queue.consume(3);
+  queue.release_memory();
+  append("de", second);
+  EXPECT_EQ(peeked(), "de");
+}
+
 }  // namespace
 }  // namespace cxxloop::net
