@@ -54,14 +54,14 @@ class Story {
   bool read_chunks() {
     ChunkedDecoder decoder;
     for (;;) {
-      const ChunkedDecoder::Step step = decoder.next(given());
+      const ChunkedDecoder::Step step = decoder.next(given(), trailers_);
       used_ += step.used;
       words_ += step.data;
       if (step.kind == ChunkedDecoder::Kind::refused) return refused(decoder.refusal());
       if (step.kind == ChunkedDecoder::Kind::end) break;
       if (step.kind == ChunkedDecoder::Kind::more && !more()) return false;
     }
-    for (const Header& trailer : decoder.trailers()) words_.append(trailer.name).append("=").append(trailer.value);
+    for (const Header& trailer : trailers_.all()) words_.append(trailer.name).append("=").append(trailer.value);
     return true;
   }
 
@@ -74,6 +74,7 @@ class Story {
   const size_t size_;
   HeadParser parser_{HeadLimits{.line_bytes_max = 64, .head_bytes_max = 512, .headers_max = 8}};
   RequestHead head_;
+  Trailers trailers_;
   size_t used_ = 0;
   size_t given_ = 0;
   std::string words_;

@@ -28,11 +28,11 @@ int hex_digit(char c) noexcept {
 
 }  // namespace
 
-ChunkedDecoder::Step ChunkedDecoder::next(std::string_view bytes) noexcept {
+ChunkedDecoder::Step ChunkedDecoder::next(std::string_view bytes, Trailers& trailers) noexcept {
   switch (state_) {
-    case State::size: return read_size(bytes);
-    case State::data_end: return read_data_end(bytes);
-    case State::trailers: return read_trailers(bytes);
+    case State::size: return read_size(bytes, trailers);
+    case State::data_end: return read_data_end(bytes, trailers);
+    case State::trailers: return read_trailers(bytes, trailers);
     case State::data: break;
   }
   if (bytes.empty()) return {Kind::more};
@@ -42,7 +42,7 @@ ChunkedDecoder::Step ChunkedDecoder::next(std::string_view bytes) noexcept {
   return {Kind::data, size, bytes.substr(0, size)};
 }
 
-ChunkedDecoder::Step ChunkedDecoder::read_size(std::string_view bytes) noexcept {
+ChunkedDecoder::Step ChunkedDecoder::read_size(std::string_view bytes, Trailers& trailers) noexcept {
   const size_t stop = bytes.substr(0, size_line_bytes_max).find('\n');
   if (stop == bytes.npos) {
     return bytes.size() >= size_line_bytes_max ? refuse(400, "the line of a chunk's size is too long") : Step{Kind::more};
@@ -64,22 +64,22 @@ ChunkedDecoder::Step ChunkedDecoder::read_size(std::string_view bytes) noexcept 
   }
   left_ = size;
   state_ = size == 0 ? State::trailers : State::data;
-  const Step rest = next(bytes.substr(stop + 1));
+  const Step rest = next(bytes.substr(stop + 1), trailers);
   return {rest.kind, stop + 1 + rest.used, rest.data};
 }
 
-ChunkedDecoder::Step ChunkedDecoder::read_data_end(std::string_view bytes) noexcept {
+ChunkedDecoder::Step ChunkedDecoder::read_data_end(std::string_view bytes, Trailers& trailers) noexcept {
   if (!bytes.empty() && bytes[0] != '\r') return refuse(400, "a chunk is longer than its size");
   if (bytes.size() < 2) return {Kind::more};
   if (bytes[1] != '\n') return refuse(400, "a chunk is longer than its size");
   state_ = State::size;
-  const Step rest = read_size(bytes.substr(2));
+  const Step rest = read_size(bytes.substr(2), trailers);
   return {rest.kind, 2 + rest.used, rest.data};
 }
 
 // Each line ends with CR LF, the section with an empty one.
-ChunkedDecoder::Step ChunkedDecoder::read_trailers(std::string_view bytes) noexcept {
-  count_ = 0;
+ChunkedDecoder::Step ChunkedDecoder::read_trailers(std::string_view bytes, Trailers& trailers) noexcept {
+  trailers.count_ = 0;
   const char* at = bytes.data();
   const char* const end = at + bytes.size();
   while (at != end) {
@@ -87,14 +87,14 @@ ChunkedDecoder::Step ChunkedDecoder::read_trailers(std::string_view bytes) noexc
     if (end - at >= 2 && at[0] == '\r' && at[1] == '\n') return {Kind::end, static_cast<size_t>(at + 2 - bytes.data())};
     const char* const stop = static_cast<const char*>(std::memchr(at, '\n', static_cast<size_t>(end - at)));
     if (stop == nullptr) break;
-    if (count_ == trailers_max) return refuse(431, "too many trailers");
-    Header& trailer = trailers_[count_];
+    if (trailers.count_ == Trailers::count_max) return refuse(431, "too many trailers");
+    Header& trailer = trailers.trailers_[trailers.count_];
     at = parse_header_line(at, stop + 1, trailer);
     if (at == nullptr) return refuse(400, "a trailer is no header");
     for (const std::string_view name : forbidden_trailers) {
       if (equals(trailer.name, name)) return refuse(400, "a header that no trailer may be");
     }
-    ++count_;
+    ++trailers.count_;
   }
   return bytes.size() > trailer_bytes_max ? refuse(431, "the trailers are too long") : Step{Kind::more};
 }

@@ -17,11 +17,24 @@
 
 namespace cxxloop::web {
 
+// Where the trailers of a body go: one serves all connections, because they are valid for a moment only.
+class Trailers {
+ public:
+  static constexpr size_t count_max = 32;
+
+  [[nodiscard]] std::span<const Header> all() const noexcept { return {trailers_.data(), count_}; }
+
+ private:
+  friend class ChunkedDecoder;
+
+  std::array<Header, count_max> trailers_;
+  size_t count_ = 0;
+};
+
 class ChunkedDecoder {
  public:
   static constexpr size_t size_line_bytes_max = 256;  // the size and its extensions
   static constexpr size_t trailer_bytes_max = 8 * 1024;
-  static constexpr size_t trailers_max = 32;
 
   enum class Kind : uint8_t { more, data, end, refused };
   struct Step {
@@ -31,24 +44,21 @@ class ChunkedDecoder {
   };
 
   // One step through `bytes`. more: all but the first `used` bytes are to be given again, with more behind them.
-  // end: trailers() are there until the bytes move. After end and refused nothing more may be given.
-  [[nodiscard]] Step next(std::string_view bytes) noexcept;
-  [[nodiscard]] std::span<const Header> trailers() const noexcept { return {trailers_.data(), count_}; }
+  // end: `trailers` has them until the bytes move. After end and refused nothing more may be given.
+  [[nodiscard]] Step next(std::string_view bytes, Trailers& trailers) noexcept;
   [[nodiscard]] Refusal refusal() const noexcept { return refusal_; }
 
  private:
   enum class State : uint8_t { size, data, data_end, trailers };
 
-  [[nodiscard]] Step read_size(std::string_view bytes) noexcept;
-  [[nodiscard]] Step read_data_end(std::string_view bytes) noexcept;
-  [[nodiscard]] Step read_trailers(std::string_view bytes) noexcept;
+  [[nodiscard]] Step read_size(std::string_view bytes, Trailers& trailers) noexcept;
+  [[nodiscard]] Step read_data_end(std::string_view bytes, Trailers& trailers) noexcept;
+  [[nodiscard]] Step read_trailers(std::string_view bytes, Trailers& trailers) noexcept;
   Step refuse(int status, const char* reason) noexcept {
     refusal_ = {status, reason};
     return {Kind::refused};
   }
 
-  std::array<Header, trailers_max> trailers_;
-  size_t count_ = 0;
   uint64_t left_ = 0;  // of the chunk
   Refusal refusal_;
   State state_ = State::size;

@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: MIT
 #include "web/core/response_head.h"
 
-#include <array>
 #include <charconv>
+#include <cstring>
 #include <limits>
 
+#include "base/assert.h"
 #include "web/core/characters.h"
 
 namespace cxxloop::web {
 namespace {
 
-constexpr const char* no_memory = "out of memory";
+constexpr size_t line_bytes = 4;  // of a header beside its name and value
+constexpr size_t digits_max = 20;
+// The longest status line, our lines without the values of Date and Server, and the empty line.
+constexpr size_t own_bytes_max = 192;
 
 // RFC 9110 15, RFC 6585, RFC 7725, RFC 8297, RFC 8470.
 struct Phrase {
@@ -54,16 +58,21 @@ std::optional<uint64_t> number_of(std::string_view text) noexcept {
   return number;
 }
 
+// Why this line must not go out; null: it may.
+const char* fault_of(const Header& header) noexcept {
+  const char* const name_end = header.name.data() + header.name.size();
+  const char* const value_end = header.value.data() + header.value.size();
+  if (header.name.empty() || skip(characters::token, header.name.data(), name_end) != name_end) return "the name of a header is no token";
+  if (skip_value(header.value.data(), value_end) != value_end) return "the value of a header has a byte that none may have";
+  return nullptr;
+}
+
 void check(const Header& header, Facts& facts) noexcept {
   const std::string_view name = header.name;
   const std::string_view value = header.value;
-  const char* const name_end = name.data() + name.size();
-  const char* const value_end = value.data() + value.size();
-  if (name.empty() || skip(characters::token, name.data(), name_end) != name_end) {
-    facts.fault = "the name of a header is no token";
-  } else if (skip_value(value.data(), value_end) != value_end) {
-    facts.fault = "the value of a header has a byte that none may have";
-  } else if (equals(name, "content-length")) {
+  facts.fault = fault_of(header);
+  if (facts.fault != nullptr) return;
+  if (equals(name, "content-length")) {
     const std::optional<uint64_t> length = number_of(trim(value));
     if (!length || (facts.content_length && *facts.content_length != *length)) facts.fault = "the Content-Length is no number";
     facts.content_length = length;
@@ -84,88 +93,108 @@ bool is_ours(std::string_view name) noexcept {
 
 bool has_no_body(int status) noexcept { return status < 200 || status == 204 || status == 304; }
 
-WrittenHead decide(const AnsweredRequest& request, const ResponseHead& head, const Facts& facts) noexcept {
-  WrittenHead written;
-  written.keep_alive = request.keep_alive && !facts.wants_close;
+HeadPlan decide(const AnsweredRequest& request, const ResponseHead& head, const Facts& facts) noexcept {
+  HeadPlan plan;
+  plan.keep_alive = request.keep_alive && !facts.wants_close;
+  plan.has_date = facts.has_date;
+  plan.has_server = facts.has_server;
   const std::optional<uint64_t> length = facts.content_length ? facts.content_length : head.body_bytes;
-  written.content_length = length.value_or(0);
-  if (request.is_head || has_no_body(head.status)) {
-    written.framing = BodyFraming::none;
+  plan.content_length = length.value_or(0);
+  const bool has_none = request.is_head || has_no_body(head.status);
+  plan.is_length_known = facts.content_length || (head.body_bytes && !has_none);
+  if (has_none) {
+    plan.framing = BodyFraming::none;
   } else if (length) {
-    written.framing = BodyFraming::length;
+    plan.framing = BodyFraming::length;
   } else if (request.minor_version >= 1) {
-    written.framing = BodyFraming::chunked;
+    plan.framing = BodyFraming::chunked;
   } else {
-    written.framing = BodyFraming::close;
-    written.keep_alive = false;
+    plan.framing = BodyFraming::close;
+    plan.keep_alive = false;
   }
-  return written;
+  return plan;
 }
 
-// "HTTP/1.1 200 OK\r\n"; an unknown status has no phrase. REQUIRES: 100 <= status <= 999.
-bool append_status_line(ByteBuffer& out, int status) noexcept {
-  CXL_ASSERT(status >= 100 && status <= 999);
+char* put(char* at, std::string_view text) noexcept {
+  std::memcpy(at, text.data(), text.size());
+  return at + text.size();
+}
+
+char* put_line(char* at, std::string_view name, std::string_view value) noexcept {
+  at = put(put(at, name), ": ");
+  if (!value.empty()) at = put(at, value);
+  return put(at, "\r\n");
+}
+
+// "HTTP/1.1 200 OK\r\n"; an unknown status has no phrase (RFC 9110 15).
+char* put_status_line(char* at, int status) noexcept {
+  at = put(at, "HTTP/1.1 ");
   for (const Phrase& phrase : phrases) {
-    if (phrase.status == status) return out.append("HTTP/1.1 ") && out.append(phrase.line) && out.append("\r\n");
+    if (phrase.status == status) return put(put(at, phrase.line), "\r\n");
   }
-  const std::array<char, 3> digits = {static_cast<char>('0' + status / 100), static_cast<char>('0' + status / 10 % 10),
-                                      static_cast<char>('0' + status % 10)};
-  return out.append("HTTP/1.1 ") && out.append({digits.data(), digits.size()}) && out.append(" \r\n");
-}
-
-bool append_line(ByteBuffer& out, std::string_view name, std::string_view value) noexcept {
-  return out.append(name) && out.append(": ") && out.append(value) && out.append("\r\n");
-}
-
-bool append_length(ByteBuffer& out, uint64_t length) noexcept {
-  std::array<char, 20> digits;
-  const auto [end, error] = std::to_chars(digits.data(), digits.data() + digits.size(), length);
-  return append_line(out, "content-length", {digits.data(), end});
+  *at++ = static_cast<char>('0' + status / 100);
+  *at++ = static_cast<char>('0' + status / 10 % 10);
+  *at++ = static_cast<char>('0' + status % 10);
+  return put(at, " \r\n");
 }
 
 // RFC 9110 8.6 and 9112 6.1: none for 1xx and 204; for HEAD and 304 what a GET would have had.
-bool append_framing(ByteBuffer& out, const AnsweredRequest& request, const ResponseHead& head, const WrittenHead& written,
-                    bool is_length_known) noexcept {
-  if (head.status < 200 || head.status == 204) return true;
-  if (is_length_known) return append_length(out, written.content_length);
-  if (head.status == 304 || request.minor_version == 0) return true;
-  return append_line(out, "transfer-encoding", "chunked");
-}
-
-bool append_all(ByteBuffer& out, const AnsweredRequest& request, const ResponseHead& head, const Facts& facts,
-                const WrittenHead& written) noexcept {
-  if (!append_status_line(out, head.status)) return false;
-  if (!facts.has_date && !head.date.empty() && !append_line(out, "date", head.date)) return false;
-  if (!facts.has_server && !head.server.empty() && !append_line(out, "server", head.server)) return false;
-  for (const Header& header : head.headers) {
-    if (!is_ours(header.name) && !append_line(out, header.name, header.value)) return false;
+char* put_framing(char* at, const AnsweredRequest& request, int status, const HeadPlan& plan) noexcept {
+  if (status < 200 || status == 204) return at;
+  if (plan.is_length_known) {
+    at = put(at, "content-length: ");
+    return put(std::to_chars(at, at + digits_max, plan.content_length).ptr, "\r\n");
   }
-  const bool is_length_known = facts.content_length || (head.body_bytes && !(request.is_head || has_no_body(head.status)));
-  if (!append_framing(out, request, head, written, is_length_known)) return false;
-  if (!written.keep_alive && !append_line(out, "connection", "close")) return false;
-  if (written.keep_alive && request.minor_version == 0 && !append_line(out, "connection", "keep-alive")) return false;
-  return out.append("\r\n");
+  if (status == 304 || request.minor_version == 0) return at;
+  return put(at, "transfer-encoding: chunked\r\n");
 }
 
 }  // namespace
 
-WrittenHead write_head(ByteBuffer& out, const AnsweredRequest& request, const ResponseHead& head) noexcept {
-  const auto fail = [](const char* fault) {
-    WrittenHead failed;
-    failed.fault = fault;
-    return failed;
-  };
-  if (head.status < 100 || head.status > 999) return fail("the status is none");
+HeadPlan plan_head(const AnsweredRequest& request, const ResponseHead& head) noexcept {
+  HeadPlan failed;
+  failed.fault = "the status is none";
+  if (head.status < 100 || head.status > 999) return failed;
   Facts facts;
+  size_t bytes = own_bytes_max + head.date.size() + head.server.size();
   for (const Header& header : head.headers) {
     check(header, facts);
-    if (facts.fault != nullptr) return fail(facts.fault);
+    failed.fault = facts.fault;
+    if (facts.fault != nullptr) return failed;
+    bytes += header.name.size() + header.value.size() + line_bytes;
   }
-  const WrittenHead written = decide(request, head, facts);
-  const size_t before = out.size();
-  if (append_all(out, request, head, facts, written)) return written;
-  out.truncate(before);
-  return fail(no_memory);
+  HeadPlan plan = decide(request, head, facts);
+  plan.bytes_max = bytes;
+  return plan;
+}
+
+char* put_head(char* at, const AnsweredRequest& request, const ResponseHead& head, const HeadPlan& plan) noexcept {
+  CXL_ASSERT(plan.fault == nullptr);
+  at = put_status_line(at, head.status);
+  if (!plan.has_date && !head.date.empty()) at = put_line(at, "date", head.date);
+  if (!plan.has_server && !head.server.empty()) at = put_line(at, "server", head.server);
+  for (const Header& header : head.headers) {
+    if (!is_ours(header.name)) at = put_line(at, header.name, header.value);
+  }
+  at = put_framing(at, request, head.status, plan);
+  if (!plan.keep_alive) at = put(at, "connection: close\r\n");
+  if (plan.keep_alive && request.minor_version == 0) at = put(at, "connection: keep-alive\r\n");
+  return put(at, "\r\n");
+}
+
+TrailerPlan plan_trailers(std::span<const Header> trailers) noexcept {
+  TrailerPlan plan{nullptr, 2};
+  for (const Header& trailer : trailers) {
+    plan.fault = is_ours(trailer.name) ? "a trailer that frames the message" : fault_of(trailer);
+    if (plan.fault != nullptr) return plan;
+    plan.bytes_max += trailer.name.size() + trailer.value.size() + line_bytes;
+  }
+  return plan;
+}
+
+char* put_trailers(char* at, std::span<const Header> trailers) noexcept {
+  for (const Header& trailer : trailers) at = put_line(at, trailer.name, trailer.value);
+  return put(at, "\r\n");
 }
 
 }  // namespace cxxloop::web

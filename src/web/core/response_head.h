@@ -2,6 +2,7 @@
 //
 // web/core/response_head.h: writes the head of a response and decides how its body is framed (RFC 9112 6.3).
 //
+// Decision: planning and putting are two calls, so that a head is written where it is sent from, without a copy.
 // What an application gives is checked here, byte by byte: a CR or LF in it would end the head and begin another response.
 // Thread: any.  Python: none.  Owns: nothing.
 #pragma once
@@ -11,7 +12,6 @@
 #include <span>
 #include <string_view>
 
-#include "base/byte_buffer.h"
 #include "web/core/header_line.h"
 
 namespace cxxloop::web {
@@ -39,14 +39,29 @@ struct ResponseHead {
   std::string_view server = {};              // empty: no Server line
 };
 
-struct WrittenHead {
-  const char* fault = nullptr;  // why nothing was written: what the application gave must not go out, or memory is out
+// What is written, decided before the first byte.
+struct HeadPlan {
+  const char* fault = nullptr;  // why nothing may be written: what the application gave must not go out
   BodyFraming framing = BodyFraming::none;
   uint64_t content_length = 0;  // for BodyFraming::length
   bool keep_alive = true;
+  bool has_date = false;    // True exactly when the application gave a Date
+  bool has_server = false;  // likewise
+  bool is_length_known = false;
+  size_t bytes_max = 0;     // the head is not longer
 };
 
-// Appends the head to `out`, all of it or, with a fault, nothing.
-[[nodiscard]] WrittenHead write_head(ByteBuffer& out, const AnsweredRequest& request, const ResponseHead& head) noexcept;
+[[nodiscard]] HeadPlan plan_head(const AnsweredRequest& request, const ResponseHead& head) noexcept;
+// Writes the head to `at`, where there is room for plan.bytes_max, and returns its end. REQUIRES: the plan of these two,
+// without a fault.
+[[nodiscard]] char* put_head(char* at, const AnsweredRequest& request, const ResponseHead& head, const HeadPlan& plan) noexcept;
+
+// The trailers behind a chunked body (RFC 9112 7.1.2), and the empty line that ends it.
+struct TrailerPlan {
+  const char* fault = nullptr;
+  size_t bytes_max = 0;
+};
+[[nodiscard]] TrailerPlan plan_trailers(std::span<const Header> trailers) noexcept;
+[[nodiscard]] char* put_trailers(char* at, std::span<const Header> trailers) noexcept;
 
 }  // namespace cxxloop::web

@@ -22,9 +22,10 @@ struct Decoded {
 // `text` comes in pieces of `size` bytes; what the decoder leaves is given again.
 Decoded decode(std::string_view text, size_t size) {
   ChunkedDecoder decoder;
+  Trailers trailers;
   Decoded decoded;
   for (size_t given = std::min(size, text.size());;) {
-    const ChunkedDecoder::Step step = decoder.next(text.substr(decoded.used, given - decoded.used));
+    const ChunkedDecoder::Step step = decoder.next(text.substr(decoded.used, given - decoded.used), trailers);
     decoded.used += step.used;
     decoded.data += step.data;
     decoded.kind = step.kind;
@@ -32,7 +33,7 @@ Decoded decode(std::string_view text, size_t size) {
     if (step.kind != Kind::more || given == text.size()) break;
     given = std::min(given + size, text.size());
   }
-  for (const Header& trailer : decoder.trailers()) decoded.trailers += std::string(trailer.name) + "=" + std::string(trailer.value) + ";";
+  for (const Header& trailer : trailers.all()) decoded.trailers += std::string(trailer.name) + "=" + std::string(trailer.value) + ";";
   decoded.status = decoder.refusal().status;
   decoded.reason = decoder.refusal().reason;
   return decoded;

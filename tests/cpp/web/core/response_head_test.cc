@@ -10,15 +10,19 @@ namespace cxxloop::web {
 namespace {
 
 struct Written {
-  WrittenHead head;
+  HeadPlan head;
   std::string text;
 };
 
 Written write(const AnsweredRequest& request, ResponseHead head, const std::vector<Header>& headers = {}) {
-  ByteBuffer out;
   head.headers = headers;
-  const WrittenHead written = write_head(out, request, head);
-  return {written, std::string(out.view())};
+  const HeadPlan plan = plan_head(request, head);
+  if (plan.fault != nullptr) return {plan, ""};
+  std::string text(plan.bytes_max, '?');
+  const char* const end = put_head(text.data(), request, head, plan);
+  text.resize(static_cast<size_t>(end - text.data()));
+  EXPECT_LE(text.size(), plan.bytes_max);
+  return {plan, text};
 }
 
 TEST(ResponseHead, HasWhatTheApplicationGaveAndOurOwnLines) {
@@ -93,14 +97,26 @@ TEST(ResponseHead, IsNotWrittenIfItCouldBeReadAsTwo) {
   for (const int status : {-1, 0, 99, 1000, 1 << 30}) EXPECT_NE(write({}, {.status = status}).head.fault, nullptr) << status;
 }
 
-TEST(ResponseHead, StandsBehindWhatIsInTheBufferAlready) {
-  ByteBuffer out;
-  ASSERT_TRUE(out.append("before"));
-  const Header wrong[] = {{"x", "\n"}};
-  EXPECT_NE(write_head(out, {}, {.headers = wrong}).fault, nullptr);
-  EXPECT_EQ(out.view(), "before");
-  EXPECT_EQ(write_head(out, {}, {.status = 204}).fault, nullptr);
-  EXPECT_EQ(out.view(), "beforeHTTP/1.1 204 No Content\r\n\r\n");
+TEST(ResponseHead, HasRoomForTheLongestOfOurLines) {
+  const Written written = write({.minor_version = 0}, {.status = 203, .body_bytes = UINT64_MAX, .date = std::string(29, 'd'), .server = "s"});
+  EXPECT_GT(written.head.bytes_max, written.text.size());
+  EXPECT_NE(written.text.find("content-length: 18446744073709551615\r\n"), std::string::npos);
+}
+
+std::string trailers(const std::vector<Header>& headers) {
+  const TrailerPlan plan = plan_trailers(headers);
+  if (plan.fault != nullptr) return plan.fault;
+  std::string text(plan.bytes_max, '?');
+  text.resize(static_cast<size_t>(put_trailers(text.data(), headers) - text.data()));
+  return text;
+}
+
+TEST(ResponseHead, WritesTrailersThatMayGoOut) {
+  EXPECT_EQ(trailers({}), "\r\n");
+  EXPECT_EQ(trailers({{"A", "b"}, {"c", ""}}), "A: b\r\nc: \r\n\r\n");
+  EXPECT_NE(plan_trailers(std::vector<Header>{{"a", "\r\n"}}).fault, nullptr);
+  EXPECT_NE(plan_trailers(std::vector<Header>{{"Content-Length", "5"}}).fault, nullptr);
+  EXPECT_NE(plan_trailers(std::vector<Header>{{"transfer-encoding", "chunked"}}).fault, nullptr);
 }
 
 }  // namespace
