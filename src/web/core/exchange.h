@@ -48,7 +48,7 @@ struct Ending {
 // The application's side of an exchange.
 class ExchangeUser {
  public:
-  // take_body() has returned wait, and there is something now.
+  // take_body() has returned wait: call it again. It may return wait once more: what has come was framing only.
   virtual void on_body() noexcept = 0;
   // The client has closed its sending side. It may have gone, or still read: a response can be written all the same.
   virtual void on_disconnect() noexcept = 0;
@@ -85,8 +85,8 @@ class Exchange {
   // `owner` keeps the bytes valid, and is given to the server's release function exactly once, here or later, unless the
   // call fails. Null: they are copied. More than the Content-Length says is refused; for HEAD, 204 and 304 they are dropped.
   [[nodiscard]] virtual const char* write(std::string_view bytes, void* owner = nullptr) noexcept = 0;
-  // The response is whole: on_end() is called inside. Fewer bytes than the Content-Length said are a fault; the exchange
-  // ends all the same, and the connection with it.
+  // The response is whole: on_end() is called inside. Fewer bytes than the Content-Length said are a fault, which is
+  // returned; the exchange ends all the same (Ending::aborted), and the connection with it.
   [[nodiscard]] virtual const char* end(std::span<const Header> trailers = {}) noexcept = 0;
   // `size` bytes of a file from `offset` on, by the kernel alone. `fd` is borrowed until on_drained(), before which nothing
   // else may be written: is_full() is true meanwhile.

@@ -17,11 +17,14 @@ inline constexpr int64_t second_ns = 1'000'000'000;
 struct Limits {
   HeadLimits head = {};                           // 414, 431; none of them may be zero
   uint64_t body_bytes_max = uint64_t{1} << 30;    // of a request: 413
-  size_t body_buffer_bytes = 64 * 1024;           // of a body nobody has taken yet: reading stops; not zero
+  // Of a body nobody has taken yet: reading stops. One read of the backend's buffer may come on top. Not zero.
+  size_t body_buffer_bytes = 64 * 1024;
   size_t write_buffer_bytes = 64 * 1024;          // of a response the client does not read: the application waits; not zero
 
-  int64_t head_ns = 30 * second_ns;               // from a request's first byte, or the connection's begin: 408
-  int64_t body_ns = 30 * second_ns;               // from one piece of a body to the next: 408
+  // From a request's first byte: 408. From a connection's begin: closed, because a client that has opened one to have it
+  // ready would take the 408 for the answer to its first request.
+  int64_t head_ns = 30 * second_ns;
+  int64_t body_ns = 30 * second_ns;               // from one piece of a body the application waits for to the next: 408
   uint32_t body_rate_min = 240;                   // bytes per second of a body, once it is slower than body_rate_grace_ns
   int64_t body_rate_grace_ns = 5 * second_ns;
   int64_t handler_ns = 600 * second_ns;           // from a request's head to the start of its response: 503

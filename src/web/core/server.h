@@ -9,10 +9,16 @@
 #include <cstdint>
 #include <string_view>
 
+#include "base/intrusive_list.h"
+#include "base/task.h"
 #include "net/engine.h"
+#include "net/listener.h"
 #include "net/write_queue.h"
+#include "web/core/address_counts.h"
 #include "web/core/application.h"
+#include "web/core/connection_host.h"
 #include "web/core/limits.h"
+#include "web/core/server_counters.h"
 
 namespace cxxloop::web {
 
@@ -20,25 +26,17 @@ struct ServerOptions {
   Limits limits;
   std::string_view server_header = "cxxloop";      // empty: no Server line. Outlives the server.
   bool date_header = true;
-  net::WriteQueue::ReleaseFn release = nullptr;    // of the owners given to Exchange::write()
+  // Of the owners given to Exchange::write(). It must not call the server or an exchange.
+  net::WriteQueue::ReleaseFn release = nullptr;
 };
 
-// Since the server was made.
-struct ServerCounters {
-  uint64_t accepted = 0;
-  uint64_t refused = 0;      // connections answered with 503
-  uint64_t requests = 0;     // heads that were whole
-  uint64_t bad_requests = 0;  // answered with 4xx by the server itself
-  uint64_t timeouts = 0;
-  size_t connections = 0;    // now
-  size_t exchanges = 0;      // now
-};
-
-class Server {
+class Server final : private ConnectionHost {
  public:
   // The engine, its backend and the application outlive the server.
   Server(net::Engine& engine, io::Backend& backend, Application& application, const ServerOptions& options) noexcept;
-  ~Server();  // REQUIRES: close() has returned true, or finish_close() was called
+  // REQUIRES: close() has returned true, or finish_close() was called; no method of the application or of a user of an
+  // exchange is running.
+  ~Server();
 
   // Accepts connections of a listening, non-blocking socket; the descriptor is borrowed until stop_listening().
   [[nodiscard]] Errno listen(int fd) noexcept;
@@ -50,9 +48,44 @@ class Server {
   // drained before finish_close().
   [[nodiscard]] bool close() noexcept;
   void finish_close() noexcept;
-  // Limits of requests that begin from now on.
+  // What holds from now on, but for sizes of a head that has begun.
   void set_limits(const Limits& limits) noexcept;
-  [[nodiscard]] const ServerCounters& counters() const noexcept;
+  [[nodiscard]] const ServerCounters& counters() const noexcept { return counts; }
+
+ private:
+  static constexpr uint32_t accepts_per_turn_max = 128;
+  static constexpr size_t refusing_max = 64;  // connections that are kept until their 503 was read
+  static constexpr int64_t accept_retry_ns = second_ns / 4;
+
+  // open -> draining (drain()) -> idle (no connection is left) -> closed (close()); each -> closed.
+  enum class State : uint8_t { open, draining, idle, closed };
+
+  struct Listening;
+  struct Timer : TimerTask {
+    Server* server;
+  };
+
+  static void on_ready(TimerTask& timer) noexcept;
+  static void on_retry(TimerTask& timer) noexcept;
+  static void on_expired(Deadlines::Node& node, int64_t now_ns) noexcept;
+  void accept(UniqueFd fd, const io::Address& peer) noexcept;
+  void pause_accepting(Errno error) noexcept;
+  void make_ready(Ready& connection) noexcept override;
+  void on_gone(bool was_refused) noexcept override;
+  // f(Connection&) for each, which may end it.
+  template <class F>
+  void each_connection(F&& f) noexcept;
+  void tell_idle() noexcept;
+
+  IntrusiveList<Member> connections_;
+  IntrusiveList<Ready> ready_;
+  IntrusiveList<Listening> listening_;
+  IntrusiveList<Listening> leaving_;  // not let go of by the kernel yet
+  AddressCounts addresses_;
+  Timer ready_timer_;
+  Timer retry_timer_;
+  size_t refusing_ = 0;
+  State state_ = State::open;
 };
 
 }  // namespace cxxloop::web

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT
+//
+// web/core/connection.h: one accepted stream: its session, its time limit, and the orderly end of it.
+//
+// Bytes go from the stream to the session by on_bytes(), and back through output() and wrote(): TLS would stand in these
+// two places.
+// Decision: received bytes are parsed where the kernel put them, in the backend's one buffer; a connection has no buffer
+// until a request arrives in pieces, and none while it is idle.
+// Thread: loop thread.  Python: none.  Owns: the descriptor, the stream, the session.
+// Dies: by itself, when it has ended, the kernel has let go of it, and none of its methods runs.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "base/unique_fd.h"
+#include "net/stream.h"
+#include "web/core/address_counts.h"
+#include "web/core/connection_host.h"
+#include "web/core/http1_session.h"
+#include "web/core/output.h"
+
+namespace cxxloop::web {
+
+class Connection final : public net::StreamHandler,
+                         public Deadlines::Node,
+                         public ConnectionHost::Ready,
+                         public ConnectionHost::Member {
+ public:
+  static constexpr int64_t linger_ns = 2 * second_ns;
+  static constexpr size_t linger_bytes_max = 512 * 1024;
+
+  // While one exists the connection stays; the outermost ends what has ended, or sets the deadline anew.
+  class Scope {
+   public:
+    explicit Scope(Connection& connection) noexcept : connection_(connection) { ++connection.depth_; }
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+    ~Scope() {
+      if (--connection_.depth_ == 0) connection_.leave();
+    }
+
+   private:
+    Connection& connection_;
+  };
+
+  Connection(ConnectionHost& host, UniqueFd fd, AddressCounts& addresses, AddressCounts::Entry* address) noexcept;
+  ~Connection();
+
+  // --- for the server ------------------------------------------------------------------------------------------
+  // Tells the application, and begins to read. May destroy the connection, as those below.
+  void begin(const io::Address& peer) noexcept;
+  // Answers 503 and ends; the application never hears of it.
+  void begin_refused() noexcept;
+  void drain() noexcept;  // the server has begun to
+  void on_ready() noexcept;
+  void on_deadline(int64_t now_ns) noexcept;
+  // At once, whatever is under way.
+  void end(Ending::Why why) noexcept;
+  // The backend was drained. Destroys the connection. REQUIRES: end().
+  void finish_release() noexcept { stream_.finish_release(); }
+
+  // --- for the session -----------------------------------------------------------------------------------------
+  [[nodiscard]] Output output() noexcept { return Output(host_.output, stream_); }
+  // What was put to the output is sent, at the end of this callback if that is allowed.
+  void wrote() noexcept;
+  // True: more is queued than Limits::write_buffer_bytes; Session::on_room() will tell.
+  [[nodiscard]] bool is_full() const noexcept { return is_full_; }
+  void make_ready() noexcept { host_.make_ready(*this); }
+  [[nodiscard]] bool is_waiting_ready() const noexcept { return static_cast<const ConnectionHost::Ready&>(*this).is_linked(); }
+  // No effect after the end of file.
+  void set_reading(bool reads) noexcept;
+  // Closes when everything is sent. `lingers`: the client may still send, which would reset the connection before it has
+  // read our answer (RFC 9112 9.6): what comes is dropped for a while.
+  void finish(bool lingers) noexcept;
+  // Ends, so that the client can tell: with a reset.
+  void reset(Ending::Why why) noexcept;
+  [[nodiscard]] void* application_part() const noexcept { return application_part_; }
+  // Gives back what an idle connection does not need.
+  void release_memory() noexcept { stream_.release_memory(); }
+
+  // --- net::StreamHandler --------------------------------------------------------------------------------------
+  std::optional<std::span<std::byte>> on_read_target() noexcept override { return std::span<std::byte>(); }
+  void on_data(std::span<const std::byte> data) noexcept override;
+  void on_eof() noexcept override;
+  void on_read_error(Errno error) noexcept override;
+  void on_send_waiting(bool is_late) noexcept override;
+  void on_sent() noexcept override;
+  void on_write_error(Errno error) noexcept override;
+  void on_released() noexcept override;
+
+ private:
+  // open -> flushing (finish()) -> lingering (all is sent) -> ended; open, flushing -> ended.
+  enum class Phase : uint8_t { open, flushing, lingering, ended };
+
+  void leave() noexcept;
+  void on_flushed() noexcept;
+  [[nodiscard]] int64_t next_deadline_ns() const noexcept;
+
+  ConnectionHost& host_;
+  AddressCounts& addresses_;
+  AddressCounts::Entry* const address_;
+  UniqueFd fd_;
+  Phase phase_ = Phase::open;
+  bool is_full_ = false;
+  bool is_broken_ = false;     // True exactly when a write has failed: end() follows in a callback of its own
+  bool has_lingering_ = false; // True exactly when finish() wants to linger
+  bool has_eof_ = false;
+  bool is_refused_ = false;    // True exactly after begin_refused()
+  bool is_known_ = false;      // True exactly when the application was told
+  uint32_t depth_ = 0;         // of Scopes
+  size_t dropped_bytes_ = 0;   // while lingering
+  int64_t progress_ns_ = 0;    // when the kernel has last taken something, or lingering began
+  void* application_part_ = nullptr;
+  net::Stream stream_;
+  Http1Session session_;
+};
+
+}  // namespace cxxloop::web
