@@ -120,7 +120,7 @@ for name in sys.argv[1:]:
             answer["versions"][name] = __import__(name).__version__
         except (ImportError, AttributeError) as error:
             answer["absent"][name] = f"{type(error).__name__}: {error}"
-answer["serve"] = importlib.util.find_spec("cxxloop.web") is not None if "cxxloop" in answer["versions"] else False
+answer["serve"] = importlib.util.find_spec("cxxloop._web") is not None if "cxxloop" in answer["versions"] else False
 print(json.dumps(answer))
 """
 
@@ -150,7 +150,7 @@ def gather_web_facts(python: str, names: list[str]) -> Facts:
     for name in names:
         missing = [answer["absent"][package] for package in WEB_SERVERS[name].packages if package in answer["absent"]]
         if name == "cxxloop" and not missing and not answer["serve"]:
-            missing = ["this build has no cxxloop.web"]
+            missing = ["this build has no cxxloop._web"]
         if missing:
             absent[name] = missing[0]
     return Facts(

@@ -41,8 +41,9 @@ def draw(record: dict[str, Any], base: str | None, unit: str | None, out: Path) 
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.set_xlabel(f"{unit}, relative to {base}" if unit else f"relative to {base}")
-    axes.set_title(f"compare.py {record['command']}, Python {record['python'].split()[0]}, {record['machine']['cpu']}")
-    axes.legend()
+    facts = f"compare.py {record['command']}, Python {record['python'].split()[0]}, {record['machine']['cpu']}"
+    figure.suptitle(facts, fontsize="small")
+    figure.legend(loc="outside lower center", ncols=4)  # beside the bars, not over them
     figure.savefig(out)
 
 

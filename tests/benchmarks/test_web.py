@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import tomllib
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -175,6 +176,12 @@ def test_command_line_has_its_places_filled(name: str, kind: str) -> None:
     command = command_of(WEB_SERVERS[name], kind, "python3", 8123, Path("/srv"))
     assert command[0] == "python3" and any("8123" in word for word in command)
     assert not any("{" in word for word in command)
+
+
+def test_everything_that_servers_need_is_installed_by_ci_bench() -> None:
+    extras = tomllib.loads((BENCHMARKS.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    installed = {line.split(">=")[0].lower() for name in ("bench", "bench-web", "test") for line in extras[name]}
+    assert {package for server in WEB_SERVERS.values() for package in (*server.packages, *server.uses)} <= installed | {"cxxloop"}
 
 
 def test_absent_server_is_told_with_the_reason(tmp_path: Path) -> None:
