@@ -13,11 +13,14 @@ from .launch._adopt import adopt_process
 
 USAGE = """\
 usage: python -m cxxloop [-m module | -c command | script] [argument ...]
+       python -m cxxloop serve module:attribute [option ...]
 
 Runs the program as python would, with cxxloop's event loop wherever it asks for the default one.
 
     python -m cxxloop -m uvicorn app:app
     python -m cxxloop server.py --port 8000
+
+`serve` is cxxloop's own web server: python -m cxxloop serve --help
 """
 
 
@@ -29,6 +32,8 @@ def main(arguments: list[str]) -> int:
         case ["-V" | "--version", *_]:
             print(f"cxxloop {__version__}")
             return 0
+        case ["serve", *rest]:
+            return _serve(rest)
         case ["-m", module, *rest]:
             adopt_process()
             sys.argv[:] = [module, *rest]
@@ -44,6 +49,17 @@ def main(arguments: list[str]) -> int:
             return _run_script(script, rest)
     print(USAGE, end="", file=sys.stderr)
     return 2
+
+
+def _serve(arguments: list[str]) -> int:
+    try:
+        import click as _  # the one thing that the command needs and the loop does not
+    except ImportError:
+        print("cxxloop: serve needs click: pip install 'cxxloop[web]'", file=sys.stderr)
+        return 1
+    from .web.command import main as serve
+
+    return serve(arguments, "cxxloop serve")
 
 
 def _replace_first_path(path: str) -> None:
@@ -78,6 +94,11 @@ def _run_as_main(source: str | bytes, filename: str) -> None:
         module.__file__ = filename
     sys.modules["__main__"] = module
     exec(compile(source, filename, "exec"), module.__dict__)
+
+
+def run_command() -> int:
+    """The console script `cxxloop`. Returns its exit code."""
+    return main(sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -29,7 +29,10 @@ class ImportFromStringError(Exception):
 
 
 class ListenError(OSError):
-    """A socket cannot be bound or inherited; the text says which, and why."""
+    """A socket cannot be bound or inherited; the text says which, and why. `errno` is None if no system call has failed."""
+
+    def __str__(self) -> str:
+        return str(self.strerror) if self.errno is None else super().__str__()
 
 
 class StartupError(Exception):

@@ -72,6 +72,8 @@ class Lifespan:
             self._has_raised = True
             if self._startup_failed or self._shutdown_failed:
                 return  # the application has said so itself
+            if isinstance(error, asyncio.CancelledError) and self._started.is_set():
+                return  # a forced end: the loop cancels what is left
             if self._mode == "auto":
                 _logger.info("ASGI 'lifespan' protocol appears unsupported.")
             else:

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: MIT
+"""Worker processes: shared sockets, replacement of dead and stuck ones, restarts without a lost request, the end."""
+
+import contextlib
+import os
+import re
+import signal
+import threading
+import time
+
+import pytest
+from program import WAIT_S, write
+
+
+def wait_until(is_met, program):
+    """For what no line of the log tells."""
+    deadline = time.monotonic() + WAIT_S
+    while not is_met():
+        assert time.monotonic() < deadline, program.log
+        time.sleep(0.01)
+
+
+def kill_worker(program, number=signal.SIGKILL):
+    """Sends a signal to some worker; returns its process id."""
+    pid = int(program.get()[1])
+    os.kill(pid, number)
+    return pid
+
+
+@pytest.fixture
+def workers(serve):
+    """Starts a parent with two workers that serve."""
+
+    def workers(*flags, count=2, **keywords):
+        program = serve("--workers", str(count), *flags, **keywords)
+        program.port()
+        program.wait_for("Application startup complete", count)
+        return program
+
+    return workers
+
+
+@contextlib.contextmanager
+def load(program):
+    """Requests one after the other, each on a new connection, while it is entered; yields the list of their outcomes."""
+    port = program.port()
+    outcomes = []
+    is_over = threading.Event()
+
+    def run():
+        while not is_over.is_set():
+            try:
+                outcomes.append(program.get("/", port))
+            except Exception as error:
+                outcomes.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield outcomes
+    finally:
+        is_over.set()
+        thread.join(WAIT_S)
+
+
+def failed(outcomes):
+    return [outcome for outcome in outcomes if isinstance(outcome, Exception) or outcome[0] != 200]
+
+
+@pytest.mark.parametrize("flags", [[], ["--reuse-port"]])
+def test_workers_share_a_port(workers, tmp_path, flags):
+    program = workers(*flags)
+    blocked = program.get_later("/block")
+    program.wait_for("^blocking")
+    if not flags:  # one socket: whoever is free takes the connection
+        others = {program.get()[1] for _ in range(5)}
+        (tmp_path / "go").touch()
+        assert len(others) == 1 and blocked()[1] not in others
+    (tmp_path / "go").touch()
+    assert program.end() == 0
+
+
+def test_log_of_parent_is_uvicorns(workers):
+    program = workers()
+    pid = program.process.pid
+    assert program.end() == 0
+    for line in (
+        f"Started parent process [{pid}]",
+        "Received SIGTERM, exiting.",
+        f"Stopping parent process [{pid}]",
+    ):
+        assert f"INFO:     {line}" in program.lines
+    assert len([line for line in program.lines if "cxxloop serving on" in line]) == 1
+    assert len([line for line in program.lines if re.search(r"Terminated child process \[\d+\]", line)]) == 2
+
+
+def test_killed_worker_is_replaced(workers):
+    program = workers()
+    pid = kill_worker(program)
+    program.wait_for(rf"Child process \[{pid}\] died \(signal SIGKILL\)")
+    program.wait_for("Application startup complete", 3)
+    assert program.get()[0] == 200
+
+
+def test_worker_that_is_killed_harms_no_other(workers, tmp_path):
+    program = workers()
+    blocked = program.get_later("/block")  # so that whoever answers now is the other one
+    program.wait_for("^blocking")
+    victim = kill_worker(program)
+    program.wait_for(rf"Child process \[{victim}\] died")
+    (tmp_path / "go").touch()
+    assert int(blocked()[1]) != victim
+
+
+def test_stopped_worker_is_replaced(workers):
+    program = workers("--timeout-worker-healthcheck", "0.5")
+    pid = kill_worker(program, signal.SIGSTOP)
+    program.wait_for(rf"Child process \[{pid}\] does not answer, killing it")
+    program.wait_for("Application startup complete", 3)
+
+
+def test_blocked_worker_is_replaced(workers):
+    program = workers("--timeout-worker-stuck-seconds", "0.2")
+    program.get_later("/block")
+    program.wait_for("^blocking")
+    pid = int(program.wait_for(r"The event loop of child process \[(\d+)\] is stuck for \d+ s, killing it")[1])
+    program.wait_for(rf"Child process \[{pid}\] died \(signal SIGKILL\)")
+    program.wait_for("Application startup complete", 3)
+
+
+def test_worker_that_cannot_start_ends_the_parent(serve, tmp_path):
+    write(tmp_path, "failing.py", "async def app(scope, receive, send):\n    await receive()\n    await send({'type': 'lifespan.startup.failed'})\n")
+    program = serve("--workers", "2", target="failing:app")
+    assert program.wait() == 3
+    program.wait_for(r"ERROR: +Child process \[\d+\] failed to start, stopping the parent process\.")
+    program = serve("--workers", "2", target="nothing:app")
+    assert program.wait() == 1
+    program.wait_for('Error loading ASGI app. Could not import module "nothing".')
+
+
+def test_start_is_tried_again_ever_more_slowly(workers, tmp_path):
+    program = workers()
+    write(tmp_path, "app.py", "1 / 0\n")
+    pid = kill_worker(program)
+    program.wait_for(rf"Child process \[{pid}\] died")
+    program.wait_for(r"Child process \[\d+\] failed to start \(exit code 1\)")
+    program.wait_for("Starting a new child process in 0.5 s")
+    program.wait_for("Starting a new child process in 1.0 s")
+    assert program.get()[0] == 200  # the other one
+    assert program.end() == 0
+
+
+def test_hangup_restarts_without_a_lost_request(workers, tmp_path):
+    program = workers()
+    held = program.get_later("/hold")
+    program.wait_for("^holding")
+    with load(program) as outcomes:
+        program.send(signal.SIGHUP)
+        program.wait_for("Application startup complete", 4)
+        program.wait_for(r"Terminated child process", 2)
+        wait_until(lambda: sum("Finished server process" in line for line in program.lines) == 1, program)
+        enough = len(outcomes) + 20
+        wait_until(lambda: len(outcomes) >= enough, program)
+    assert failed(outcomes) == []
+    (tmp_path / "go").touch()
+    assert held()[0] == 200  # of a worker that was told to end meanwhile
+    program.wait_for("Finished server process", 2)
+    old = {int(match) for match in re.findall(r"Terminated child process \[(\d+)\]", program.log)}
+    assert int(program.get()[1]) not in old
+
+
+def test_hangup_loads_new_code(workers, tmp_path):
+    program = workers(count=2)
+    source = (tmp_path / "app.py").read_text()
+    write(tmp_path, "app.py", source.replace("str(os.getpid())", "'new code'"))
+    program.send(signal.SIGHUP)
+    program.wait_for("Terminated child process", 2)
+    assert program.get() == (200, "new code")
+
+
+def test_hangup_keeps_old_workers_if_the_new_code_is_broken(workers, tmp_path):
+    program = workers()
+    write(tmp_path, "app.py", "1 / 0\n")
+    program.send(signal.SIGHUP)
+    program.wait_for(r"New child process \[\d+\] was not ready in time \(exit code 1\); keeping worker \[\d+\]\.")
+    program.wait_for("Aborting the restart")
+    assert program.get()[0] == 200
+    assert "Terminated child process" not in program.log
+
+
+def test_worker_that_starts_too_slowly_is_given_up(workers, tmp_path):
+    program = workers("--timeout-worker-startup-seconds", "3")
+    write(tmp_path, "app.py", "import time\ntime.sleep(1000)\n")
+    program.send(signal.SIGHUP)
+    program.wait_for(r"New child process \[\d+\] was not ready in time \(signal SIGKILL\)")
+    assert program.get()[0] == 200
+
+
+def test_more_and_fewer_workers(workers):
+    program = workers()
+    program.send(signal.SIGTTIN)
+    program.wait_for("Received SIGTTIN, increasing the number of processes.")
+    program.wait_for("Application startup complete", 3)
+    for count in (1, 2):
+        program.send(signal.SIGTTOU)
+        program.wait_for("Finished server process", count)
+    program.send(signal.SIGTTOU)
+    program.wait_for("Already reached one process, cannot decrease the number of processes anymore.")
+    assert program.get()[0] == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_end_drains_every_worker(workers, tmp_path, number):
+    program = workers()
+    held = [program.get_later("/hold") for _ in range(4)]
+    program.wait_for("^holding", 4)
+    program.send(number)
+    program.wait_for("Terminated child process", 2)
+    (tmp_path / "go").touch()
+    assert [response()[0] for response in held] == [200] * 4
+    assert program.wait() == 0
+
+
+def test_second_signal_forces(workers):
+    program = workers()
+    program.get_later("/hold")
+    program.wait_for("^holding")
+    program.send(signal.SIGTERM)
+    program.wait_for("Waiting for connections to close")
+    assert program.end() == 0
+
+
+def test_third_signal_kills(workers):
+    program = workers()
+    program.get_later("/block")
+    program.wait_for("^blocking")
+    for count in (1, 2, 3):
+        program.send(signal.SIGTERM)
+        program.wait_for("Received SIGTERM, exiting.", count)
+    assert program.wait() == 0
+
+
+def test_workers_of_a_killed_parent_end(workers):
+    program = workers()
+    program.process.kill()
+    assert program.wait() == -signal.SIGKILL  # also waits until no process holds the log open
+    assert sum("Finished server process" in line for line in program.lines) == 2
+
+
+def test_worker_retires_after_its_requests(workers):
+    program = workers("--limit-max-requests", "20", count=2)
+    with load(program) as outcomes:
+        program.wait_for("Maximum request limit of 20 exceeded. Terminating process.", 2)
+        program.wait_for("Application startup complete", 4)
+        program.wait_for("Finished server process", 2)
+    assert failed(outcomes) == []
+    assert len({pid for _, pid in outcomes}) >= 3
+
+
+def test_run_with_workers_needs_no_guard_in_the_script(script):
+    program = script('import cxxloop.web\n\ncxxloop.web.run("app:app", port=0, workers=2)\n')
+    program.wait_for("Application startup complete", 2)
+    assert program.get()[0] == 200
+    assert program.end() == 0
+
+
+def test_settings_that_cannot_be_pickled_are_one_line(script):
+    program = script(
+        """
+        import cxxloop.web
+
+        cxxloop.web.run("app:app", port=0, workers=2, loop=lambda: None)
+        """
+    )
+    assert program.wait() == 1
+    assert re.match("ERROR: +workers: a setting cannot be pickled for other processes: ", program.lines[-1])
+
+
+def test_unix_socket_is_shared_and_removed(serve, tmp_path):
+    program = serve("--workers", "2", "--uds", "app.sock", port=None)
+    program.wait_for("serving on unix socket app.sock")
+    path = tmp_path / "app.sock"
+    assert program.get_unix(str(path))[0] == 200
+    assert program.end() == 0
+    assert not path.exists()
