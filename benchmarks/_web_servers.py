@@ -210,7 +210,7 @@ def web_server(server: WebServer, kind: str, python: str, cores: Cores, root: Pa
     command = pinned(command_of(server, kind, python, port, root), cores.server, batch=cores.shared)
     variables = environment() | {"WEB_BENCHMARK_FILE": str(next(root.iterdir()))}
     with (
-        tempfile.TemporaryFile("w+") as output,
+        tempfile.TemporaryFile("w+", errors="replace") as output,  # One has logged a request's body.
         subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True, env=variables, cwd=HERE, start_new_session=True
         ) as process,

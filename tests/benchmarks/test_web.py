@@ -24,6 +24,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import _web  # noqa: E402  # after sys.path says where it is
+import _web_checks  # noqa: E402  # as above
 from _contest import MeasurementFailed  # noqa: E402  # as above
 from _cpu import separate_cores, tree_pids, tree_rss_bytes  # noqa: E402  # as above
 from _run import Run  # noqa: E402  # as above
@@ -116,6 +117,12 @@ def test_wrong_answer_is_noticed(name: str, answer: Answer, words: str, tmp_path
         check_answers(case, case.path, port, tmp_path)
 
 
+def test_stream_that_waits_for_the_whole_body_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_web_checks, "ANSWER_SECONDS_MAX", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(MeasurementFailed, match="before the last chunk is sent"):
+        check_answers(WEB_CASES["stream-100k"], "/stream", listener.getsockname()[1], tmp_path)
+
+
 def test_connection_that_is_closed_is_noticed(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=lambda: listener.accept()[0].close())
@@ -164,7 +171,7 @@ def test_server_that_fails_its_check_is_not_started_again(web_run: _web.WebRun, 
 
 @needs_two_cores
 def test_server_that_does_not_start_is_told_with_its_last_words(root: Path) -> None:
-    broken = replace(UVICORN, command=("-c", "raise SystemExit('no such flag')"))
+    broken = replace(UVICORN, command=("-c", "import os; os.write(2, b'\\xe6\\n'); raise SystemExit('no such flag')"))
     with pytest.raises(MeasurementFailed, match="did not start; the server's last words: no such flag"):
         with web_server(broken, "get", sys.executable, separate_cores(), root):
             pass
