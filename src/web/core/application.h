@@ -13,7 +13,8 @@ namespace cxxloop::web {
 // A request as the application sees it; valid inside on_request() only.
 struct Request {
   const RequestHead& head;
-  void* connection;  // what on_connect() has returned
+  void* connection;         // what on_connect() has returned
+  bool asks_websocket = false;  // Exchange::accept() may answer; each_subprotocol() of the head
 };
 
 class Application {

@@ -73,7 +73,10 @@ void Connection::on_deadline(int64_t now_ns) noexcept {
 }
 
 // The deadline of an idle connection is another now.
-void Connection::drain() noexcept { const Scope scope(*this); }
+void Connection::drain() noexcept {
+  const Scope scope(*this);
+  if (phase_ == Phase::open) session_.on_drain();
+}
 
 void Connection::on_ready() noexcept {
   const Scope scope(*this);

@@ -34,12 +34,10 @@ class Connection final : public net::StreamHandler,
   // While one exists the connection stays; the outermost ends what has ended, or sets the deadline anew.
   class Scope {
    public:
-    explicit Scope(Connection& connection) noexcept : connection_(connection) { ++connection.depth_; }
+    explicit Scope(Connection& connection) noexcept : connection_(connection) { connection.enter(); }
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;
-    ~Scope() {
-      if (--connection_.depth_ == 0) connection_.leave();
-    }
+    ~Scope() { connection_.exit(); }
 
    private:
     Connection& connection_;
@@ -60,6 +58,12 @@ class Connection final : public net::StreamHandler,
   void end(Ending::Why why) noexcept;
   // The backend was drained. Destroys the connection. REQUIRES: end().
   void finish_release() noexcept { stream_.finish_release(); }
+
+  // A Scope by hand: of whoever cannot have one.
+  void enter() noexcept { ++depth_; }
+  void exit() noexcept {
+    if (--depth_ == 0) leave();
+  }
 
   // --- for the session -----------------------------------------------------------------------------------------
   [[nodiscard]] Output output() noexcept { return Output(host_.output, stream_); }

@@ -5,6 +5,7 @@
 // Thread: loop thread.  Python: none.  Owns: the scratch memory that no connection keeps.
 #pragma once
 
+#include <optional>
 #include <string_view>
 
 #include "base/intrusive_list.h"
@@ -18,6 +19,7 @@
 #include "web/core/output.h"
 #include "web/core/request_head.h"
 #include "web/core/server_counters.h"
+#include "web/core/websocket_deflate.h"
 
 namespace cxxloop::web {
 
@@ -49,6 +51,8 @@ class ConnectionHost {
   Limits limits;
   std::string_view server_header;
   bool has_date_header = true;
+  bool has_websockets = true;
+  std::optional<DeflateOptions> websocket_deflate;
   ServerCounters counts;
   OutputPool output;
   Deadlines deadlines;

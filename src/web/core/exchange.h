@@ -67,6 +67,15 @@ struct ResponseStart {
   std::optional<uint64_t> body_bytes = {};  // if the whole body is known already
 };
 
+class WebSocketSession;
+class WebSocketUser;
+
+// Why a WebSocket was not accepted, or the WebSocket; neither if its end was told to the user meanwhile.
+struct Accepted {
+  const char* fault = nullptr;
+  WebSocketSession* socket = nullptr;  // valid until WebSocketUser::on_end()
+};
+
 class Exchange {
  public:
   // To be called inside Application::on_request(); on_end() comes to this user.
@@ -91,6 +100,10 @@ class Exchange {
   // `size` bytes of a file from `offset` on, by the kernel alone. `fd` is borrowed until on_drained(), before which nothing
   // else may be written: is_full() is true meanwhile.
   [[nodiscard]] virtual const char* write_file(int fd, uint64_t offset, uint64_t size) noexcept = 0;
+  // Instead of a response, for a Request that asks for a WebSocket: accepts it. on_end() is called inside, with status 101;
+  // what comes then comes to `user`. Any response refuses it, and ends the connection. `subprotocol`: empty, or one of the
+  // client's.
+  [[nodiscard]] virtual Accepted accept(std::string_view subprotocol, std::span<const Header> headers, WebSocketUser& user) noexcept = 0;
   // The application has failed: a 500 if nothing was started, else the connection is reset, so that the client can tell.
   // on_end() is called inside.
   virtual void abort() noexcept = 0;

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <utility>
 
+#include "base/assert.h"
 #include "web/core/connection.h"
 #include "web/core/http1_session.h"
 
@@ -180,6 +181,19 @@ const char* Http1Session::end(std::span<const Header> trailers) noexcept {
 
 const char* Http1Session::write_file(int, uint64_t, uint64_t) noexcept { return "files are not sent"; }
 
+Accepted Http1Session::accept(std::string_view subprotocol, std::span<const Header> headers, WebSocketUser& user) noexcept {
+  const Connection::Scope scope(connection_);
+  if (stage_ != Stage::exchange || websocket_ == nullptr) return {.fault = "the request asks for no WebSocket"};
+  if (is_started_ || is_refused_) return {.fault = "the response was started"};
+  if (const char* const fault = websocket_->accept(subprotocol, headers, user)) return {.fault = fault};
+  status_ = 101;
+  is_started_ = true;
+  stage_ = Stage::websocket;
+  if (!is_advancing_) connection_.make_ready();  // for what has come already: not inside the application's call
+  end_exchange(Ending::Why::answered);
+  return {.socket = stage_ == Stage::websocket ? &websocket_->session() : nullptr};
+}
+
 void Http1Session::abort() noexcept {
   const Connection::Scope scope(connection_);
   if (is_started_) return connection_.reset(Ending::Why::aborted);
@@ -191,11 +205,14 @@ void Http1Session::abort() noexcept {
 
 bool Http1Session::is_full() const noexcept { return connection_.is_full(); }
 
-void Http1Session::answer_error(int status, std::string_view reason) noexcept {
-  const Header headers[] = {{"content-type", "text/plain; charset=utf-8"}, {"retry-after", "1"}};
+void Http1Session::answer_error(int status, std::string_view reason, std::span<const Header> more) noexcept {
+  std::array<Header, 4> headers = {{{"content-type", "text/plain; charset=utf-8"}, {"retry-after", "1"}}};
+  size_t count = status == 503 ? 2 : 1;
+  CXL_ASSERT(count + more.size() <= headers.size());
+  for (const Header& header : more) headers[count++] = header;
   ResponseHead head;
   head.status = status;
-  head.headers = std::span<const Header>(headers).first(status == 503 ? 2 : 1);
+  head.headers = std::span<const Header>(headers).first(count);
   head.body_bytes = reason.size() + line_end.size();
   if (host_.has_date_header) head.date = host_.date.now();
   head.server = host_.server_header;

@@ -4,6 +4,7 @@
 #include "web/core/http1_session.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "web/core/connection.h"
@@ -14,6 +15,7 @@ Http1Session::Http1Session(ConnectionHost& host, Connection& connection) noexcep
     : host_(host), connection_(connection), parser_(host.limits.head), since_ns_(host.now_ns) {}
 
 void Http1Session::on_bytes(std::string_view bytes) noexcept {
+  if (stage_ == Stage::websocket) return websocket_->on_bytes(bytes);
   rate_bytes_ += bytes.size();
   piece_ns_ = host_.now_ns;
   if (carry_.empty()) {
@@ -27,6 +29,7 @@ void Http1Session::on_bytes(std::string_view bytes) noexcept {
 
 void Http1Session::on_eof() noexcept {
   has_eof_ = true;
+  if (stage_ == Stage::websocket) return websocket_->on_eof();
   if (stage_ != Stage::exchange) return advance();
   ExchangeUser* const user = user_;
   if (std::exchange(waits_body_, false)) user->on_body();  // take_body() tells what is missing
@@ -34,6 +37,7 @@ void Http1Session::on_eof() noexcept {
 }
 
 void Http1Session::on_ready() noexcept {
+  if (stage_ == Stage::websocket) return give_to_websocket();
   if (is_refused_ && stage_ == Stage::exchange) {
     end_exchange(Ending::Why::refused);
     return close(true);
@@ -44,6 +48,7 @@ void Http1Session::on_ready() noexcept {
 
 void Http1Session::on_room() noexcept {
   if (stage_ == Stage::exchange) return user_->on_drained();
+  if (stage_ == Stage::websocket) return websocket_->on_room();
   advance();
   keep_rest();
 }
@@ -59,6 +64,7 @@ void Http1Session::consume(size_t bytes) noexcept {
 // The backend's buffer belongs to the next connection when this callback ends.
 void Http1Session::keep_rest() noexcept {
   if (stage_ == Stage::closed) return;
+  if (stage_ == Stage::websocket) return give_to_websocket();
   if (!fresh_.empty() && !carry_.append(std::exchange(fresh_, {}))) return connection_.end(Ending::Why::client_gone);
   update_reading();
 }
@@ -93,6 +99,7 @@ void Http1Session::advance() noexcept {
         goes_on = stage_ != Stage::exchange;
         break;
       case Stage::drain: goes_on = drain_body(); break;
+      case Stage::websocket:
       case Stage::closed: goes_on = false; break;
     }
   }
@@ -118,6 +125,7 @@ bool Http1Session::read_head() noexcept {
   }
   const uint64_t body_bytes_max = host_.limits.body_bytes_max;
   if (body_bytes_max != 0 && host_.head.content_length > body_bytes_max) return refuse({413, "the body is too large"}), false;
+  if (!host_.head.upgrade.empty() && host_.has_websockets && !prepare_websocket()) return false;
   consume(parser_.consumed());
   begin_exchange();
   return true;
@@ -138,10 +146,34 @@ void Http1Session::begin_exchange() noexcept {
   has_begun_head_ = waits_body_ = is_body_lost_ = has_trailers_ = is_started_ = is_refused_ = is_slim_ = false;
   const uint64_t requests_max = host_.limits.requests_per_connection_max;
   request_ = {head.minor_version, head.method == "HEAD", head.keep_alive && (requests_max == 0 || answered_ < requests_max)};
+  if (websocket_ != nullptr) request_.keep_alive = false;
   user_ = nullptr;
   stage_ = Stage::exchange;
-  host_.application.on_request(*this, {head, connection_.application_part()});
+  host_.application.on_request(*this, {head, connection_.application_part(), websocket_ != nullptr});
   if (stage_ == Stage::exchange && user_ == nullptr) abort();
+}
+
+bool Http1Session::prepare_websocket() noexcept {
+  std::unique_ptr<Http1WebSocket> websocket(new (std::nothrow) Http1WebSocket(host_, connection_));
+  if (websocket == nullptr) return refuse({503, "out of memory"}), false;
+  WebSocketHandshake& handshake = websocket->handshake();
+  switch (handshake.check(host_.head)) {
+    case WebSocketHandshake::Outcome::other: break;
+    case WebSocketHandshake::Outcome::valid: websocket_ = std::move(websocket); break;
+    case WebSocketHandshake::Outcome::refused: return refuse(handshake.refusal(), handshake.refusal_headers()), false;
+  }
+  return true;
+}
+
+// What came behind the handshake, before it was accepted; and what the session has left.
+void Http1Session::give_to_websocket() noexcept {
+  const std::string_view bytes = input();
+  if (!bytes.empty()) websocket_->on_bytes(bytes);
+  fresh_ = {};
+  carry_.release();
+  if (stage_ != Stage::websocket) return;
+  if (has_eof_) return websocket_->on_eof();
+  websocket_->on_ready();
 }
 
 // True: the body is over.
@@ -164,10 +196,10 @@ bool Http1Session::drain_body() noexcept {
 }
 
 // Answers a request that has no exchange.
-void Http1Session::refuse(Refusal refusal) noexcept {
+void Http1Session::refuse(Refusal refusal, std::span<const Header> headers) noexcept {
   ++host_.counts.bad_requests;
   request_ = {};
-  answer_error(refusal.status, refusal.reason);
+  answer_error(refusal.status, refusal.reason, headers);
   close(true);
 }
 
@@ -190,13 +222,20 @@ void Http1Session::end_exchange(Ending::Why why) noexcept {
   waits_body_ = false;
   since_ns_ = piece_ns_ = rate_begin_ns_ = host_.now_ns;
   if (stage_ == Stage::exchange) stage_ = body_.is_over() ? Stage::head : Stage::drain;
+  if (stage_ != Stage::websocket) websocket_.reset();
   if (user != nullptr) user->on_end({why, status_, response_bytes_});
 }
 
 void Http1Session::on_connection_end(Ending::Why why) noexcept {
   const bool has_exchange = stage_ == Stage::exchange;
+  const bool has_websocket = stage_ == Stage::websocket;
   stage_ = Stage::closed;
+  if (has_websocket) websocket_->on_connection_end();
   if (has_exchange) end_exchange(why);
+}
+
+void Http1Session::on_drain() noexcept {
+  if (stage_ == Stage::websocket) websocket_->on_drain();
 }
 
 int64_t Http1Session::deadline_ns() const noexcept {
@@ -204,6 +243,7 @@ int64_t Http1Session::deadline_ns() const noexcept {
     case Stage::head: return head_deadline_ns();
     case Stage::exchange: return std::min(handler_deadline_ns(), waits_body_ ? body_deadline_ns() : Deadlines::never_ns);
     case Stage::drain: return body_deadline_ns();
+    case Stage::websocket: return websocket_->deadline_ns();
     case Stage::closed: break;
   }
   return Deadlines::never_ns;
@@ -238,6 +278,7 @@ void Http1Session::on_deadline(int64_t now_ns) noexcept {
     case Stage::drain:
       ++host_.counts.timeouts;
       return close(true);
+    case Stage::websocket: return websocket_->on_deadline(now_ns);
     case Stage::closed: return;
   }
 }

@@ -10,11 +10,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string_view>
 
 #include "base/byte_buffer.h"
 #include "web/core/connection_host.h"
 #include "web/core/exchange.h"
+#include "web/core/http1_websocket.h"
 #include "web/core/request_body.h"
 #include "web/core/response_head.h"
 
@@ -43,6 +45,7 @@ class Http1Session final : public Exchange {
   [[nodiscard]] int64_t deadline_ns() const noexcept;
   void on_deadline(int64_t now_ns) noexcept;
   void on_connection_end(Ending::Why why) noexcept;
+  void on_drain() noexcept;
   void refuse_connection() noexcept;
 
   // --- Exchange ------------------------------------------------------------------------------------------------
@@ -53,14 +56,16 @@ class Http1Session final : public Exchange {
   [[nodiscard]] const char* write(std::string_view bytes, void* owner) noexcept override;
   [[nodiscard]] const char* end(std::span<const Header> trailers) noexcept override;
   [[nodiscard]] const char* write_file(int fd, uint64_t offset, uint64_t size) noexcept override;
+  [[nodiscard]] Accepted accept(std::string_view subprotocol, std::span<const Header> headers, WebSocketUser& user) noexcept override;
   void abort() noexcept override;
   [[nodiscard]] bool is_started() const noexcept override { return is_started_; }
   [[nodiscard]] bool is_full() const noexcept override;
   [[nodiscard]] bool is_disconnected() const noexcept override { return has_eof_; }
 
  private:
-  // head -> exchange (a head is whole) -> head, or drain if the body is not over; drain -> head; each -> closed.
-  enum class Stage : uint8_t { head, exchange, drain, closed };
+  // head -> exchange (a head is whole) -> head, or drain if the body is not over; drain -> head; exchange -> websocket
+  // (accept()); each -> closed.
+  enum class Stage : uint8_t { head, exchange, drain, websocket, closed };
 
   // http1_session.cc
   [[nodiscard]] std::string_view input() const noexcept { return carry_.empty() ? fresh_ : carry_.view(); }
@@ -71,7 +76,10 @@ class Http1Session final : public Exchange {
   void begin_exchange() noexcept;
   [[nodiscard]] bool drain_body() noexcept;
   void update_reading() noexcept;
-  void refuse(Refusal refusal) noexcept;
+  // False: it was refused.
+  [[nodiscard]] bool prepare_websocket() noexcept;
+  void give_to_websocket() noexcept;
+  void refuse(Refusal refusal, std::span<const Header> headers = {}) noexcept;
   void end_exchange(Ending::Why why) noexcept;
   void close(bool lingers) noexcept;
   void expire_head(int64_t now_ns) noexcept;
@@ -87,7 +95,7 @@ class Http1Session final : public Exchange {
   [[nodiscard]] const char* put_response_head(const ResponseHead& head, const AnsweredRequest& request) noexcept;
   [[nodiscard]] const char* put_piece(std::string_view bytes, void* owner) noexcept;
   // A whole answer of our own, after which the connection ends.
-  void answer_error(int status, std::string_view reason) noexcept;
+  void answer_error(int status, std::string_view reason, std::span<const Header> headers = {}) noexcept;
 
   ConnectionHost& host_;
   Connection& connection_;
@@ -95,6 +103,8 @@ class Http1Session final : public Exchange {
   RequestBody body_;
   ByteBuffer carry_;        // received and not used
   std::string_view fresh_;  // likewise, in the backend's buffer: valid during on_bytes() only; behind carry_, which is empty then
+
+  std::unique_ptr<Http1WebSocket> websocket_;  // null: the request asks for none
 
   int64_t since_ns_;            // when the stage, or a head, began
   int64_t piece_ns_ = 0;        // when a part of the body has come, or somebody began to wait for one

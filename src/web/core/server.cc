@@ -15,7 +15,8 @@ namespace {
 // The smallest limit of time decides how often the deadlines are looked at.
 int64_t smallest_limit_ns(const Limits& limits) noexcept {
   int64_t smallest_ns = Connection::linger_ns;
-  for (const int64_t limit_ns : {limits.head_ns, limits.body_ns, limits.handler_ns, limits.idle_ns, limits.write_ns}) {
+  for (const int64_t limit_ns : {limits.head_ns, limits.body_ns, limits.handler_ns, limits.idle_ns, limits.write_ns,
+                                 limits.websocket.ping_ns, limits.websocket.pong_ns, limits.websocket.close_ns}) {
     if (limit_ns > 0) smallest_ns = std::min(smallest_ns, limit_ns);
   }
   return smallest_ns;
@@ -62,6 +63,8 @@ Server::Server(net::Engine& engine_of_all, io::Backend& backend_of_all, Applicat
     : ConnectionHost(engine_of_all, backend_of_all, application_of_all, options.release, on_expired) {
   server_header = options.server_header;
   has_date_header = options.date_header;
+  has_websockets = options.websockets;
+  websocket_deflate = options.websocket_deflate;
   ready_timer_.run = on_ready;
   retry_timer_.run = on_retry;
   ready_timer_.server = retry_timer_.server = this;

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 #include "base/intrusive_list.h"
@@ -26,6 +27,8 @@ struct ServerOptions {
   Limits limits;
   std::string_view server_header = "cxxloop";      // empty: no Server line. Outlives the server.
   bool date_header = true;
+  bool websockets = true;                          // false: who asks for one is answered as if he had not
+  std::optional<DeflateOptions> websocket_deflate = DeflateOptions{};  // nothing: messages are not compressed
   // Of the owners given to Exchange::write(). It must not call the server or an exchange.
   net::WriteQueue::ReleaseFn release = nullptr;
 };

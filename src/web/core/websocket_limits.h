@@ -13,7 +13,8 @@ struct WebSocketLimits {
   uint64_t message_bytes_max = 16 * 1024 * 1024;  // expanded, and as it was sent: close code 1009
   size_t queue_messages_max = 32;                 // that the application has not asked for: reading stops; not zero
   int64_t ping_ns = 20'000'000'000;               // from one ping of ours to the next
-  int64_t pong_ns = 20'000'000'000;               // from a ping to the client's next byte, or from our close to its: it is gone
+  int64_t pong_ns = 20'000'000'000;               // from a ping to the client's next byte: close code 1011
+  int64_t close_ns = 10'000'000'000;              // from our close frame to the client's: the connection ends
 };
 
 }  // namespace cxxloop::web

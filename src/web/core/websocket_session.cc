@@ -22,7 +22,8 @@ WebSocketSession::WebSocketSession(WebSocketCarrier& carrier, WebSocketUser& use
       decoder_(bound_of(limits.message_bytes_max), deflate.has_value()),
       message_bytes_max_(bound_of(limits.message_bytes_max)),
       ping_ns_(limits.ping_ns),
-      pong_ns_(limits.pong_ns) {
+      pong_ns_(limits.pong_ns),
+      close_ns_(limits.close_ns) {
   if (deflate) {
     inflater_.emplace(*deflate);
     deflater_.emplace(*deflate);
@@ -31,6 +32,7 @@ WebSocketSession::WebSocketSession(WebSocketCarrier& carrier, WebSocketUser& use
 }
 
 const char* WebSocketSession::send(MessageKind kind, std::string_view bytes, void* owner) noexcept {
+  const Entry entry(carrier_);
   if (state_ != State::open) return "the WebSocket is closed";
   const Opcode opcode = kind == MessageKind::text ? Opcode::text : Opcode::binary;
   if (!deflater_ || bytes.size() < compressed_bytes_min || bytes.size() > MessageDeflater::message_bytes_max) {
@@ -52,11 +54,12 @@ bool WebSocketSession::send_compressed(Opcode opcode, std::string_view bytes) no
 }
 
 const char* WebSocketSession::close(CloseReason close) noexcept {
+  const Entry entry(carrier_);
   if (state_ != State::open) return "the WebSocket is closed";
   const std::optional<ClosePayload> payload = ClosePayload::make(close);
   if (!payload) return "a close code that none may be sent with, or a reason that is too long or no UTF-8";
   state_ = State::closing;
-  due_ns_ = pong_ns_ > 0 ? carrier_.now_ns() + pong_ns_ : never_ns;
+  due_ns_ = close_ns_ > 0 ? carrier_.now_ns() + close_ns_ : never_ns;
   send_control(Opcode::close, payload->view());
   if (!std::exchange(reads_, true)) carrier_.set_reading(true);
   tell_end(close);
@@ -64,6 +67,7 @@ const char* WebSocketSession::close(CloseReason close) noexcept {
 }
 
 void WebSocketSession::set_reading(bool reads) noexcept {
+  const Entry entry(carrier_);
   if (state_ != State::open || reads_ == reads) return;
   reads_ = reads;
   // Nothing could be heard meanwhile.

@@ -45,6 +45,9 @@ class WebSocketUser {
 // What carries a WebSocket's bytes. No method calls the session back.
 class WebSocketCarrier {
  public:
+  // Keeps itself, and the session with it, from enter() to the leave() that belongs to it, which may destroy both.
+  virtual void enter() noexcept = 0;
+  virtual void leave() noexcept = 0;
   // Queues both. `owner` as in Exchange::write(). False: no memory, nothing is queued, and the owner stays the caller's.
   [[nodiscard]] virtual bool write(std::string_view head, std::string_view payload, void* owner) noexcept = 0;
   // An owner whose bytes nobody needs any more.
@@ -111,6 +114,18 @@ class WebSocketSession {
   void end(CloseReason close) noexcept;
   void tell_end(CloseReason close) noexcept;
 
+  // Around a call of the application, which may come from anywhere.
+  class Entry {
+   public:
+    explicit Entry(WebSocketCarrier& carrier) noexcept : carrier_(carrier) { carrier.enter(); }
+    Entry(const Entry&) = delete;
+    Entry& operator=(const Entry&) = delete;
+    ~Entry() { carrier_.leave(); }
+
+   private:
+    WebSocketCarrier& carrier_;
+  };
+
   WebSocketCarrier& carrier_;
   WebSocketUser* user_;  // null: on_end() was called
   FrameDecoder decoder_;
@@ -121,6 +136,7 @@ class WebSocketSession {
   const uint64_t message_bytes_max_;
   const int64_t ping_ns_;
   const int64_t pong_ns_;
+  const int64_t close_ns_;
   int64_t ping_sent_ns_ = 0;
   int64_t due_ns_ = never_ns;  // of the next ping, of a sign of life after it, or of the client's close frame
   State state_ = State::open;

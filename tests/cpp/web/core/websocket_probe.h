@@ -60,6 +60,8 @@ class WebSocketProbe final : public WebSocketUser, public WebSocketCarrier {
   }
 
   // --- WebSocketCarrier ------------------------------------------------------------------------------------------
+  void enter() noexcept override {}
+  void leave() noexcept override {}
   bool write(std::string_view head, std::string_view payload, void* owner) noexcept override {
     if (is_out_of_memory) return false;
     sent.append(head).append(payload);

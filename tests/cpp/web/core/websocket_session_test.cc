@@ -191,7 +191,7 @@ TEST(WebSocketSession, ClosesAndWaitsForTheClient) {
 }
 
 TEST(WebSocketSession, WaitsForTheClientsCloseNoLongerThanItsLimit) {
-  WebSocketProbe probe({.pong_ns = 7 * second_ns});
+  WebSocketProbe probe({.close_ns = 7 * second_ns});
   EXPECT_EQ(probe.session.close({1000}), nullptr);
   probe.take_story();
   probe.pass(7 * second_ns - 1);
@@ -302,7 +302,7 @@ TEST(WebSocketSession, BlamesNoClientThatItDoesNotReadFrom) {
 }
 
 TEST(WebSocketSession, DoesNotPingOrEndWithoutLimits) {
-  WebSocketProbe probe({.ping_ns = 0, .pong_ns = 0});
+  WebSocketProbe probe({.ping_ns = 0, .pong_ns = 0, .close_ns = 0});
   EXPECT_EQ(probe.session.deadline_ns(), WebSocketSession::never_ns);
   EXPECT_EQ(probe.session.close({1000}), nullptr);
   EXPECT_EQ(probe.session.deadline_ns(), WebSocketSession::never_ns);
