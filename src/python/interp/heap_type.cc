@@ -27,7 +27,7 @@ class Slots {
     else return const_cast<void*>(static_cast<const void*>(value));
   }
 
-  std::array<PyType_Slot, 16> slots_{};
+  std::array<PyType_Slot, 20> slots_{};
   size_t used_ = 0;
 };
 
@@ -45,6 +45,11 @@ Slots slots_of(const TypeSpec& spec) noexcept {
   slots.add(Py_tp_repr, spec.repr);
   slots.add(Py_tp_setattro, spec.setattro);
   slots.add(Py_sq_length, spec.length);
+  slots.add(Py_tp_call, spec.call);
+  slots.add(Py_am_await, spec.await);
+  slots.add(Py_am_send, spec.send);
+  slots.add(Py_tp_iter, spec.iter);
+  slots.add(Py_tp_iternext, spec.next);
   return slots;
 }
 

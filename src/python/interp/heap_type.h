@@ -173,6 +173,11 @@ struct TypeSpec {
   reprfunc repr = nullptr;
   setattrofunc setattro = nullptr;
   lenfunc length = nullptr;
+  ternaryfunc call = nullptr;                            // PyVectorcall_Call, with "__vectorcalloffset__" in `members`
+  unaryfunc await = nullptr;
+  sendfunc send = nullptr;
+  getiterfunc iter = nullptr;
+  iternextfunc next = nullptr;
   bool is_public = true;                                 // True: it becomes an attribute of the module
 };
 
