@@ -44,6 +44,8 @@ def test_a_clean_tree_passes(tree):
 VIOLATIONS = {
     "upward include": ("src/base/a.h", LICENCE + '#include "io/op.h"\n', "base must not include io"),
     "sideways include": ("src/io/a.h", LICENCE + '#include "python/ref.h"\n', "io must not include python"),
+    "web core above": ("src/web/core/a.h", LICENCE + '#include "web/python/a.h"\n', "web/core must not include web/python"),
+    "web without capsule": ("src/web/python/a.h", LICENCE + '#include "python/loop/loop.h"\n', "only interp and loop/loop_access.h"),
     "Python.h": ("src/net/a.h", LICENCE + "#include <Python.h>\n", "no Python below"),
     "pybind11 below": ("src/io/a.h", LICENCE + "#include <pybind11/pybind11.h>\n", "no Python below"),
     "pybind11 elsewhere": ("src/python/loop/a.cc", LICENCE + "#include <pybind11/pybind11.h>\n", "bindings.cc only"),
