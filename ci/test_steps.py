@@ -133,7 +133,7 @@ def steps() -> dict[str, list[Command]]:
         "tidy": [Command("tidy", ["ci/tidy"]), pytest("ci", "tests/ci"), pytest("benchmarks", "tests/benchmarks")],
         "types": [
             Command("mypy", [str(BIN / "mypy"), "--strict", "cxxloop"], compiles=True),
-            Command("stubtest", [str(BIN / "stubtest"), "cxxloop._core", *STUBTEST_OPTIONS], compiles=True),
+            Command("stubtest", [str(BIN / "stubtest"), "cxxloop._core", "cxxloop._web", *STUBTEST_OPTIONS], compiles=True),
         ],
     }
 

@@ -62,3 +62,19 @@ def command(tmp_path):
         )
 
     return command
+
+
+@pytest.fixture
+def serve_app(loop):
+    """Serves ASGI applications natively on the loop of the test: serve_app(app, **options) is a Served."""
+    pytest.importorskip("cxxloop._web")
+    from asgi_peer import Served
+
+    with contextlib.ExitStack() as stack:
+
+        def serve_app(app, **options):
+            served = Served(loop, app, **options)
+            stack.callback(served.close)
+            return served
+
+        yield serve_app

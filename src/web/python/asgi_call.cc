@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: MIT
+#include "web/python/asgi_call.h"
+
+#include <new>
+
+#include "python/interp/error.h"
+#include "web/python/coroutine_step.h"
+#include "web/python/web_server.h"
+
+namespace cxxloop::python {
+namespace {
+
+// The iterator behind `await awaitable`. Null: the indicator is set.
+Ref iterator_of(Gil, PyObject* awaitable) noexcept {
+  if (PyCoro_CheckExact(awaitable)) [[likely]] return Ref::borrow(awaitable);
+  if (PyGen_CheckExact(awaitable)) {  // of types.coroutine()
+    const Ref code = Ref::steal(PyObject_GetAttrString(awaitable, "gi_code"));
+    if (code && (reinterpret_cast<PyCodeObject*>(code.get())->co_flags & CO_ITERABLE_COROUTINE) != 0) {
+      return Ref::borrow(awaitable);
+    }
+  }
+  const PyAsyncMethods* const methods = Py_TYPE(awaitable)->tp_as_async;
+  if (methods == nullptr || methods->am_await == nullptr) {
+    PyErr_Format(PyExc_TypeError, "object %.100s can't be used in 'await' expression", Py_TYPE(awaitable)->tp_name);
+    return {};
+  }
+  Ref iterator = Ref::steal(methods->am_await(awaitable));
+  if (!iterator || PyIter_Check(iterator.get()) != 0) return iterator;
+  PyErr_Format(PyExc_TypeError, "__await__() returned non-iterator of type '%.100s'", Py_TYPE(iterator.get())->tp_name);
+  return {};
+}
+
+// True exactly when the exception is what send() raised because the client had gone, or came up while that was handled.
+bool comes_from_disconnect(const WebState& state, PyObject* exception) noexcept {
+  constexpr int links_max = 32;
+  Ref link = Ref::borrow(exception);
+  for (int i = 0; link && i < links_max; ++i) {
+    if (PyErr_GivenExceptionMatches(link.get(), state.client_disconnected) != 0) return true;
+    Ref cause = Ref::steal(PyException_GetCause(link.get()));
+    link = cause ? std::move(cause) : Ref::steal(PyException_GetContext(link.get()));
+  }
+  return false;
+}
+
+}  // namespace
+
+AsgiCall::AsgiCall(WebServer& server) noexcept
+    : server_(server),
+      server_object_(Py_NewRef(server.object())),
+      exchange_(reinterpret_cast<PyObject*>(reinterpret_cast<char*>(this) - offsetof(CallObject, storage)), server) {}
+
+PyObject* AsgiCall::make(Gil gil, WebServer& server) noexcept {
+  CallObject* const object = server.pools().calls.make<CallObject>(gil, server.state().call_type);
+  if (object == nullptr) return nullptr;
+  AsgiCall& call = *new (object->storage) AsgiCall(server);
+  PyObject_GC_Track(object);
+  Ref owner = Ref::steal(reinterpret_cast<PyObject*>(object));
+  call.receive_ = make_receive(gil, *object);
+  call.send_ = call.receive_ ? make_send(gil, *object) : Ref();
+  return call.send_ ? owner.release() : nullptr;
+}
+
+PyObject* AsgiCall::object() noexcept {
+  return reinterpret_cast<PyObject*>(reinterpret_cast<char*>(this) - offsetof(CallObject, storage));
+}
+
+void AsgiCall::begin(Gil gil, web::Exchange& exchange, Ref scope) noexcept {
+  exchange_.open(exchange, server_.wants_access() ? Ref::borrow(scope.get()) : Ref());
+  scope_ = std::move(scope);
+  Py_INCREF(object());  // of the server's list: finish() drops it
+  server_.add_call(*this);
+  // Runs Python: the application's first step, if the loop runs.
+  Ref task = server_.make_task(gil, object());
+  if (state_ == State::finished) {
+    if (!task) server_.report(gil, "Exception in an ASGI application");  // a KeyboardInterrupt, say
+    return;
+  }
+  if (task) {
+    task_ = std::move(task);
+    return;
+  }
+  server_.report(gil, "Exception while a task was made for an ASGI application");
+  finish(gil);
+  static_cast<void>(exchange_.end_unfinished());
+}
+
+// --- a step ---------------------------------------------------------------------------------------------------
+
+bool AsgiCall::check_not_running(Gil) noexcept {
+  if (state_ == State::running) {
+    PyErr_SetString(PyExc_ValueError, "coroutine already executing");
+  } else if (state_ == State::finished || (state_ == State::suspended && !coroutine_)) {  // the collector has cleared it
+    PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
+  } else {
+    return true;
+  }
+  return false;
+}
+
+bool AsgiCall::call_application(Gil gil) noexcept {
+  const Ref app = Ref::borrow(server_.app());
+  const Ref scope = scope_.take();
+  const Ref receive = receive_.take();
+  const Ref send = send_.take();
+  if (!app) {
+    PyErr_SetString(PyExc_RuntimeError, "the server has gone");
+    return false;
+  }
+  PyObject* const args[] = {nullptr, scope.get(), receive.get(), send.get()};
+  // Runs Python: an application that is no coroutine function may do anything here.
+  const Ref awaitable = Ref::steal(PyObject_Vectorcall(app.get(), args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
+  coroutine_ = awaitable ? iterator_of(gil, awaitable.get()) : Ref();
+  return static_cast<bool>(coroutine_);
+}
+
+PySendResult AsgiCall::resume(Gil gil, PyObject* value, PyObject** result) noexcept {
+  *result = nullptr;
+  if (!check_not_running(gil)) return PYGEN_ERROR;
+  const bool is_first = state_ == State::created;
+  state_ = State::running;
+  if (is_first && !call_application(gil)) return failed(gil, result);
+  const Ref coroutine = Ref::borrow(coroutine_.get());
+  CXL_ASSERT(coroutine);
+  // Runs Python: the application.
+  return after_step(gil, PyIter_Send(coroutine.get(), value, result), result);
+}
+
+PySendResult AsgiCall::after_step(Gil gil, PySendResult how, PyObject** result) noexcept {
+  if (how == PYGEN_NEXT) {
+    state_ = State::suspended;
+    return how;
+  }
+  return how == PYGEN_RETURN ? returned(gil, result) : failed(gil, result);
+}
+
+PySendResult AsgiCall::throw_into(Gil gil, PyObject* const* args, Py_ssize_t nargs, PyObject** result) noexcept {
+  *result = nullptr;
+  if (!check_not_running(gil)) return PYGEN_ERROR;
+  const bool is_first = state_ == State::created;
+  state_ = State::running;
+  if (is_first) {  // cancelled before its first step
+    raise_thrown(gil, args, nargs);
+    return failed(gil, result);
+  }
+  const Ref coroutine = Ref::borrow(coroutine_.get());
+  const Ref throw_method = Ref::steal(PyObject_GetAttr(coroutine.get(), server_.state().name(Name::throw_into)));
+  if (throw_method) {
+    // Runs Python: the application.
+    *result = PyObject_Vectorcall(throw_method.get(), args, static_cast<size_t>(nargs), nullptr);
+  } else if (PyErr_ExceptionMatches(PyExc_AttributeError) != 0) {  // an iterator that is no generator
+    PyErr_Clear();
+    raise_thrown(gil, args, nargs);
+  }
+  return after_step(gil, step_of_result(gil, result), result);
+}
+
+// The order is uvicorn's: what went wrong is logged before the client is answered.
+PySendResult AsgiCall::returned(Gil gil, PyObject** result) noexcept {
+  const Ref value = Ref::steal(std::exchange(*result, nullptr));
+  finish(gil);
+  if (value.get() != Py_None) {
+    const Ref message = Ref::steal(PyUnicode_FromFormat("ASGI callable should return None, but returned '%S'.", value.get()));
+    if (message) server_.tell_error(gil, message.get(), Py_None);
+    if (!message) server_.report(gil, "Exception in an ASGI application");
+    static_cast<void>(exchange_.end_unfinished());
+  } else if (const char* const left_out = exchange_.end_unfinished()) {
+    server_.tell_error(gil, left_out, Py_None);
+  }
+  *result = Py_NewRef(Py_None);
+  return PYGEN_RETURN;
+}
+
+// A task whose application fails has done its work; one that was cancelled or interrupted says so.
+PySendResult AsgiCall::failed(Gil gil, PyObject** result) noexcept {
+  const WebState& state = server_.state();
+  Ref exception = take_exception(gil);
+  finish(gil);
+  if (!is_exit(exception.get()) && !comes_from_disconnect(state, exception.get())) {
+    server_.tell_error(gil, "Exception in ASGI application", exception.get());
+  }
+  static_cast<void>(exchange_.end_unfinished());
+  if (is_exit(exception.get()) || PyErr_GivenExceptionMatches(exception.get(), state.cancelled_error) != 0) {
+    set_exception(gil, std::move(exception));
+    return PYGEN_ERROR;
+  }
+  *result = Py_NewRef(Py_None);
+  return PYGEN_RETURN;
+}
+
+// The caller holds a reference. Runs Python: what dies with the application's coroutine.
+void AsgiCall::finish(Gil) noexcept {
+  if (state_ == State::finished) return;
+  state_ = State::finished;
+  const bool was_listed = is_linked();
+  unlink();
+  const Ref coroutine = coroutine_.take();
+  const Ref task = task_.take();
+  if (was_listed) Py_DECREF(object());
+}
+
+bool AsgiCall::close(Gil gil) noexcept {
+  if (state_ == State::running) return check_not_running(gil);
+  const Ref pin = Ref::borrow(object());
+  const Ref coroutine = Ref::borrow(coroutine_.get());
+  const bool was_suspended = state_ == State::suspended;
+  finish(gil);
+  Ref closed = Ref::borrow(Py_None);
+  if (was_suspended && coroutine && PyObject_HasAttrString(coroutine.get(), "close") != 0) {
+    // Runs Python: the application's finally blocks.
+    closed = Ref::steal(PyObject_CallMethodNoArgs(coroutine.get(), server_.state().name(Name::close)));
+  }
+  Ref exception = closed ? Ref() : take_exception(gil);
+  static_cast<void>(exchange_.end_unfinished());
+  if (exception) set_exception(gil, std::move(exception));
+  return static_cast<bool>(closed);
+}
+
+}  // namespace cxxloop::python

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT
+//
+// web/python/asgi_exchange.cc: the request's side, and the ends.
+#include "web/python/asgi_exchange.h"
+
+#include "base/byte_buffer.h"
+#include "base/clock.h"
+#include "web/python/web_server.h"
+
+namespace cxxloop::python {
+
+void AsgiExchange::open(web::Exchange& exchange, Ref scope) noexcept {
+  CXL_ASSERT(exchange_ == nullptr);
+  Py_INCREF(object_);  // on_end() drops it
+  exchange_ = &exchange;
+  exchange.set_user(*this);
+  if (!scope) return;
+  scope_ = std::move(scope);
+  begun_ns_ = monotonic_ns();
+}
+
+// --- receive() ------------------------------------------------------------------------------------------------
+
+// Everything at hand, up to a bound: an application that gets many small pieces pays for each event.
+AsgiExchange::Gathered AsgiExchange::gather_body(Gil) noexcept {
+  constexpr size_t event_bytes_max = 256 * 1024;
+  using Kind = web::BodyPart::Kind;
+  Gathered gathered;
+  ByteBuffer pieces;
+  for (;;) {
+    const web::BodyPart part = exchange_->take_body();
+    gathered.is_end = part.kind == Kind::end;
+    gathered.is_lost = part.kind == Kind::lost;
+    if (part.kind != Kind::data) break;
+    if (!gathered.bytes && pieces.empty()) {
+      gathered.bytes = Ref::steal(
+          PyBytes_FromStringAndSize(part.bytes.data(), static_cast<Py_ssize_t>(part.bytes.size())));
+      if (!gathered.bytes) return {};
+      continue;
+    }
+    if (gathered.bytes) {
+      const Ref first = gathered.bytes.take();
+      const auto first_bytes = static_cast<size_t>(PyBytes_GET_SIZE(first.get()));
+      if (!pieces.append({PyBytes_AS_STRING(first.get()), first_bytes})) break;
+    }
+    if (!pieces.append(part.bytes) || pieces.size() >= event_bytes_max) break;
+  }
+  if (!pieces.empty()) {
+    const std::string_view all = pieces.view();
+    gathered.bytes = Ref::steal(PyBytes_FromStringAndSize(all.data(), static_cast<Py_ssize_t>(all.size())));
+  }
+  return gathered;
+}
+
+Ref AsgiExchange::make_body_event(Gil, const Gathered& gathered) noexcept {
+  const WebState& state = server_.state();
+  Ref event = Ref::steal(PyDict_Copy(state.body_event));
+  if (event && gathered.bytes && PyDict_SetItem(event.get(), state.name(Name::body), gathered.bytes.get()) < 0) return {};
+  if (event && !gathered.is_end && PyDict_SetItem(event.get(), state.name(Name::more_body), Py_True) < 0) return {};
+  is_body_taken_ = gathered.is_end;
+  return event;
+}
+
+Ref AsgiExchange::make_disconnect_event(Gil) noexcept {
+  return Ref::steal(PyDict_Copy(server_.state().disconnect_event));
+}
+
+// After the whole body there is nothing to say until the client goes (ASGI: "http.disconnect").
+Ref AsgiExchange::take_event(Gil gil) noexcept {
+  if (exchange_ == nullptr) return make_disconnect_event(gil);
+  if (is_body_taken_) return exchange_->is_disconnected() ? make_disconnect_event(gil) : Ref();
+  const Gathered gathered = gather_body(gil);
+  if (PyErr_Occurred() != nullptr) return {};
+  if (gathered.bytes || gathered.is_end) return make_body_event(gil, gathered);
+  return gathered.is_lost ? make_disconnect_event(gil) : Ref();
+}
+
+// --- the ends -------------------------------------------------------------------------------------------------
+
+const char* AsgiExchange::end_unfinished() noexcept {
+  if (exchange_ == nullptr) return nullptr;
+  const bool has_begun = phase_ != Phase::start;
+  exchange_->abort();
+  CXL_ASSERT(exchange_ == nullptr);
+  return has_begun ? "ASGI callable returned without completing response."
+                   : "ASGI callable returned without starting response.";
+}
+
+void AsgiExchange::on_drained() noexcept {
+  const Gil gil = Gil::in_slot();
+  const Ref pin = Ref::borrow(object_);
+  if (is_sending_file()) pump_file(gil);
+  wake(senders_);
+}
+
+void AsgiExchange::on_end(const web::Ending& ending) noexcept {
+  const Gil gil = Gil::in_slot();
+  const Ref reference_of_exchange = Ref::steal(object_);
+  exchange_ = nullptr;
+  part_.file.reset();
+  wake(receivers_);
+  wake(senders_);
+  const Ref scope = scope_.take();
+  if (!scope || ending.status == 0) return;
+  // Runs Python: the access log may do anything but bring the exchange back.
+  server_.tell_access(gil, scope.get(), ending, monotonic_ns() - begun_ns_);
+}
+
+// Each op that is woken looks again, and waits again if another one was faster.
+void AsgiExchange::wake(IntrusiveList<AsgiOp>& ops) noexcept {
+  const Gil gil = Gil::in_slot();
+  const Ref pin = Ref::borrow(object_);
+  while (AsgiOp* const op = ops.pop_front()) op->wake(gil);
+}
+
+}  // namespace cxxloop::python

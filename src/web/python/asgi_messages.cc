@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: MIT
+//
+// web/python/asgi_messages.cc: the response's side of AsgiExchange: what an application sends.
+//
+// Sources: the ASGI specification's HTTP messages and extensions; the types and texts of mistakes are uvicorn's.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "python/interp/error.h"
+#include "web/python/asgi_exchange.h"
+#include "web/python/web_server.h"
+
+namespace cxxloop::python {
+namespace {
+
+constexpr std::string_view start_type = "http.response.start";
+constexpr std::string_view body_type = "http.response.body";
+constexpr std::string_view trailers_type = "http.response.trailers";
+constexpr std::string_view early_hint_type = "http.response.early_hint";
+constexpr std::string_view pathsend_type = "http.response.pathsend";
+constexpr std::string_view zerocopysend_type = "http.response.zerocopysend";
+
+// Borrowed; null: there is none, or the indicator is set.
+PyObject* find(const WebState& state, PyObject* message, Name key) noexcept {
+  return PyDict_GetItemWithError(message, state.name(key));
+}
+
+// Borrowed; null: KeyError or another exception is set.
+PyObject* require(const WebState& state, PyObject* message, Name key) noexcept {
+  PyObject* const value = find(state, message, key);
+  if (value == nullptr && PyErr_Occurred() == nullptr) PyErr_SetObject(PyExc_KeyError, state.name(key));
+  return value;
+}
+
+// 1 or 0, as bool(message.get(key, False)); -1: the indicator is set.
+int find_truth(const WebState& state, PyObject* message, Name key) noexcept {
+  PyObject* const value = find(state, message, key);
+  if (value == Py_True) return 1;
+  if (value == nullptr) return PyErr_Occurred() != nullptr ? -1 : 0;
+  return PyObject_IsTrue(value);
+}
+
+// What message.get(key) says of a size or an offset; nothing if it is not there, or None. False: the indicator is set.
+bool find_number(const WebState& state, PyObject* message, Name key, std::optional<uint64_t>* number) noexcept {
+  PyObject* const value = find(state, message, key);
+  if (value == nullptr) return PyErr_Occurred() == nullptr;
+  if (value == Py_None) return true;
+  const long long signed_number = PyLong_AsLongLong(value);
+  if (signed_number == -1 && PyErr_Occurred() != nullptr) return false;
+  if (signed_number < 0) {
+    PyErr_Format(PyExc_ValueError, "%U must not be negative", state.name(key));
+    return false;
+  }
+  *number = static_cast<uint64_t>(signed_number);
+  return true;
+}
+
+// Empty: the indicator is set. Valid as long as the message keeps its type.
+std::string_view type_of(const WebState& state, PyObject* message) noexcept {
+  PyObject* const type = require(state, message, Name::type);
+  if (type == nullptr) return {};
+  Py_ssize_t size = 0;
+  const char* const text = PyUnicode_Check(type) ? PyUnicode_AsUTF8AndSize(type, &size) : nullptr;
+  if (text == nullptr || size == 0) {
+    if (PyErr_Occurred() == nullptr) PyErr_Format(PyExc_RuntimeError, "The type of an ASGI message is no text: %R", type);
+    return {};
+  }
+  return {text, static_cast<size_t>(size)};
+}
+
+bool raise_unexpected(std::string_view expected, std::string_view type) noexcept {
+  PyErr_Format(PyExc_RuntimeError, "Expected ASGI message '%s', but got '%s'.", expected.data(), type.data());
+  return false;
+}
+
+bool raise_fault(const char* fault) noexcept {
+  if (fault != nullptr) PyErr_SetString(PyExc_RuntimeError, fault);
+  return fault == nullptr;
+}
+
+// What sendfile() can read. Not valid: the indicator is set.
+UniqueFd open_file(Gil gil, PyObject* path, uint64_t* size) noexcept {
+  PyObject* encoded = nullptr;
+  if (PyUnicode_FSConverter(path, &encoded) == 0) return UniqueFd();
+  const Ref name = Ref::steal(encoded);
+  UniqueFd file(::open(PyBytes_AS_STRING(name.get()), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  struct stat facts;
+  if (!file.valid() || ::fstat(file.get(), &facts) != 0) {
+    raise_errno(gil, last_errno());
+    return UniqueFd();
+  }
+  if (!S_ISREG(facts.st_mode)) {
+    PyErr_Format(PyExc_RuntimeError, "%R is not a file", path);
+    return UniqueFd();
+  }
+  *size = static_cast<uint64_t>(facts.st_size);
+  return file;
+}
+
+}  // namespace
+
+bool AsgiExchange::send(Gil gil, PyObject* message) noexcept {
+  if (!PyDict_Check(message)) {
+    if (PyMapping_Check(message) == 0) {
+      PyErr_Format(PyExc_TypeError, "an ASGI message is a mapping, not %R", Py_TYPE(message));
+      return false;
+    }
+    const Ref copy = Ref::steal(PyDict_New());
+    return copy && PyDict_Update(copy.get(), message) == 0 && send(gil, copy.get());
+  }
+  // An iterator of headers, say, may call back: two messages cannot be taken at once.
+  if (is_in_send_) {
+    PyErr_SetString(PyExc_RuntimeError, "send() was called while it takes another message");
+    return false;
+  }
+  is_in_send_ = true;
+  const bool is_taken = take_message(gil, message);
+  is_in_send_ = false;
+  return is_taken;
+}
+
+bool AsgiExchange::take_message(Gil gil, PyObject* message) noexcept {
+  const std::string_view type = type_of(server_.state(), message);
+  if (type.empty()) return false;
+  if (phase_ == Phase::complete) {
+    PyErr_Format(PyExc_RuntimeError, "Unexpected ASGI message '%s' sent, after response already completed.", type.data());
+    return false;
+  }
+  if (exchange_ == nullptr) {
+    PyErr_SetString(server_.state().client_disconnected, "the client has disconnected");
+    return false;
+  }
+  if (phase_ == Phase::start) {
+    if (type == start_type) return take_start(gil, message);
+    return type == early_hint_type ? take_early_hint(gil, message) : raise_unexpected(start_type, type);
+  }
+  if (phase_ == Phase::trailers) {
+    return type == trailers_type ? take_trailers(gil, message) : raise_unexpected(trailers_type, type);
+  }
+  if (type == body_type) return take_body(gil, message);
+  if (type == pathsend_type) return take_path(gil, message);
+  return type == zerocopysend_type ? take_file(gil, message) : raise_unexpected(body_type, type);
+}
+
+// Kept until the first of the body: its length may be known then, and head and body leave together.
+bool AsgiExchange::take_start(Gil gil, PyObject* message) noexcept {
+  const WebState& state = server_.state();
+  PyObject* const status = require(state, message, Name::status);
+  if (status == nullptr) return false;
+  const long number = PyLong_AsLong(status);
+  if (number == -1 && PyErr_Occurred() != nullptr) return false;
+  if (number < 200 || number > 599) {
+    PyErr_Format(PyExc_RuntimeError, "Invalid HTTP status code: %ld", number);
+    return false;
+  }
+  const int has_trailers = find_truth(state, message, Name::trailers);
+  PyObject* const headers = has_trailers >= 0 ? find(state, message, Name::headers) : nullptr;
+  if (PyErr_Occurred() != nullptr) return false;
+  const Ref held = Ref::borrow(headers);
+  if (!headers_.assign(gil, server_.default_headers(), headers)) return false;
+  status_ = static_cast<int>(number);
+  has_trailers_ = has_trailers == 1;
+  phase_ = Phase::body;
+  return true;
+}
+
+bool AsgiExchange::take_early_hint(Gil gil, PyObject* message) noexcept {
+  constexpr int early_hints = 103;
+  PyObject* const links = require(server_.state(), message, Name::links);
+  const Ref held = Ref::borrow(links);
+  if (links == nullptr || !headers_.assign_values(gil, "link", links)) return false;
+  if (exchange_ == nullptr) return true;  // the iterable has closed the server
+  const char* const fault = exchange_->inform(early_hints, headers_.view());
+  headers_.clear();
+  return raise_fault(fault);
+}
+
+bool AsgiExchange::take_body(Gil gil, PyObject* message) noexcept {
+  const WebState& state = server_.state();
+  const int more_body = find_truth(state, message, Name::more_body);
+  if (more_body < 0) return false;
+  PyObject* const body = find(state, message, Name::body);
+  if (body == nullptr && PyErr_Occurred() != nullptr) return false;
+  const Ref held = Ref::borrow(body != nullptr ? body : state.empty_bytes);
+  return write_body(gil, held.get(), more_body == 0);
+}
+
+bool AsgiExchange::write_body(Gil gil, PyObject* body, bool is_last) noexcept {
+  if (PyBytes_CheckExact(body)) [[likely]] {
+    // From there on a reference costs less than a copy.
+    constexpr Py_ssize_t by_reference_min = 4096;
+    const Py_ssize_t size = PyBytes_GET_SIZE(body);
+    return write_bytes(gil, {PyBytes_AS_STRING(body), static_cast<size_t>(size)}, size >= by_reference_min ? body : nullptr,
+                       is_last);
+  }
+  Py_buffer buffer;
+  if (PyObject_GetBuffer(body, &buffer, PyBUF_SIMPLE) < 0) return false;
+  const std::string_view bytes(static_cast<const char*>(buffer.buf), static_cast<size_t>(buffer.len));
+  const bool is_written = exchange_ == nullptr || write_bytes(gil, bytes, nullptr, is_last);
+  PyBuffer_Release(&buffer);
+  return is_written;
+}
+
+bool AsgiExchange::write_bytes(Gil gil, std::string_view bytes, PyObject* owner, bool is_last) noexcept {
+  if (!begin(gil, is_last && !has_trailers_ ? std::optional<uint64_t>(bytes.size()) : std::nullopt)) return false;
+  if (!bytes.empty() && exchange_ != nullptr && !write_chunk(bytes, owner)) return false;
+  return !is_last || end_body(gil);
+}
+
+bool AsgiExchange::write_chunk(std::string_view bytes, PyObject* owner) noexcept {
+  Py_XINCREF(owner);
+  const char* const fault = exchange_->write(bytes, owner);
+  if (fault != nullptr) Py_XDECREF(owner);
+  return raise_fault(fault);
+}
+
+// The head goes out now. False: the indicator is set.
+bool AsgiExchange::begin(Gil, std::optional<uint64_t> body_bytes) noexcept {
+  if (exchange_ == nullptr || exchange_->is_started()) return true;
+  const char* const fault = exchange_->start({status_, headers_.view(), body_bytes});
+  if (fault == nullptr) headers_.clear();
+  return raise_fault(fault);
+}
+
+bool AsgiExchange::end_body(Gil gil) noexcept {
+  if (!has_trailers_) return complete(gil);
+  phase_ = Phase::trailers;
+  return true;
+}
+
+// State first: on_end() is called inside.
+bool AsgiExchange::complete(Gil) noexcept {
+  phase_ = Phase::complete;
+  return exchange_ == nullptr || raise_fault(exchange_->end(headers_.view()));
+}
+
+bool AsgiExchange::take_trailers(Gil gil, PyObject* message) noexcept {
+  const WebState& state = server_.state();
+  const int more_trailers = find_truth(state, message, Name::more_trailers);
+  PyObject* const trailers = more_trailers >= 0 ? find(state, message, Name::headers) : nullptr;
+  if (PyErr_Occurred() != nullptr) return false;
+  const Ref held = Ref::borrow(trailers);
+  if (trailers != nullptr && !headers_.append(gil, trailers)) return false;
+  return more_trailers == 1 || complete(gil);
+}
+
+// --- files ----------------------------------------------------------------------------------------------------
+
+bool AsgiExchange::take_path(Gil gil, PyObject* message) noexcept {
+  PyObject* const path = require(server_.state(), message, Name::path);
+  if (path == nullptr) return false;
+  const Ref held = Ref::borrow(path);
+  FilePart part;
+  part.file = open_file(gil, path, &part.left);
+  return part.file.valid() && send_file(gil, std::move(part), true);
+}
+
+// The application closes its file when it likes, so the descriptor that is sent from is a copy.
+bool AsgiExchange::take_file(Gil gil, PyObject* message) noexcept {
+  const WebState& state = server_.state();
+  PyObject* const object = require(state, message, Name::file);
+  if (object == nullptr) return false;
+  const Ref held = Ref::borrow(object);
+  std::optional<uint64_t> offset;
+  std::optional<uint64_t> count;
+  const int more_body = find_truth(state, message, Name::more_body);
+  if (more_body < 0 || !find_number(state, message, Name::offset, &offset) ||
+      !find_number(state, message, Name::count, &count)) {
+    return false;
+  }
+  const int given = PyObject_AsFileDescriptor(object);
+  if (given < 0) return false;
+  UniqueFd file(::fcntl(given, F_DUPFD_CLOEXEC, 0));
+  struct stat facts;
+  const off_t position = file.valid() && !offset ? ::lseek(given, 0, SEEK_CUR) : 0;
+  if (!file.valid() || position < 0 || ::fstat(file.get(), &facts) != 0) return raise_errno(gil, last_errno()) != nullptr;
+  const uint64_t from = offset.value_or(static_cast<uint64_t>(position));
+  const uint64_t file_bytes = static_cast<uint64_t>(facts.st_size);
+  const uint64_t left = from < file_bytes ? file_bytes - from : 0;
+  const uint64_t size = count && *count < left ? *count : left;
+  if (!send_file(gil, {std::move(file), from, size}, more_body == 0)) return false;
+  if (!offset) ::lseek(given, static_cast<off_t>(from + size), SEEK_SET);  // where a read would have left it
+  return true;
+}
+
+bool AsgiExchange::send_file(Gil gil, FilePart part, bool is_last) noexcept {
+  if (!begin(gil, is_last && !has_trailers_ ? std::optional<uint64_t>(part.left) : std::nullopt)) return false;
+  if (exchange_ == nullptr || part.left == 0) return !is_last || end_body(gil);
+  phase_ = Phase::file;
+  is_last_of_body_ = is_last;
+  part_ = std::move(part);
+  pump_file(gil);
+  return true;
+}
+
+// Reads as much as the client takes; on_drained() goes on.
+void AsgiExchange::pump_file(Gil gil) noexcept {
+  constexpr uint64_t read_bytes_max = 128 * 1024;
+  while (part_.left > 0 && !exchange_->is_full()) {
+    PyObject* bytes = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(std::min(part_.left, read_bytes_max)));
+    if (bytes == nullptr) return fail_file(gil);
+    const ssize_t size = ::pread(part_.file.get(), PyBytes_AS_STRING(bytes), static_cast<size_t>(PyBytes_GET_SIZE(bytes)),
+                                 static_cast<off_t>(part_.offset));
+    if (size > 0 && size < PyBytes_GET_SIZE(bytes) && _PyBytes_Resize(&bytes, size) < 0) return fail_file(gil);
+    const Ref owner = Ref::steal(bytes);
+    if (size < 0) raise_errno(gil, last_errno());
+    if (size == 0) PyErr_SetString(PyExc_RuntimeError, "a file has become shorter while it was sent");
+    if (size <= 0) return fail_file(gil);
+    part_.offset += static_cast<uint64_t>(size);
+    part_.left -= static_cast<uint64_t>(size);
+    if (!write_chunk({PyBytes_AS_STRING(bytes), static_cast<size_t>(size)}, bytes)) return fail_file(gil);
+    if (exchange_ == nullptr) return;  // on_end() has closed the file
+  }
+  if (part_.left > 0) return;
+  part_.file.reset();
+  phase_ = Phase::body;
+  if (is_last_of_body_ && !end_body(gil)) server_.report(gil, "Exception while a file was sent");
+}
+
+// The indicator is set. The client sees that the response is not whole.
+void AsgiExchange::fail_file(Gil gil) noexcept {
+  server_.report(gil, "Exception while a file was sent");
+  if (exchange_ != nullptr) exchange_->abort();
+}
+
+}  // namespace cxxloop::python

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT
+#include "web/python/scope.h"
+
+#include <string>
+
+#include "web/core/characters.h"
+
+namespace cxxloop::python {
+namespace {
+
+Ref bytes_of(std::string_view text) noexcept {
+  return Ref::steal(PyBytes_FromStringAndSize(text.data(), static_cast<Py_ssize_t>(text.size())));
+}
+
+Ref ascii_of(std::string_view text) noexcept {
+  Ref made = Ref::steal(PyUnicode_New(static_cast<Py_ssize_t>(text.size()), 127));
+  if (made && !text.empty()) std::memcpy(PyUnicode_DATA(made.get()), text.data(), text.size());
+  return made;
+}
+
+int digit_of(char c) noexcept {
+  if (c >= '0' && c <= '9') return c - '0';
+  c = web::lower(c);
+  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+// Percent signs that no two hexadecimal digits follow stay, as in urllib.parse.unquote().
+std::string unquote(std::string_view text) noexcept {
+  std::string decoded;
+  decoded.reserve(text.size());
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool is_escape = text[i] == '%' && i + 2 < text.size() && digit_of(text[i + 1]) >= 0 && digit_of(text[i + 2]) >= 0;
+    decoded.push_back(is_escape ? static_cast<char>(digit_of(text[i + 1]) << 4 | digit_of(text[i + 2])) : text[i]);
+    if (is_escape) i += 2;
+  }
+  return decoded;
+}
+
+bool is_scheme(std::string_view text) noexcept { return text == "http" || text == "https" || text == "ws" || text == "wss"; }
+
+// What every server of ASGI says of itself, and what this one can do more.
+Ref make_asgi() noexcept { return Ref::steal(Py_BuildValue("{ssss}", "version", "3.0", "spec_version", "2.5")); }
+Ref make_extensions() noexcept {
+  return Ref::steal(Py_BuildValue("{s{}s{}s{}s{}}", "http.response.trailers", "http.response.early_hint",
+                                  "http.response.pathsend", "http.response.zerocopysend"));
+}
+
+}  // namespace
+
+bool ScopeMaker::open(Gil, const WebState& state, PyObject* scheme, PyObject* root_path, PyObject* lifespan_state) noexcept {
+  state_ = &state;
+  scheme_ = Ref::borrow(scheme);
+  root_path_ = Ref::borrow(root_path);
+  lifespan_state_ = Ref::borrow(lifespan_state);
+  Py_ssize_t size = 0;
+  const char* const text = PyUnicode_AsUTF8AndSize(root_path, &size);
+  if (text == nullptr) return false;
+  root_path_text_ = {text, static_cast<size_t>(size)};
+  asgi_ = make_asgi();
+  extensions_ = make_extensions();
+  template_ = Ref::steal(PyDict_New());
+  if (!asgi_ || !extensions_ || !template_) return false;
+  const Ref none = Ref::borrow(Py_None);
+  for (const Name key : {Name::type, Name::asgi, Name::http_version, Name::server, Name::client, Name::scheme,
+                         Name::root_path, Name::headers, Name::method, Name::path, Name::raw_path, Name::query_string,
+                         Name::extensions}) {
+    if (!set(template_.get(), key, none)) return false;
+  }
+  if (lifespan_state_ && !set(template_.get(), Name::state, none)) return false;
+  return set(template_.get(), Name::type, Ref::borrow(state.name(Name::http))) &&
+         set(template_.get(), Name::http_version, Ref::borrow(state.name(Name::version_1_1))) &&
+         set(template_.get(), Name::scheme, scheme_) && set(template_.get(), Name::root_path, root_path_) &&
+         set(template_.get(), Name::query_string, Ref::borrow(state.empty_bytes));
+}
+
+Ref ScopeMaker::make(Gil gil, const web::RequestHead& head, const Peer* peer, const TrustedPeers& trusted) noexcept {
+  Ref scope = Ref::steal(PyDict_Copy(template_.get()));
+  if (!scope) return {};
+  PyObject* const target = scope.get();
+  if (head.minor_version == 0 && !set(target, Name::http_version, Ref::borrow(state_->name(Name::version_1_0)))) return {};
+  const bool is_whole = set(target, Name::method, method_of(gil, *state_, head.method)) && set_target(gil, target, head) &&
+                        set(target, Name::headers, make_headers(gil, head)) && set_copy(target, Name::asgi, asgi_) &&
+                        set_copy(target, Name::extensions, extensions_) &&
+                        (!lifespan_state_ || set_copy(target, Name::state, lifespan_state_)) &&
+                        (peer == nullptr || set_peer(gil, target, head, *peer, trusted));
+  return is_whole ? std::move(scope) : Ref();
+}
+
+// Each request has its own: an application may write into them.
+bool ScopeMaker::set_copy(PyObject* scope, Name key, const Ref& dictionary) const noexcept {
+  return set(scope, key, Ref::steal(PyDict_Copy(dictionary.get())));
+}
+
+bool ScopeMaker::set_target(Gil gil, PyObject* scope, const web::RequestHead& head) const noexcept {
+  if (!head.query.empty() && !set(scope, Name::query_string, bytes_of(head.query))) return false;
+  if (root_path_text_.empty()) {
+    return set(scope, Name::path, make_path(gil, head.path)) && set(scope, Name::raw_path, bytes_of(head.path));
+  }
+  const Ref path = make_path(gil, head.path);
+  Ref raw_path = bytes_of(root_path_text_);
+  if (!path || !raw_path) return false;
+  PyObject* whole = raw_path.release();
+  PyBytes_ConcatAndDel(&whole, bytes_of(head.path).release());
+  return set(scope, Name::raw_path, Ref::steal(whole)) &&
+         set(scope, Name::path, Ref::steal(PyUnicode_Concat(root_path_.get(), path.get())));
+}
+
+Ref ScopeMaker::make_path(Gil, std::string_view raw_path) const noexcept {
+  if (raw_path.find('%') == std::string_view::npos) return ascii_of(raw_path);
+  const std::string decoded = unquote(raw_path);
+  return Ref::steal(PyUnicode_DecodeUTF8(decoded.data(), static_cast<Py_ssize_t>(decoded.size()), "replace"));
+}
+
+Ref ScopeMaker::make_headers(Gil gil, const web::RequestHead& head) noexcept {
+  const std::span<const web::Header> headers = head.headers();
+  Ref list = Ref::steal(PyList_New(static_cast<Py_ssize_t>(headers.size())));
+  for (size_t i = 0; list && i < headers.size(); ++i) {
+    Ref pair = headers_.pair_of(gil, headers[i].name, headers[i].value);
+    if (!pair) return {};
+    PyList_SET_ITEM(list.get(), static_cast<Py_ssize_t>(i), pair.release());
+  }
+  return list;
+}
+
+bool ScopeMaker::set_peer(Gil, PyObject* scope, const web::RequestHead& head, const Peer& peer,
+                          const TrustedPeers& trusted) const noexcept {
+  if (!set(scope, Name::server, peer.server) || !set(scope, Name::client, peer.client)) return false;
+  if (!peer.is_trusted) return true;
+  Forwarded forwarded;
+  for (const web::Header& header : head.headers()) {
+    if (web::equals(header.name, "x-forwarded-proto")) forwarded.scheme = header.value;
+    if (!web::equals(header.name, "x-forwarded-for")) continue;
+    if (forwarded.has_for) forwarded.for_hosts += ", ";
+    forwarded.for_hosts += header.value;
+    forwarded.has_for = true;
+  }
+  if (is_scheme(forwarded.scheme) && !set(scope, Name::scheme, ascii_of(forwarded.scheme))) return false;
+  const ForwardedHost client = forwarded.has_for ? trusted.client_of(forwarded.for_hosts) : ForwardedHost();
+  if (client.host.empty()) return true;
+  const Ref host =
+      Ref::steal(PyUnicode_DecodeLatin1(client.host.data(), static_cast<Py_ssize_t>(client.host.size()), nullptr));
+  return host && set(scope, Name::client, Ref::steal(Py_BuildValue("(Ol)", host.get(), client.port)));
+}
+
+}  // namespace cxxloop::python

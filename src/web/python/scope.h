@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: MIT
+//
+// web/python/scope.h: the scope of a request, as ASGI and uvicorn have it.
+//
+// Decision: a copy of a template whose keys are all there, with the changing values set: a dictionary that is filled anew
+// would be resized and would hash each key.
+// Thread: loop thread.
+#pragma once
+
+#include "web/core/application.h"
+#include "web/python/header_cache.h"
+#include "web/python/peer.h"
+#include "web/python/web_state.h"
+
+namespace cxxloop::python {
+
+class ScopeMaker {
+ public:
+  // `scheme` and `root_path` are str; a null `lifespan_state`: the scopes have no "state". False: the indicator is set.
+  [[nodiscard]] bool open(Gil gil, const WebState& state, PyObject* scheme, PyObject* root_path,
+                          PyObject* lifespan_state) noexcept;
+  // A null peer: nothing is known of the connection. Null: the indicator is set.
+  [[nodiscard]] Ref make(Gil gil, const web::RequestHead& head, const Peer* peer, const TrustedPeers& trusted) noexcept;
+
+  template <class F>
+  void each_ref(F& f) noexcept {
+    f(template_, asgi_, extensions_, lifespan_state_, scheme_, root_path_);
+  }
+
+ private:
+  // What a trusted proxy says.
+  struct Forwarded {
+    std::string_view scheme;
+    std::string for_hosts;  // the values joined by commas
+    bool has_for = false;
+  };
+
+  [[nodiscard]] bool set(PyObject* scope, Name key, const Ref& value) const noexcept {
+    return value && PyDict_SetItem(scope, state_->name(key), value.get()) == 0;
+  }
+  [[nodiscard]] bool set_copy(PyObject* scope, Name key, const Ref& dictionary) const noexcept;
+  [[nodiscard]] bool set_target(Gil gil, PyObject* scope, const web::RequestHead& head) const noexcept;
+  [[nodiscard]] bool set_peer(Gil gil, PyObject* scope, const web::RequestHead& head, const Peer& peer,
+                              const TrustedPeers& trusted) const noexcept;
+  [[nodiscard]] Ref make_headers(Gil gil, const web::RequestHead& head) noexcept;
+  [[nodiscard]] Ref make_path(Gil gil, std::string_view raw_path) const noexcept;
+
+  const WebState* state_ = nullptr;
+  Ref template_;
+  Ref asgi_;
+  Ref extensions_;
+  Ref lifespan_state_;
+  Ref scheme_;
+  Ref root_path_;
+  std::string_view root_path_text_;  // of root_path_
+  HeaderCache headers_;
+};
+
+}  // namespace cxxloop::python

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: MIT
+#include "web/python/web_server.h"
+
+#include "base/clock.h"
+#include "python/interp/error.h"
+#include "web/python/server_options.h"
+
+namespace cxxloop::python {
+
+WebServer::WebServer(PyObject* self_object, const WebState& state, PyObject* loop) noexcept
+    : self_(self_object), state_(state), loop_(Ref::borrow(loop)) {}
+
+WebServer::~WebServer() {
+  if (life_ == Life::open) close_core();
+  CXL_CHECK(life_ == Life::closed && calls_.empty());
+}
+
+// --- the beginning --------------------------------------------------------------------------------------------
+
+bool WebServer::open(Gil gil, const WebServerArgs& args) noexcept {
+  io::Backend* const backend = state_.access->backend_of(gil, loop_.get());
+  if (backend == nullptr) return false;
+  const Ref rest = Ref::steal(PyDict_New());
+  ServerTexts texts;
+  if (!rest || !read_limits(gil, args.options, &limits_, rest.get()) || !read_texts(gil, rest.get(), &texts)) return false;
+  app_ = Ref::borrow(args.app);
+  on_idle_ = Ref::borrow(args.on_idle);
+  on_access_ = Ref::borrow(args.on_access == Py_None ? nullptr : args.on_access);
+  on_error_ = Ref::borrow(args.on_error);
+  if (texts.trusted && !trusted_.assign(gil, texts.trusted.get())) return false;
+  if (texts.headers && !default_headers_.assign(gil, {}, texts.headers.get())) return false;
+  if (!scopes_.open(gil, state_, texts.scheme.get(), texts.root_path.get(),
+                    args.state == Py_None ? nullptr : args.state) ||
+      !prepare_tasks(gil)) {
+    return false;
+  }
+  web::ServerOptions options;
+  options.limits = limits_;
+  options.date_header = texts.date_header;
+  options.release = release_owner;
+  Py_ssize_t size = 0;
+  const char* const server_header = texts.server_header ? PyUnicode_AsUTF8AndSize(texts.server_header.get(), &size) : "";
+  if (server_header == nullptr) return false;
+  options.server_header = {server_header, static_cast<size_t>(size)};
+  server_header_ = std::move(texts.server_header);
+  // What ran in between may have closed the loop.
+  engine_ = state_.access->engine_of(gil, loop_.get());
+  if (engine_ == nullptr) return false;
+  core_.emplace(*engine_, *backend, *this, options);
+  state_.access->add_guest(gil, loop_.get(), *this);
+  return true;
+}
+
+bool WebServer::prepare_tasks(Gil) noexcept {
+  context_ = Ref::steal(PyContext_CopyCurrent());
+  task_type_ = Ref::steal(PyObject_GetAttrString(state_.tasks_module, "Task"));
+  task_keywords_ = Ref::steal(PyDict_New());
+  if (!context_ || !task_type_ || !task_keywords_) return false;
+  if (PyDict_SetItem(task_keywords_.get(), state_.name(Name::loop), loop_.get()) < 0) return false;
+#if PY_VERSION_HEX >= 0x030C0000
+  if (PyDict_SetItem(task_keywords_.get(), state_.name(Name::eager_start), Py_True) < 0) return false;
+#endif
+  return PyDict_SetItem(task_keywords_.get(), state_.name(Name::context), Py_None) == 0;
+}
+
+bool WebServer::listen(Gil gil, int fd) noexcept {
+  if (state_.access->engine_of(gil, loop_.get()) == nullptr) return false;
+  if (life_ != Life::open) {
+    PyErr_SetString(PyExc_RuntimeError, "the server is closed");
+    return false;
+  }
+  const Errno error = core_->listen(fd);
+  if (error != Errno::ok) return raise_errno(gil, error) != nullptr;
+  if (!is_pinned_) Py_INCREF(self_);
+  is_pinned_ = true;
+  return true;
+}
+
+void WebServer::stop_listening() noexcept {
+  if (life_ == Life::open) core_->stop_listening();
+}
+
+void WebServer::drain() noexcept {
+  if (life_ == Life::open) core_->drain();
+}
+
+bool WebServer::set_limits(Gil gil, PyObject* changes) noexcept {
+  if (!read_limits(gil, changes, &limits_, nullptr)) return false;
+  if (life_ == Life::open) core_->set_limits(limits_);
+  return true;
+}
+
+Ref WebServer::counters(Gil) const noexcept {
+  const web::ServerCounters counted = core_ ? core_->counters() : web::ServerCounters();
+  return Ref::steal(Py_BuildValue(
+      "{sKsKsKsKsKsnsn}", "accepted", static_cast<unsigned long long>(counted.accepted), "refused",
+      static_cast<unsigned long long>(counted.refused), "requests", static_cast<unsigned long long>(counted.requests),
+      "bad_requests", static_cast<unsigned long long>(counted.bad_requests), "timeouts",
+      static_cast<unsigned long long>(counted.timeouts), "connections", static_cast<Py_ssize_t>(counted.connections),
+      "exchanges", static_cast<Py_ssize_t>(counted.exchanges)));
+}
+
+Ref WebServer::tasks(Gil) const noexcept {
+  Ref list = Ref::steal(PyList_New(0));
+  calls_.each([&list](AsgiCall& call) {
+    if (list && call.task() != nullptr && PyList_Append(list.get(), call.task()) < 0) list.reset();
+  });
+  return list;
+}
+
+// --- the end --------------------------------------------------------------------------------------------------
+
+// Every exchange ends inside: the applications see a client that has gone.
+void WebServer::close_core() noexcept {
+  life_ = Life::closed;
+  if (core_ && !core_->close()) life_ = Life::lingering;
+}
+
+void WebServer::close(Gil) noexcept {
+  if (life_ != Life::open) return;
+  close_core();
+  // Not at once: a connection of the core may stand on the stack, and dies with the core's server.
+  if (life_ == Life::closed && is_pinned_ && engine_ != nullptr) engine_->post_here(release_task_);
+}
+
+// May destroy the server.
+void WebServer::unpin() noexcept {
+  if (!std::exchange(is_pinned_, false)) return;
+  unlink();
+  Py_DECREF(self_);
+}
+
+bool WebServer::on_loop_close(Gil gil) noexcept {
+  const Ref pin = Ref::borrow(self_);
+  const bool was_open = life_ == Life::open;
+  if (was_open) close_core();
+  if (life_ == Life::lingering) return false;
+  engine_ = nullptr;
+  drop_calls(gil);
+  if (was_open) unpin();  // else the task that is posted does it, which the loop runs before it closes
+  return true;
+}
+
+void WebServer::on_backend_drained(Gil gil) noexcept {
+  const Ref pin = Ref::borrow(self_);
+  core_->finish_close();
+  life_ = Life::closed;
+  engine_ = nullptr;
+  drop_calls(gil);
+  unpin();
+}
+
+// Nobody will run their tasks. Runs Python: what dies with the coroutines.
+void WebServer::drop_calls(Gil) noexcept {
+  while (AsgiCall* const call = calls_.pop_front()) Py_DECREF(call->object());
+}
+
+void WebServer::clear(Gil gil) noexcept {
+  if (life_ == Life::open) close_core();
+  if (life_ == Life::closed) drop_calls(gil);
+  each_ref(drop_refs);
+}
+
+// --- calls ----------------------------------------------------------------------------------------------------
+
+Ref WebServer::make_task(Gil gil, PyObject* call) noexcept {
+  const Ref context = context_ ? Ref::steal(PyContext_Copy(context_.get())) : Ref();
+  if (!context) {
+    if (PyErr_Occurred() == nullptr) PyErr_SetString(PyExc_RuntimeError, "the server has gone");
+    return {};
+  }
+  if (state_.access->has_task_factory(loop_.get())) return make_task_by_loop(gil, call, context.get());
+  const Ref args = Ref::steal(PyTuple_Pack(1, call));
+  const Ref keywords = Ref::borrow(task_keywords_.get());
+  PyObject* const key = state_.name(Name::context);
+  if (!args || PyDict_SetItem(keywords.get(), key, context.get()) < 0) return {};
+  const Ref type = Ref::borrow(task_type_.get());
+  // Runs Python: the application's first step. One that brings the next request here uses the same keywords: the task
+  // that is made around it has read them by then.
+  Ref task = Ref::steal(PyObject_Call(type.get(), args.get(), keywords.get()));
+  Ref exception = task ? Ref() : take_exception(gil);
+  if (PyDict_SetItem(keywords.get(), key, Py_None) < 0) PyErr_Clear();  // an existing key: cannot fail
+  if (exception) set_exception(gil, std::move(exception));
+  return task;
+}
+
+Ref WebServer::make_task_by_loop(Gil, PyObject* call, PyObject* context) noexcept {
+  const Ref names = Ref::steal(PyTuple_Pack(1, state_.name(Name::context)));
+  PyObject* const args[] = {loop_.get(), call, context};
+  // Runs Python: the program's task factory.
+  return names ? Ref::steal(PyObject_VectorcallMethod(state_.name(Name::create_task), args, 2, names.get())) : Ref();
+}
+
+void WebServer::tell_access(Gil gil, PyObject* scope, const web::Ending& ending, int64_t duration_ns) noexcept {
+  const Ref callback = Ref::borrow(on_access_.get());
+  if (!callback) return;
+  const Ref status = Ref::steal(PyLong_FromLong(ending.status));
+  const Ref body_bytes = Ref::steal(PyLong_FromUnsignedLongLong(ending.body_bytes));
+  const Ref seconds = Ref::steal(PyFloat_FromDouble(static_cast<double>(duration_ns) / web::second_ns));
+  PyObject* const args[] = {scope, status.get(), body_bytes.get(), seconds.get()};
+  const bool is_made = status && body_bytes && seconds;
+  // Runs Python: the access log.
+  if (is_made && Ref::steal(PyObject_Vectorcall(callback.get(), args, 4, nullptr))) return;
+  report(gil, "Exception in callback on_access of a web server");
+}
+
+void WebServer::tell_error(Gil gil, PyObject* message, PyObject* exception) noexcept {
+  const Ref callback = Ref::borrow(on_error_.get());
+  if (!callback) return;
+  PyObject* const args[] = {message, exception};
+  // Runs Python: the error log.
+  if (Ref::steal(PyObject_Vectorcall(callback.get(), args, 2, nullptr))) return;
+  report(gil, "Exception in callback on_error of a web server");
+}
+
+void WebServer::tell_error(Gil gil, const char* message, PyObject* exception) noexcept {
+  const Ref text = Ref::steal(PyUnicode_FromString(message));
+  if (!text) return report(gil, message);
+  tell_error(gil, text.get(), exception);
+}
+
+void WebServer::report(Gil gil, const char* message) noexcept {
+  state_.access->report_or_leave(gil, loop_.get(), message);
+}
+
+// --- web::Application -----------------------------------------------------------------------------------------
+
+void* WebServer::on_connect(int fd, const io::Address& peer) noexcept {
+  const Gil gil = Gil::in_slot();
+  Peer* const made = make_peer(gil, fd, peer, trusted_);
+  if (made == nullptr) report(gil, "Exception while a web server accepted a connection");
+  return made;
+}
+
+void WebServer::on_request(web::Exchange& exchange, const web::Request& request) noexcept {
+  const Gil gil = Gil::in_slot();
+  const Ref pin = Ref::borrow(self_);
+  const Ref call = Ref::steal(AsgiCall::make(gil, *this));
+  Ref scope = call ? scopes_.make(gil, request.head, static_cast<const Peer*>(request.connection), trusted_) : Ref();
+  if (scope) return AsgiCall::of(call.get()).begin(gil, exchange, std::move(scope));
+  report(gil, "Exception while a web server took a request");
+  exchange.set_user(no_user_);
+  exchange.abort();
+}
+
+// The core tries again by itself.
+void WebServer::on_accept_error(Errno error) noexcept {
+  const Gil gil = Gil::in_slot();
+  const Ref pin = Ref::borrow(self_);
+  raise_errno(gil, error);
+  report(gil, "socket.accept() out of system resource");
+}
+
+void WebServer::on_idle() noexcept {
+  const Gil gil = Gil::in_slot();
+  const Ref pin = Ref::borrow(self_);
+  const Ref callback = Ref::borrow(on_idle_.get());
+  if (!callback) return;
+  // Runs Python: it may close the server.
+  if (!Ref::steal(PyObject_CallNoArgs(callback.get()))) report(gil, "Exception in callback on_idle of a web server");
+}
+
+}  // namespace cxxloop::python
