@@ -288,6 +288,8 @@ class Config:
     def _check_together(self) -> None:
         if self.uds is not None and self.fd is not None:
             raise ConfigError("fd", "cannot be given together with uds")
+        if self.reuse_port and (self.uds is not None or self.fd is not None):
+            raise ConfigError("reuse_port", "is for ports, not for uds or fd")
         if self.uds_permissions is not None and not re.fullmatch("0?[0-7]{3}", self.uds_permissions):
             raise ConfigError("uds_permissions", f"must be octal digits like 660, not {self.uds_permissions!r}")
         if self.root_path and not self.root_path.startswith("/"):

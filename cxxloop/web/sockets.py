@@ -21,18 +21,19 @@ class Listeners:
     """Bound stream sockets, not listening yet unless they were inherited so. Close them with close().
 
     Args:
-        config: says where; with reuse_port several can be made.
+        config: says where; with reuse_port several can be made for one port.
+        port: instead of config.port.
 
     Raises:
         ListenError: one line that says what cannot be listened on, and why.
     """
 
-    def __init__(self, config: "Config") -> None:
+    def __init__(self, config: "Config", port: int | None = None) -> None:
         self.sockets: list[socket.socket] = []
         self._uds: tuple[str, int, int] | None = None  # path, device and inode of the socket file we have made
         self._config = config
         try:
-            self._bind()
+            self._bind(config.port if port is None else port)
             for sock in self.sockets:
                 sock.setblocking(False)
         except BaseException:
@@ -51,6 +52,12 @@ class Listeners:
             if (found.st_dev, found.st_ino) == (device, inode):
                 os.remove(path)
 
+    @property
+    def port(self) -> int | None:
+        """The port that was bound, also if it was chosen by the kernel; None: no port."""
+        address = self.sockets[0].getsockname()
+        return int(address[1]) if isinstance(address, tuple) else None
+
     def started_message(self, *, is_tls: bool) -> tuple[str, str]:
         """What the log says once they listen: plain, and for a terminal."""
         first = self.sockets[0].getsockname()
@@ -65,7 +72,7 @@ class Listeners:
         ending = "(Press CTRL+C to quit)"
         return f"cxxloop serving on {where} {ending}", f"cxxloop serving on {style(where, bold=True)} {ending}"
 
-    def _bind(self) -> None:
+    def _bind(self, port: int) -> None:
         config = self._config
         inherited = [] if config.fd is not None or config.uds is not None else _systemd_fds()
         self._is_from_systemd = bool(inherited)
@@ -78,7 +85,7 @@ class Listeners:
             made = os.stat(config.uds)
             self._uds = (config.uds, made.st_dev, made.st_ino)
         else:
-            self._bind_addresses(config.host, config.port)
+            self._bind_addresses(config.host, port)
 
     def _bind_addresses(self, host: str, port: int) -> None:
         for family, kind, protocol, _, address in _resolve(host, port):

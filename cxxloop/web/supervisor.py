@@ -137,7 +137,8 @@ class Supervisor:
             slot.listeners.close()
 
     def _add_slot(self, listeners: Listeners | None) -> None:
-        slot = _Slot(listeners or Listeners(self._config))
+        port = self._slots[0].listeners.port if self._slots else None  # the kernel has chosen it for the first one
+        slot = _Slot(listeners or Listeners(self._config, port))
         self._slots.append(slot)
         slot.task = asyncio.create_task(self._keep(slot))
         slot.task.add_done_callback(self._on_slot_end)
