@@ -166,6 +166,7 @@ class Supervisor:
         worker = await self._start(slot)
         if worker is None:
             slot.failures += 1
+            slot.renewal = None  # the next one loads the new code anyway
             return
         slot.worker = worker
         started = time.monotonic()
@@ -189,7 +190,7 @@ class Supervisor:
                 slot.worker = new
                 self._release(old)
             renewal, slot.renewal = slot.renewal, None
-            if renewal is not None and not renewal.done():
+            if renewal is not None:
                 renewal.set_result(new is not None)
             elif new is None:
                 slot.failures += 1
@@ -269,10 +270,10 @@ class Supervisor:
 
     async def _renew(self, slot: _Slot) -> bool:
         """Replace the worker of a slot. False: the new one has failed to start."""
-        if slot.worker is None:  # one is being started anyway
-            return True
         renewal = slot.renewal = asyncio.get_running_loop().create_future()
         slot.changed.set()
+        if slot.worker is None:
+            return True  # one is being started, perhaps with the old code: it is replaced as soon as it serves
         await asyncio.wait([renewal])
         return renewal.cancelled() or renewal.result()  # cancelled: the slot has gone
 

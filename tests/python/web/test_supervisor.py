@@ -2,6 +2,7 @@
 """Worker processes: shared sockets, replacement of dead and stuck ones, restarts without a lost request, the end."""
 
 import contextlib
+import http.client
 import os
 import re
 import signal
@@ -41,18 +42,26 @@ def workers(serve):
 
 
 @contextlib.contextmanager
-def load(program):
-    """Requests one after the other, each on a new connection, while it is entered; yields the list of their outcomes."""
-    port = program.port()
+def load(program, *, keep_alive=False):
+    """Requests one after the other, on new connections or on one for as long as the server keeps it, while it is entered.
+
+    Yields the list of their outcomes.
+    """
     outcomes = []
     is_over = threading.Event()
+    connection = http.client.HTTPConnection("127.0.0.1", program.port(), timeout=WAIT_S)
 
     def run():
         while not is_over.is_set():
             try:
-                outcomes.append(program.get("/", port))
+                connection.request("GET", "/")  # connects again only after `connection: close`
+                response = connection.getresponse()
+                outcomes.append((response.status, response.read().decode()))
+                if not keep_alive:
+                    connection.close()
             except Exception as error:
                 outcomes.append(error)
+                connection.close()
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
@@ -61,6 +70,7 @@ def load(program):
     finally:
         is_over.set()
         thread.join(WAIT_S)
+        connection.close()
 
 
 def failed(outcomes):
@@ -154,11 +164,12 @@ def test_start_is_tried_again_ever_more_slowly(workers, tmp_path):
     assert program.end() == 0
 
 
-def test_hangup_restarts_without_a_lost_request(workers, tmp_path):
+@pytest.mark.parametrize("keep_alive", [False, True])
+def test_hangup_restarts_without_a_lost_request(workers, tmp_path, keep_alive):
     program = workers()
     held = program.get_later("/hold")
     program.wait_for("^holding")
-    with load(program) as outcomes:
+    with load(program, keep_alive=keep_alive) as outcomes:
         program.send(signal.SIGHUP)
         program.wait_for("Application startup complete", 4)
         program.wait_for(r"Terminated child process", 2)
@@ -251,9 +262,10 @@ def test_workers_of_a_killed_parent_end(workers):
     assert sum("Finished server process" in line for line in program.lines) == 2
 
 
-def test_worker_retires_after_its_requests(workers):
+@pytest.mark.parametrize("keep_alive", [False, True])
+def test_worker_retires_after_its_requests(workers, keep_alive):
     program = workers("--limit-max-requests", "20", count=2)
-    with load(program) as outcomes:
+    with load(program, keep_alive=keep_alive) as outcomes:
         program.wait_for("Maximum request limit of 20 exceeded. Terminating process.", 2)
         program.wait_for("Application startup complete", 4)
         program.wait_for("Finished server process", 2)
