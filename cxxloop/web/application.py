@@ -49,7 +49,7 @@ def _call_factory(found: Any, is_factory: bool) -> Any:
     # uvicorn calls whatever can be called without arguments: a factory that nobody has called one is found out so.
     if not callable(found):
         raise ImportFromStringError(f"The application is no callable but {type(found).__name__}.")
-    if not is_factory and not _takes(found, 0):
+    if not is_factory and (not _takes(found, 0) or _takes(found, 9)):  # what takes any number is a wrapped application
         return found
     try:
         application = found()

@@ -219,6 +219,7 @@ class Config:
         self._resolve()
         self._check_together()
         self.loaded_app: Application | None = None
+        self._logging_pid: int | None = None  # of the process whose loggers were configured
 
     @property
     def worker_count(self) -> int:
@@ -231,12 +232,14 @@ class Config:
         return self.reload and isinstance(self.app, str)
 
     def configure_logging(self) -> None:
-        """Apply log_config, log_level, use_colors and access_log to the process's loggers.
+        """Apply log_config, log_level, use_colors and access_log to the process's loggers, once in each process.
 
         Raises:
             ConfigError: the file of log_config cannot be used.
         """
-        logs.configure(self)
+        if self._logging_pid != os.getpid():
+            logs.configure(self)
+            self._logging_pid = os.getpid()  # a second time would open log files anew, and empty them
 
     def load_env_file(self) -> None:
         """Set the variables of env_file in the process's environment; those that are set already stay.

@@ -156,6 +156,12 @@ def test_factory_is_detected(module, monkeypatch, caplog):
     assert "ASGI app factory detected. Using it, but please consider setting the --factory flag explicitly." in caplog.text
 
 
+def test_wrapper_that_takes_anything_is_no_factory():
+    calls = []
+    Config(lambda *arguments: calls.append(arguments), interface="wsgi").load()
+    assert calls == []
+
+
 @pytest.mark.parametrize(
     ("attribute", "line"),
     [

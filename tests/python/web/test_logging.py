@@ -211,6 +211,17 @@ def test_configuration_file(tmp_path, name, text, level):
     assert logging.getLogger("cxxloop.error").level == level
 
 
+def test_log_file_is_opened_once(tmp_path):
+    file = {"class": "logging.FileHandler", "filename": str(tmp_path / "log"), "mode": "w"}
+    loggers = {"cxxloop.error": {"handlers": ["file"], "level": "INFO"}}
+    config = Config("a:b", log_config={**FILE, "handlers": {"file": file}, "loggers": loggers})
+    config.configure_logging()
+    logging.getLogger("cxxloop.error").info("kept")
+    config.configure_logging()
+    logging.getLogger("cxxloop.error").handlers[0].close()
+    assert (tmp_path / "log").read_text() == "kept\n"
+
+
 @pytest.mark.parametrize(
     ("name", "text", "line"),
     [

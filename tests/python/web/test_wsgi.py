@@ -2,12 +2,15 @@
 """WSGI applications (PEP 3333) through their ASGI adapter, checked by wsgiref.validate where the application is well-behaved."""
 
 import asyncio
+import http.client
 import io
+import random
 import sys
 import threading
 import wsgiref.validate
 
 import pytest
+from program import write
 
 from cxxloop.web.wsgi import FileWrapper, WSGIApplication
 
@@ -65,10 +68,10 @@ def scope_of(method="GET", headers=(), **changes):
 
 
 @pytest.fixture
-def serve(run):
+def exchange_of(run):
     """Runs one exchange of a WSGI application; `during(exchange)` runs beside it."""
 
-    def serve(application, scope=None, pieces=(), during=None):
+    def exchange_of(application, scope=None, pieces=(), during=None):
         adapter = WSGIApplication(application, threads=2, is_multiprocess=False)
 
         async def main():
@@ -87,34 +90,34 @@ def serve(run):
         finally:
             adapter._executor.shutdown()
 
-    return serve
+    return exchange_of
 
 
 def validated(application):
     return wsgiref.validate.validator(application)
 
 
-def test_short_response_is_two_messages(serve):
+def test_short_response_is_two_messages(exchange_of):
     @validated
     def application(environ, start_response):
         start_response("201 Created", [("Content-Type", "text/plain"), ("X-A", "1")])
         return [b"he", b"llo"]
 
     # The validator's own iterable is no list: the server learns its length only when it ends.
-    exchange = serve(application)
+    exchange = exchange_of(application)
     assert exchange.sent[0]["status"] == 201 and exchange.body == b"hello"
 
     def plain(environ, start_response):
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [b"he", b"llo"]
 
-    assert serve(plain).sent == [
+    assert exchange_of(plain).sent == [
         {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain"), (b"content-length", b"5")]},
         {"type": "http.response.body", "body": b"hello"},
     ]
 
 
-def test_environ_is_complete(serve):
+def test_environ_is_complete(exchange_of):
     seen = {}
 
     @validated
@@ -143,7 +146,7 @@ def test_environ_is_complete(serve):
         scheme="https",
         server=("192.0.2.2", 8443),
     )
-    serve(application, scope, [b""])
+    exchange_of(application, scope, [b""])
     expected = {
         "REQUEST_METHOD": "POST",
         "SCRIPT_NAME": "/api",
@@ -170,22 +173,22 @@ def test_environ_is_complete(serve):
     assert seen["wsgi.file_wrapper"] is FileWrapper
 
 
-def test_header_with_underscore_is_dropped(serve):
+def test_header_with_underscore_is_dropped(exchange_of):
     def application(environ, start_response):
         start_response("200 OK", [])
         return [environ.get("HTTP_X_USER", "nobody").encode()]
 
-    assert serve(application, scope_of(headers=[(b"x_user", b"admin")])).body == b"nobody"
-    assert serve(application, scope_of(headers=[(b"x-user", b"alice"), (b"x_user", b"admin")])).body == b"alice"
+    assert exchange_of(application, scope_of(headers=[(b"x_user", b"admin")])).body == b"nobody"
+    assert exchange_of(application, scope_of(headers=[(b"x-user", b"alice"), (b"x_user", b"admin")])).body == b"alice"
 
 
-def test_unix_socket_has_a_server_name(serve):
+def test_unix_socket_has_a_server_name(exchange_of):
     def application(environ, start_response):
         start_response("200 OK", [])
         return [f"{environ['SERVER_NAME']} {environ['SERVER_PORT']} {'REMOTE_ADDR' in environ}".encode()]
 
-    assert serve(application, scope_of(server=("/run/app.sock", None), client=None)).body == b"/run/app.sock 80 False"
-    assert serve(application, scope_of(server=None, client=None)).body == b"localhost 80 False"
+    assert exchange_of(application, scope_of(server=("/run/app.sock", None), client=None)).body == b"/run/app.sock 80 False"
+    assert exchange_of(application, scope_of(server=None, client=None)).body == b"localhost 80 False"
 
 
 LENGTH = (b"content-length", b"11")
@@ -208,27 +211,27 @@ BODIES = [[b"line 1\nline"], [b"line 1", b"\nli", b"ne"], [b"", b"line 1\n", b"l
         lambda body: b"".join(body.readlines(100)),
     ],
 )
-def test_body_is_read_in_every_way(serve, pieces, read):
+def test_body_is_read_in_every_way(exchange_of, pieces, read):
     def application(environ, start_response):
         body = read(environ["wsgi.input"])
         start_response("200 OK", [])
         return [body]
 
-    assert serve(application, scope_of("POST", [LENGTH]), pieces).body == b"line 1\nline"
+    assert exchange_of(application, scope_of("POST", [LENGTH]), pieces).body == b"line 1\nline"
 
 
-def test_lines_keep_their_ends(serve):
+def test_lines_keep_their_ends(exchange_of):
     def application(environ, start_response):
         start_response("200 OK", [])
         body = environ["wsgi.input"]
         return [repr([body.readline(), body.readline(2), body.readlines(1), body.readlines(), body.read(5)]).encode()]
 
     chunked = (b"transfer-encoding", b"chunked")
-    exchange = serve(application, scope_of("POST", [chunked]), [b"one\ntwo\nthr", b"ee\nfour"])
+    exchange = exchange_of(application, scope_of("POST", [chunked]), [b"one\ntwo\nthr", b"ee\nfour"])
     assert exchange.body == repr([b"one\n", b"tw", [b"o\n"], [b"three\n", b"four"], b""]).encode()
 
 
-def test_body_is_taken_only_as_it_is_read(serve):
+def test_body_is_taken_only_as_it_is_read(exchange_of):
     has_read, may_read = threading.Event(), threading.Event()
 
     def application(environ, start_response):
@@ -243,10 +246,10 @@ def test_body_is_taken_only_as_it_is_read(serve):
         assert exchange.asked == 1  # the second piece waits in the socket, where TCP slows the client down
         may_read.set()
 
-    assert serve(application, scope_of("POST", [LENGTH]), [b"ab", b"cd"], during).body == b"abcd"
+    assert exchange_of(application, scope_of("POST", [LENGTH]), [b"ab", b"cd"], during).body == b"abcd"
 
 
-def test_client_that_expects_continue_is_asked_by_read(serve):
+def test_client_that_expects_continue_is_asked_by_read(exchange_of):
     asked = []
 
     def application(environ, start_response):
@@ -257,11 +260,11 @@ def test_client_that_expects_continue_is_asked_by_read(serve):
         await exchange.has_sent.wait()
         asked.append(exchange.asked)
 
-    serve(application, scope_of("POST", [LENGTH, (b"expect", b"100-continue")]), [b"ab"], during)
+    exchange_of(application, scope_of("POST", [LENGTH, (b"expect", b"100-continue")]), [b"ab"], during)
     assert asked == [0]
 
 
-def test_client_that_leaves_ends_the_read(serve):
+def test_client_that_leaves_ends_the_read(exchange_of):
     errors = []
 
     def application(environ, start_response):
@@ -276,11 +279,11 @@ def test_client_that_leaves_ends_the_read(serve):
         exchange.give(b"half", more_body=True)
         exchange.leave()
 
-    serve(application, scope_of("POST", [LENGTH]), during=during)
+    exchange_of(application, scope_of("POST", [LENGTH]), during=during)
     assert len(errors) == 1
 
 
-def test_blocks_are_sent_one_by_one_and_no_faster_than_the_client(serve):
+def test_blocks_are_sent_one_by_one_and_no_faster_than_the_client(exchange_of):
     yielded = []
 
     def application(environ, start_response):
@@ -305,40 +308,40 @@ def test_blocks_are_sent_one_by_one_and_no_faster_than_the_client(serve):
         exchange.sending.set()
 
     seen = []
-    exchange = serve(application, during=during)
+    exchange = exchange_of(application, during=during)
     assert exchange.body == b"012"
     assert seen[0] == ([0], 1)  # the second block is not asked for while the first one waits
     assert [message.get("more_body") for message in exchange.sent[1:]] == [True, True, True, None]
 
 
-def test_empty_blocks_send_nothing(serve):
+def test_empty_blocks_send_nothing(exchange_of):
     def application(environ, start_response):
         start_response("200 OK", [])
         yield b""
         yield b"a"
         yield b""
 
-    assert [m.get("body") for m in serve(application).sent] == [None, b"a", b""]
+    assert [m.get("body") for m in exchange_of(application).sent] == [None, b"a", b""]
 
 
-def test_generator_may_start_late(serve):
+def test_generator_may_start_late(exchange_of):
     def application(environ, start_response):
         yield b""
         start_response("200 OK", [("X-A", "late")])
         yield b"body"
 
-    exchange = serve(application)
+    exchange = exchange_of(application)
     assert exchange.sent[0]["headers"] == [(b"x-a", b"late")] and exchange.body == b"body"
 
 
-def test_write_sends_at_once(serve):
+def test_write_sends_at_once(exchange_of):
     def application(environ, start_response):
         write = start_response("200 OK", [])
         write(b"a")
         write(b"b")
         return [b"c"]
 
-    assert [m.get("body") for m in serve(application).sent] == [None, b"a", b"b", b"c"]
+    assert [m.get("body") for m in exchange_of(application).sent] == [None, b"a", b"b", b"c"]
 
 
 class Closing:
@@ -359,7 +362,7 @@ class Closing:
 
 
 @pytest.mark.parametrize("blocks", [[b"a"], [], [b"a", ValueError("broken")], ["text"], [ValueError("broken")]])
-def test_iterable_is_closed_once_whatever_happens(serve, blocks):
+def test_iterable_is_closed_once_whatever_happens(exchange_of, blocks):
     result = Closing(blocks)
 
     def application(environ, start_response):
@@ -367,10 +370,10 @@ def test_iterable_is_closed_once_whatever_happens(serve, blocks):
         return result
 
     if all(isinstance(block, bytes) for block in blocks):
-        serve(application)
+        exchange_of(application)
     else:
         with pytest.raises((ValueError, TypeError)):
-            serve(application)
+            exchange_of(application)
     assert result.closed == 1
 
 
@@ -400,7 +403,7 @@ def test_iterable_is_closed_when_the_client_has_gone(run):
 # --- start_response ------------------------------------------------------------------------------------------------------
 
 
-def test_error_before_headers_replaces_them(serve):
+def test_error_before_headers_replaces_them(exchange_of):
     def application(environ, start_response):
         start_response("200 OK", [("X-A", "1")])
         try:
@@ -409,11 +412,11 @@ def test_error_before_headers_replaces_them(serve):
             start_response("500 Oops", [("X-B", "2")], sys.exc_info())
         return [b"error"]
 
-    exchange = serve(application)
+    exchange = exchange_of(application)
     assert (exchange.sent[0]["status"], exchange.sent[0]["headers"][0]) == (500, (b"x-b", b"2"))
 
 
-def test_error_after_headers_is_raised(serve):
+def test_error_after_headers_is_raised(exchange_of):
     def application(environ, start_response):
         start_response("200 OK", [])(b"begun")
         try:
@@ -423,85 +426,85 @@ def test_error_after_headers_is_raised(serve):
         return [b"never"]
 
     with pytest.raises(ValueError, match="broken"):
-        serve(application)
+        exchange_of(application)
 
 
-def test_second_start_without_error_is_refused(serve):
+def test_second_start_without_error_is_refused(exchange_of):
     def application(environ, start_response):
         start_response("200 OK", [])
         start_response("200 OK", [])
         return []
 
     with pytest.raises(AssertionError, match="second time"):
-        serve(application)
+        exchange_of(application)
 
 
-def test_body_without_start_is_refused(serve):
+def test_body_without_start_is_refused(exchange_of):
     with pytest.raises(AssertionError, match="before it called start_response"):
-        serve(lambda environ, start_response: [b"a"])
+        exchange_of(lambda environ, start_response: [b"a"])
 
 
 @pytest.mark.parametrize("status", ["OK", "20 OK", "2000 OK", "200OK", "", "-20 A"])
-def test_wrong_status_is_refused(serve, status):
+def test_wrong_status_is_refused(exchange_of, status):
     def application(environ, start_response):
         start_response(status, [])
         return []
 
     with pytest.raises(ValueError, match="a WSGI status is like"):
-        serve(application)
+        exchange_of(application)
 
 
-def test_hop_by_hop_header_is_refused(serve):
+def test_hop_by_hop_header_is_refused(exchange_of):
     def application(environ, start_response):
         start_response("200 OK", [("Connection", "close")])
         return []
 
     with pytest.raises(AssertionError, match="hop-by-hop header 'connection'"):
-        serve(application)
+        exchange_of(application)
 
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", "200 OK"), ("GET", "204 No Content"), ("GET", "304 Not Modified")])
-def test_length_is_not_invented_where_there_is_no_body(serve, method, status):
+def test_length_is_not_invented_where_there_is_no_body(exchange_of, method, status):
     def application(environ, start_response):
         start_response(status, [])
         return []
 
-    assert serve(application, scope_of(method)).sent[0]["headers"] == []
+    assert exchange_of(application, scope_of(method)).sent[0]["headers"] == []
 
 
-def test_length_of_application_is_kept(serve):
+def test_length_of_application_is_kept(exchange_of):
     def application(environ, start_response):
         start_response("200 OK", [("Content-Length", "3")])
         return [b"abc"]
 
-    assert serve(application).sent[0]["headers"] == [(b"content-length", b"3")]
+    assert exchange_of(application).sent[0]["headers"] == [(b"content-length", b"3")]
 
 
 # --- files, threads, other scopes ------------------------------------------------------------------------------------------
 
 
-def test_file_wrapper_streams_and_closes(serve):
+def test_file_wrapper_streams_and_closes(exchange_of):
     file = io.BytesIO(b"x" * 100)
 
     def application(environ, start_response):
         start_response("200 OK", [("Content-Length", "100")])
         return environ["wsgi.file_wrapper"](file, 40)
 
-    exchange = serve(application)
+    exchange = exchange_of(application)
     assert [len(m.get("body", b"")) for m in exchange.sent] == [0, 40, 40, 20, 0]
     assert file.closed
 
 
-def test_file_wrapper_of_validator(serve):
+def test_file_wrapper_of_validator(exchange_of):
     @validated
     def application(environ, start_response):
         start_response("200 OK", [("Content-Type", "text/plain")])
         return environ["wsgi.file_wrapper"](io.BytesIO(b"abc"))
 
-    assert serve(application).body == b"abc"
+    assert exchange_of(application).body == b"abc"
 
 
-def test_application_runs_in_thread_with_context_of_request(serve):
+def test_application_runs_in_thread_with_context_of_request(exchange_of):
     import contextvars
 
     variable = contextvars.ContextVar("variable", default="unset")
@@ -512,8 +515,8 @@ def test_application_runs_in_thread_with_context_of_request(serve):
         variable.set("leaked")
         return [f"{threading.current_thread() is threading.main_thread()} {seen}".encode()]
 
-    assert serve(application).body == b"False unset"
-    assert serve(application).body == b"False unset"
+    assert exchange_of(application).body == b"False unset"
+    assert exchange_of(application).body == b"False unset"
 
 
 def test_cancelled_request_waits_for_its_thread(run):
@@ -561,3 +564,44 @@ def test_websocket_is_refused(run):
         assert exchange.sent == [{"type": "websocket.close", "code": 1000}]
 
     run(main())
+
+
+# --- through a server ------------------------------------------------------------------------------------------------------
+
+ECHO = """
+import wsgiref.validate
+
+def blocks(environ):
+    while block := environ["wsgi.input"].read(50_000):
+        yield block
+
+def echo(environ, start_response):
+    start_response("200 OK", [("Content-Type", "application/octet-stream")])
+    return blocks(environ)
+
+app = wsgiref.validate.validator(echo)
+"""
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+def test_large_body_streams_through_a_server_both_ways(serve, tmp_path, is_chunked):
+    body = random.Random(1).randbytes(4_000_000)
+    write(tmp_path, "echo.py", ECHO)
+    program = serve("--interface", "wsgi", target="echo:app")
+    connection = http.client.HTTPConnection("127.0.0.1", program.port(), timeout=HOLD_S)
+    # Sent and read at the same time: neither the server nor the kernel holds all of it.
+    head = b"Transfer-Encoding: chunked" if is_chunked else b"Content-Length: %d" % len(body)
+    connection.connect()
+    sender = threading.Thread(target=connection.sock.sendall, args=(request_of(head, body, is_chunked),))
+    sender.start()
+    response = http.client.HTTPResponse(connection.sock)
+    response.begin()
+    assert response.read() == body
+    sender.join(HOLD_S)
+    connection.close()
+
+
+def request_of(head, body, is_chunked):
+    pieces = [body[at : at + 70_000] for at in range(0, len(body), 70_000)]
+    framed = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n" if is_chunked else body
+    return b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n" + head + b"\r\n\r\n" + framed
