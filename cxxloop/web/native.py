@@ -27,6 +27,11 @@ _SAME = {
     "headers_max": "limit_headers",
     "requests_per_connection_max": "limit_requests_per_connection",
     "connections_per_address_max": "limit_connections_per_address",
+    "websocket_message_bytes_max": "ws_max_size",
+    "websocket_queue_messages_max": "ws_max_queue",
+    "websocket_ping_seconds": "ws_ping_interval",
+    "websocket_pong_seconds": "ws_ping_timeout",
+    "websocket_deflate": "ws_per_message_deflate",
     "root_path": "root_path",
     "date_header": "date_header",
 }
@@ -59,6 +64,7 @@ def native_options(config: "Config", tls: Any) -> dict[str, Any]:
     options["headers"] = headers
     has_own_server = any(name == b"server" for name, _ in headers)
     options["server_header"] = "cxxloop" if config.server_header and not has_own_server else None
+    options["websockets"] = config.ws != "none"
     options["trusted"] = config.forwarded_allow_ips if config.proxy_headers else []
     options["tls"] = tls
     return options

@@ -64,8 +64,15 @@ PyObject* AsgiCall::object() noexcept {
   return reinterpret_cast<PyObject*>(reinterpret_cast<char*>(this) - offsetof(CallObject, storage));
 }
 
+bool AsgiCall::make_websocket(Gil) noexcept {
+  websocket_.reset(new (std::nothrow) AsgiWebSocket(object(), server_));
+  if (websocket_ == nullptr) PyErr_NoMemory();
+  return websocket_ != nullptr;
+}
+
 void AsgiCall::begin(Gil gil, web::Exchange& exchange, Ref scope) noexcept {
-  exchange_.open(exchange, server_.wants_access() ? Ref::borrow(scope.get()) : Ref());
+  Ref scope_of_log = server_.wants_access() ? Ref::borrow(scope.get()) : Ref();
+  websocket_ != nullptr ? websocket_->open(exchange, std::move(scope_of_log)) : exchange_.open(exchange, std::move(scope_of_log));
   scope_ = std::move(scope);
   Py_INCREF(object());  // of the server's list: finish() drops it
   server_.add_call(*this);
@@ -81,7 +88,7 @@ void AsgiCall::begin(Gil gil, web::Exchange& exchange, Ref scope) noexcept {
   }
   server_.report(gil, "Exception while a task was made for an ASGI application");
   finish(gil);
-  static_cast<void>(exchange_.end_unfinished());
+  static_cast<void>(channel().end_unfinished(false));
 }
 
 // --- a step ---------------------------------------------------------------------------------------------------
@@ -162,8 +169,8 @@ PySendResult AsgiCall::returned(Gil gil, PyObject** result) noexcept {
     const Ref message = Ref::steal(PyUnicode_FromFormat("ASGI callable should return None, but returned '%S'.", value.get()));
     if (message) server_.tell_error(gil, message.get(), Py_None);
     if (!message) server_.report(gil, "Exception in an ASGI application");
-    static_cast<void>(exchange_.end_unfinished());
-  } else if (const char* const left_out = exchange_.end_unfinished()) {
+    static_cast<void>(channel().end_unfinished(false));
+  } else if (const char* const left_out = channel().end_unfinished(false)) {
     server_.tell_error(gil, left_out, Py_None);
   }
   *result = Py_NewRef(Py_None);
@@ -178,7 +185,7 @@ PySendResult AsgiCall::failed(Gil gil, PyObject** result) noexcept {
   if (!is_exit(exception.get()) && !comes_from_disconnect(state, exception.get())) {
     server_.tell_error(gil, "Exception in ASGI application", exception.get());
   }
-  static_cast<void>(exchange_.end_unfinished());
+  static_cast<void>(channel().end_unfinished(true));
   if (is_exit(exception.get()) || PyErr_GivenExceptionMatches(exception.get(), state.cancelled_error) != 0) {
     set_exception(gil, std::move(exception));
     return PYGEN_ERROR;
@@ -210,7 +217,7 @@ bool AsgiCall::close(Gil gil) noexcept {
     closed = Ref::steal(PyObject_CallMethodNoArgs(coroutine.get(), server_.state().name(Name::close)));
   }
   Ref exception = closed ? Ref() : take_exception(gil);
-  static_cast<void>(exchange_.end_unfinished());
+  static_cast<void>(channel().end_unfinished(true));
   if (exception) set_exception(gil, std::move(exception));
   return static_cast<bool>(closed);
 }

@@ -10,8 +10,10 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "web/python/asgi_exchange.h"
+#include "web/python/asgi_websocket.h"
 
 namespace cxxloop::python {
 
@@ -21,6 +23,8 @@ class AsgiCall final : public ListNode {
   [[nodiscard]] static PyObject* make(Gil gil, WebServer& server) noexcept;
   static AsgiCall& of(PyObject* object) noexcept;
 
+  // The request asks for a WebSocket. False: the indicator is set.
+  [[nodiscard]] bool make_websocket(Gil gil) noexcept;
   // Makes the task, whose first step may run at once. Runs Python: the application.
   void begin(Gil gil, web::Exchange& exchange, Ref scope) noexcept;
 
@@ -35,12 +39,16 @@ class AsgiCall final : public ListNode {
   [[nodiscard]] PyObject* object() noexcept;
   [[nodiscard]] PyObject* task() const noexcept { return task_.get(); }  // null: not made yet, or done
   [[nodiscard]] WebServer& server() const noexcept { return server_; }
-  [[nodiscard]] AsgiExchange& exchange() noexcept { return exchange_; }
+  [[nodiscard]] AsgiChannel& channel() noexcept {
+    if (websocket_ != nullptr) return *websocket_;
+    return exchange_;
+  }
 
   template <class F>
   void each_ref(F& f) noexcept {
     f(scope_, receive_, send_, coroutine_, task_);
     exchange_.each_ref(f);
+    if (websocket_ != nullptr) websocket_->each_ref(f);
   }
   template <class F>
   void each_kept_ref(F& f) noexcept {
@@ -63,6 +71,7 @@ class AsgiCall final : public ListNode {
   WebServer& server_;
   PyObject* server_object_;  // owned
   AsgiExchange exchange_;
+  std::unique_ptr<AsgiWebSocket> websocket_;  // null: an ordinary request
   Ref scope_;                // this and the next two: until the application is called
   Ref receive_;
   Ref send_;

@@ -77,7 +77,7 @@ Ref AsgiExchange::take_event(Gil gil) noexcept {
 
 // --- the ends -------------------------------------------------------------------------------------------------
 
-const char* AsgiExchange::end_unfinished() noexcept {
+const char* AsgiExchange::end_unfinished(bool) noexcept {
   if (exchange_ == nullptr) return nullptr;
   const bool has_begun = phase_ != Phase::start;
   exchange_->abort();
@@ -104,13 +104,6 @@ void AsgiExchange::on_end(const web::Ending& ending) noexcept {
   if (!scope || ending.status == 0) return;
   // Runs Python: the access log may do anything but bring the exchange back.
   server_.tell_access(gil, scope.get(), ending, monotonic_ns() - begun_ns_);
-}
-
-// Each op that is woken looks again, and waits again if another one was faster.
-void AsgiExchange::wake(IntrusiveList<AsgiOp>& ops) noexcept {
-  const Gil gil = Gil::in_slot();
-  const Ref pin = Ref::borrow(object_);
-  while (AsgiOp* const op = ops.pop_front()) op->wake(gil);
 }
 
 }  // namespace cxxloop::python

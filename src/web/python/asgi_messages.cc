@@ -11,6 +11,7 @@
 
 #include "python/interp/error.h"
 #include "web/python/asgi_exchange.h"
+#include "web/python/asgi_message.h"
 #include "web/python/web_server.h"
 
 namespace cxxloop::python {
@@ -23,62 +24,9 @@ constexpr std::string_view early_hint_type = "http.response.early_hint";
 constexpr std::string_view pathsend_type = "http.response.pathsend";
 constexpr std::string_view zerocopysend_type = "http.response.zerocopysend";
 
-// Borrowed; null: there is none, or the indicator is set.
-PyObject* find(const WebState& state, PyObject* message, Name key) noexcept {
-  return PyDict_GetItemWithError(message, state.name(key));
-}
-
-// Borrowed; null: KeyError or another exception is set.
-PyObject* require(const WebState& state, PyObject* message, Name key) noexcept {
-  PyObject* const value = find(state, message, key);
-  if (value == nullptr && PyErr_Occurred() == nullptr) PyErr_SetObject(PyExc_KeyError, state.name(key));
-  return value;
-}
-
-// 1 or 0, as bool(message.get(key, False)); -1: the indicator is set.
-int find_truth(const WebState& state, PyObject* message, Name key) noexcept {
-  PyObject* const value = find(state, message, key);
-  if (value == Py_True) return 1;
-  if (value == nullptr) return PyErr_Occurred() != nullptr ? -1 : 0;
-  return PyObject_IsTrue(value);
-}
-
-// What message.get(key) says of a size or an offset; nothing if it is not there, or None. False: the indicator is set.
-bool find_number(const WebState& state, PyObject* message, Name key, std::optional<uint64_t>* number) noexcept {
-  PyObject* const value = find(state, message, key);
-  if (value == nullptr) return PyErr_Occurred() == nullptr;
-  if (value == Py_None) return true;
-  const long long signed_number = PyLong_AsLongLong(value);
-  if (signed_number == -1 && PyErr_Occurred() != nullptr) return false;
-  if (signed_number < 0) {
-    PyErr_Format(PyExc_ValueError, "%U must not be negative", state.name(key));
-    return false;
-  }
-  *number = static_cast<uint64_t>(signed_number);
-  return true;
-}
-
-// Empty: the indicator is set. Valid as long as the message keeps its type.
-std::string_view type_of(const WebState& state, PyObject* message) noexcept {
-  PyObject* const type = require(state, message, Name::type);
-  if (type == nullptr) return {};
-  Py_ssize_t size = 0;
-  const char* const text = PyUnicode_Check(type) ? PyUnicode_AsUTF8AndSize(type, &size) : nullptr;
-  if (text == nullptr || size == 0) {
-    if (PyErr_Occurred() == nullptr) PyErr_Format(PyExc_RuntimeError, "The type of an ASGI message is no text: %R", type);
-    return {};
-  }
-  return {text, static_cast<size_t>(size)};
-}
-
 bool raise_unexpected(std::string_view expected, std::string_view type) noexcept {
   PyErr_Format(PyExc_RuntimeError, "Expected ASGI message '%s', but got '%s'.", expected.data(), type.data());
   return false;
-}
-
-bool raise_fault(const char* fault) noexcept {
-  if (fault != nullptr) PyErr_SetString(PyExc_RuntimeError, fault);
-  return fault == nullptr;
 }
 
 // What sendfile() can read. Not valid: the indicator is set.
@@ -101,26 +49,6 @@ UniqueFd open_file(Gil gil, PyObject* path, uint64_t* size) noexcept {
 }
 
 }  // namespace
-
-bool AsgiExchange::send(Gil gil, PyObject* message) noexcept {
-  if (!PyDict_Check(message)) {
-    if (PyMapping_Check(message) == 0) {
-      PyErr_Format(PyExc_TypeError, "an ASGI message is a mapping, not %R", Py_TYPE(message));
-      return false;
-    }
-    const Ref copy = Ref::steal(PyDict_New());
-    return copy && PyDict_Update(copy.get(), message) == 0 && send(gil, copy.get());
-  }
-  // An iterator of headers, say, may call back: two messages cannot be taken at once.
-  if (is_in_send_) {
-    PyErr_SetString(PyExc_RuntimeError, "send() was called while it takes another message");
-    return false;
-  }
-  is_in_send_ = true;
-  const bool is_taken = take_message(gil, message);
-  is_in_send_ = false;
-  return is_taken;
-}
 
 bool AsgiExchange::take_message(Gil gil, PyObject* message) noexcept {
   const std::string_view type = type_of(server_.state(), message);
@@ -148,20 +76,14 @@ bool AsgiExchange::take_message(Gil gil, PyObject* message) noexcept {
 // Kept until the first of the body: its length may be known then, and head and body leave together.
 bool AsgiExchange::take_start(Gil gil, PyObject* message) noexcept {
   const WebState& state = server_.state();
-  PyObject* const status = require(state, message, Name::status);
-  if (status == nullptr) return false;
-  const long number = PyLong_AsLong(status);
-  if (number == -1 && PyErr_Occurred() != nullptr) return false;
-  if (number < 200 || number > 599) {
-    PyErr_Format(PyExc_RuntimeError, "Invalid HTTP status code: %ld", number);
-    return false;
-  }
+  const int status = require_status(state, message);
+  if (status < 0) return false;
   const int has_trailers = find_truth(state, message, Name::trailers);
   PyObject* const headers = has_trailers >= 0 ? find(state, message, Name::headers) : nullptr;
   if (PyErr_Occurred() != nullptr) return false;
   const Ref held = Ref::borrow(headers);
   if (!headers_.assign(gil, server_.default_headers(), headers)) return false;
-  status_ = static_cast<int>(number);
+  status_ = status;
   has_trailers_ = has_trailers == 1;
   phase_ = Phase::body;
   return true;

@@ -49,26 +49,26 @@ PySendResult AsgiOp::advance(Gil gil, PyObject** result) noexcept {
 }
 
 PySendResult AsgiOp::receive(Gil gil, PyObject** result) noexcept {
-  AsgiExchange& exchange = call_->native().exchange();
-  *result = exchange.take_event(gil).release();
+  AsgiChannel& channel = call_->native().channel();
+  *result = channel.take_event(gil).release();
   if (*result != nullptr) return finish(PYGEN_RETURN);
   if (PyErr_Occurred() != nullptr) return finish(PYGEN_ERROR);
   const PySendResult how = begin_wait(gil, result);
-  if (how == PYGEN_NEXT) exchange.wait_to_receive(*this);
+  if (how == PYGEN_NEXT) channel.wait_to_receive(*this);
   return how;
 }
 
 PySendResult AsgiOp::send(Gil gil, PyObject** result) noexcept {
-  AsgiExchange& exchange = call_->native().exchange();
-  if (state_ == State::created && !exchange.is_full()) {
+  AsgiChannel& channel = call_->native().channel();
+  if (state_ == State::created && !channel.is_full()) {
     const Ref message = message_.take();
     // Runs Python: the message's own methods.
-    if (!exchange.send(gil, message.get())) return finish(PYGEN_ERROR);
+    if (!channel.send(gil, message.get())) return finish(PYGEN_ERROR);
     state_ = State::sent;
   }
-  if (state_ == State::sent && !exchange.is_sending_file()) return finish_with_none(result);
+  if (state_ == State::sent && !channel.is_sending_file()) return finish_with_none(result);
   const PySendResult how = begin_wait(gil, result);
-  if (how == PYGEN_NEXT) exchange.wait_to_send(*this);
+  if (how == PYGEN_NEXT) channel.wait_to_send(*this);
   return how;
 }
 

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "web/core/characters.h"
+#include "web/core/websocket_handshake.h"
 
 namespace cxxloop::python {
 namespace {
@@ -45,6 +46,8 @@ Ref make_extensions() noexcept {
                                   "http.response.pathsend", "http.response.zerocopysend"));
 }
 
+Ref make_websocket_extensions() noexcept { return Ref::steal(Py_BuildValue("{s{}}", "websocket.http.response")); }
+
 }  // namespace
 
 bool ScopeMaker::open(Gil, const WebState& state, PyObject* scheme, PyObject* root_path, PyObject* lifespan_state) noexcept {
@@ -58,8 +61,9 @@ bool ScopeMaker::open(Gil, const WebState& state, PyObject* scheme, PyObject* ro
   root_path_text_ = {text, static_cast<size_t>(size)};
   asgi_ = make_asgi();
   extensions_ = make_extensions();
+  websocket_extensions_ = make_websocket_extensions();
   template_ = Ref::steal(PyDict_New());
-  if (!asgi_ || !extensions_ || !template_) return false;
+  if (!asgi_ || !extensions_ || !websocket_extensions_ || !template_) return false;
   const Ref none = Ref::borrow(Py_None);
   for (const Name key : {Name::type, Name::asgi, Name::http_version, Name::server, Name::client, Name::scheme,
                          Name::root_path, Name::headers, Name::method, Name::path, Name::raw_path, Name::query_string,
@@ -73,7 +77,9 @@ bool ScopeMaker::open(Gil, const WebState& state, PyObject* scheme, PyObject* ro
          set(template_.get(), Name::query_string, Ref::borrow(state.empty_bytes));
 }
 
-Ref ScopeMaker::make(Gil gil, const web::RequestHead& head, const Peer* peer, const TrustedPeers& trusted) noexcept {
+Ref ScopeMaker::make(Gil gil, const web::Request& request, const TrustedPeers& trusted) noexcept {
+  const web::RequestHead& head = request.head;
+  const Peer* const peer = static_cast<const Peer*>(request.connection);
   Ref scope = Ref::steal(PyDict_Copy(template_.get()));
   if (!scope) return {};
   PyObject* const target = scope.get();
@@ -82,8 +88,25 @@ Ref ScopeMaker::make(Gil gil, const web::RequestHead& head, const Peer* peer, co
                         set(target, Name::headers, make_headers(gil, head)) && set_copy(target, Name::asgi, asgi_) &&
                         set_copy(target, Name::extensions, extensions_) &&
                         (!lifespan_state_ || set_copy(target, Name::state, lifespan_state_)) &&
-                        (peer == nullptr || set_peer(gil, target, head, *peer, trusted));
+                        (peer == nullptr || set_peer(gil, target, head, *peer, trusted)) &&
+                        (!request.asks_websocket || set_websocket(gil, target, head));
   return is_whole ? std::move(scope) : Ref();
+}
+
+// What differs in the scope of a WebSocket. A proxy that says "http" or "https" means the same.
+bool ScopeMaker::set_websocket(Gil, PyObject* scope, const web::RequestHead& head) const noexcept {
+  Ref names = Ref::steal(PyList_New(0));
+  web::each_subprotocol(head, [&names](std::string_view name) noexcept {
+    const Ref text = names ? ascii_of(name) : Ref();
+    if (!text || PyList_Append(names.get(), text.get()) < 0) names.reset();
+  });
+  PyObject* const scheme = PyDict_GetItemWithError(scope, state_->name(Name::scheme));
+  if (!names || scheme == nullptr) return false;
+  const bool is_secure = PyUnicode_CompareWithASCIIString(scheme, "https") == 0 || PyUnicode_CompareWithASCIIString(scheme, "wss") == 0;
+  return set(scope, Name::type, Ref::borrow(state_->name(Name::websocket))) &&
+         set(scope, Name::scheme, Ref::borrow(state_->name(is_secure ? Name::wss : Name::ws))) &&
+         set(scope, Name::subprotocols, names) && set_copy(scope, Name::extensions, websocket_extensions_) &&
+         PyDict_DelItem(scope, state_->name(Name::method)) == 0;
 }
 
 // Each request has its own: an application may write into them.

@@ -19,12 +19,12 @@ class ScopeMaker {
   // `scheme` and `root_path` are str; a null `lifespan_state`: the scopes have no "state". False: the indicator is set.
   [[nodiscard]] bool open(Gil gil, const WebState& state, PyObject* scheme, PyObject* root_path,
                           PyObject* lifespan_state) noexcept;
-  // A null peer: nothing is known of the connection. Null: the indicator is set.
-  [[nodiscard]] Ref make(Gil gil, const web::RequestHead& head, const Peer* peer, const TrustedPeers& trusted) noexcept;
+  // Its connection is a Peer; null: nothing is known of it. Null: the indicator is set.
+  [[nodiscard]] Ref make(Gil gil, const web::Request& request, const TrustedPeers& trusted) noexcept;
 
   template <class F>
   void each_ref(F& f) noexcept {
-    f(template_, asgi_, extensions_, lifespan_state_, scheme_, root_path_);
+    f(template_, asgi_, extensions_, websocket_extensions_, lifespan_state_, scheme_, root_path_);
   }
 
  private:
@@ -42,6 +42,7 @@ class ScopeMaker {
   [[nodiscard]] bool set_target(Gil gil, PyObject* scope, const web::RequestHead& head) const noexcept;
   [[nodiscard]] bool set_peer(Gil gil, PyObject* scope, const web::RequestHead& head, const Peer& peer,
                               const TrustedPeers& trusted) const noexcept;
+  [[nodiscard]] bool set_websocket(Gil gil, PyObject* scope, const web::RequestHead& head) const noexcept;
   [[nodiscard]] Ref make_headers(Gil gil, const web::RequestHead& head) noexcept;
   [[nodiscard]] Ref make_path(Gil gil, std::string_view raw_path) const noexcept;
 
@@ -49,6 +50,7 @@ class ScopeMaker {
   Ref template_;
   Ref asgi_;
   Ref extensions_;
+  Ref websocket_extensions_;
   Ref lifespan_state_;
   Ref scheme_;
   Ref root_path_;

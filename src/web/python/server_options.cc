@@ -26,7 +26,13 @@ void store_of_head(web::Limits& limits, uint64_t value) {
   limits.head.*member = value;
 }
 
+template <auto member>
+void store_of_websocket(web::Limits& limits, uint64_t value) {
+  limits.websocket.*member = static_cast<std::remove_reference_t<decltype(limits.websocket.*member)>>(value);
+}
+
 using web::HeadLimits;
+using web::WebSocketLimits;
 using web::Limits;
 constexpr LimitRow limit_rows[] = {
     {"line_bytes_max", false, false, store_of_head<&HeadLimits::line_bytes_max>},
@@ -45,6 +51,11 @@ constexpr LimitRow limit_rows[] = {
     {"requests_per_connection_max", false, true, store<&Limits::requests_per_connection_max>},
     {"connections_max", false, true, store<&Limits::connections_max>},
     {"connections_per_address_max", false, true, store<&Limits::connections_per_address_max>},
+    {"websocket_message_bytes_max", false, true, store_of_websocket<&WebSocketLimits::message_bytes_max>},
+    {"websocket_queue_messages_max", false, false, store_of_websocket<&WebSocketLimits::queue_messages_max>},
+    {"websocket_ping_seconds", true, true, store_of_websocket<&WebSocketLimits::ping_ns>},
+    {"websocket_pong_seconds", true, true, store_of_websocket<&WebSocketLimits::pong_ns>},
+    {"websocket_close_seconds", true, true, store_of_websocket<&WebSocketLimits::close_ns>},
 };
 
 const LimitRow* find_row(PyObject* name) noexcept {
@@ -101,6 +112,12 @@ bool check_text(PyObject* name, PyObject* value) noexcept {
   return false;
 }
 
+bool read_truth(PyObject* value, bool* truth) noexcept {
+  const int is_true = PyObject_IsTrue(value);
+  *truth = is_true == 1;
+  return is_true >= 0;
+}
+
 bool read_text(PyObject* name, PyObject* value, ServerTexts* texts) noexcept {
   if (is_named(name, "root_path")) {
     texts->root_path = Ref::borrow(value);
@@ -122,11 +139,9 @@ bool read_text(PyObject* name, PyObject* value, ServerTexts* texts) noexcept {
     texts->trusted = Ref::borrow(value);
     return true;
   }
-  if (is_named(name, "date_header")) {
-    const int truth = PyObject_IsTrue(value);
-    texts->date_header = truth == 1;
-    return truth >= 0;
-  }
+  if (is_named(name, "date_header")) return read_truth(value, &texts->date_header);
+  if (is_named(name, "websockets")) return read_truth(value, &texts->websockets);
+  if (is_named(name, "websocket_deflate")) return read_truth(value, &texts->websocket_deflate);
   if (is_named(name, "tls")) {
     const int truth = PyObject_IsTrue(value);
     // Nobody may get plain text who has asked for TLS.

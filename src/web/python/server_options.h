@@ -23,6 +23,8 @@ struct ServerTexts {
   Ref headers;        // an iterable of (name, value); null: none
   Ref trusted;        // a list of str, or a str; null: nobody
   bool date_header = true;
+  bool websockets = true;
+  bool websocket_deflate = true;
 };
 
 // Reads what read_limits() has left. False: the indicator is set.

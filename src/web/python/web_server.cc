@@ -37,6 +37,8 @@ bool WebServer::open(Gil gil, const WebServerArgs& args) noexcept {
   web::ServerOptions options;
   options.limits = limits_;
   options.date_header = texts.date_header;
+  options.websockets = texts.websockets;
+  if (!texts.websocket_deflate) options.websocket_deflate.reset();
   options.release = release_owner;
   Py_ssize_t size = 0;
   const char* const server_header = texts.server_header ? PyUnicode_AsUTF8AndSize(texts.server_header.get(), &size) : "";
@@ -236,8 +238,8 @@ void WebServer::on_request(web::Exchange& exchange, const web::Request& request)
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_);
   const Ref call = Ref::steal(AsgiCall::make(gil, *this));
-  Ref scope = call ? scopes_.make(gil, request.head, static_cast<const Peer*>(request.connection), trusted_) : Ref();
-  if (scope) return AsgiCall::of(call.get()).begin(gil, exchange, std::move(scope));
+  Ref scope = call ? scopes_.make(gil, request, trusted_) : Ref();
+  if (scope && (!request.asks_websocket || AsgiCall::of(call.get()).make_websocket(gil))) return AsgiCall::of(call.get()).begin(gil, exchange, std::move(scope));
   report(gil, "Exception while a web server took a request");
   exchange.set_user(no_user_);
   exchange.abort();

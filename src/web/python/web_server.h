@@ -66,6 +66,7 @@ class WebServer final : public web::Application, public LoopGuest {
   [[nodiscard]] PyObject* app() const noexcept { return app_.get(); }  // null: the collector has cleared the server
   [[nodiscard]] PyObject* loop() const noexcept { return loop_.get(); }
   [[nodiscard]] std::span<const web::Header> default_headers() const noexcept { return default_headers_.view(); }
+  [[nodiscard]] const web::Limits& limits() const noexcept { return limits_; }
   [[nodiscard]] bool wants_access() const noexcept { return static_cast<bool>(on_access_); }
   // A task that runs the coroutine `call`, in a context of its own. Null: the indicator is set. Runs Python: its first step.
   [[nodiscard]] Ref make_task(Gil gil, PyObject* call) noexcept;
@@ -103,7 +104,7 @@ class WebServer final : public web::Application, public LoopGuest {
     f(loop_);
     calls_.each([&f](AsgiCall& call) {
       f(call.object());
-      if (call.exchange().is_open()) f(call.object());  // the core's exchange, which lies in the server, has another
+      if (call.channel().is_open()) f(call.object());  // the core's exchange, which lies in the server, has another
     });
   }
 

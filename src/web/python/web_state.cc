@@ -8,11 +8,12 @@ namespace {
 
 constexpr const char* texts[] = {
     "type", "asgi", "http_version", "server", "client", "scheme", "method", "root_path", "path", "raw_path",
-    "query_string", "headers", "state", "extensions",
+    "query_string", "headers", "state", "extensions", "subprotocols",
     "body", "more_body", "status", "trailers", "more_trailers", "links", "file", "offset", "count",
+    "subprotocol", "bytes", "text", "code", "reason",
     "message", "fileno", "set_result", "done", "create_future", "create_task", "throw", "close", "loop", "eager_start",
     "context",
-    "http", "https", "1.0", "1.1",
+    "http", "https", "1.0", "1.1", "websocket", "ws", "wss",
 };
 static_assert(std::size(texts) == static_cast<size_t>(Name::size), "a text for each name");
 
@@ -45,7 +46,11 @@ bool make_events(WebState& state) noexcept {
   state.body_event = Py_BuildValue("{OsOyOO}", state.name(Name::type), "http.request", state.name(Name::body), "",
                                    state.name(Name::more_body), Py_False);
   state.disconnect_event = Py_BuildValue("{Os}", state.name(Name::type), "http.disconnect");
-  return state.empty_bytes != nullptr && state.body_event != nullptr && state.disconnect_event != nullptr;
+  state.empty_text = PyUnicode_FromString("");
+  state.websocket_connect_event = Py_BuildValue("{Os}", state.name(Name::type), "websocket.connect");
+  state.websocket_receive_event = Py_BuildValue("{Os}", state.name(Name::type), "websocket.receive");
+  return state.empty_bytes != nullptr && state.body_event != nullptr && state.disconnect_event != nullptr &&
+         state.empty_text != nullptr && state.websocket_connect_event != nullptr && state.websocket_receive_event != nullptr;
 }
 
 bool run_imports(WebState& state) noexcept {

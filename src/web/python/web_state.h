@@ -17,13 +17,13 @@ namespace cxxloop::python {
 enum class Name : uint8_t {
   // keys of a scope
   type, asgi, http_version, server, client, scheme, method, root_path, path, raw_path, query_string, headers, state,
-  extensions,
+  extensions, subprotocols,
   // keys of messages
-  body, more_body, status, trailers, more_trailers, links, file, offset, count,
+  body, more_body, status, trailers, more_trailers, links, file, offset, count, subprotocol, bytes, text, code, reason,
   // methods and keywords
   message, fileno, set_result, done, create_future, create_task, throw_into, close, loop, eager_start, context,
   // values of scopes
-  http, https, version_1_0, version_1_1,
+  http, https, version_1_0, version_1_1, websocket, ws, wss,
   size,
 };
 
@@ -42,8 +42,11 @@ struct WebState {
   PyObject* cancelled_error;      // asyncio.CancelledError
   PyObject* tasks_module;         // asyncio.tasks: Task is looked up for each server, programs replace it
   PyObject* empty_bytes;
+  PyObject* empty_text;
   PyObject* body_event;        // {"type": "http.request", "body": b"", "more_body": False}, to be copied
   PyObject* disconnect_event;  // {"type": "http.disconnect"}, likewise
+  PyObject* websocket_connect_event;  // {"type": "websocket.connect"}, likewise
+  PyObject* websocket_receive_event;  // {"type": "websocket.receive"}, likewise
 
   [[nodiscard]] PyObject* name(Name which) const noexcept { return names[static_cast<size_t>(which)]; }
 
@@ -52,7 +55,7 @@ struct WebState {
     for (PyObject*& text : names) f(text);
     for (PyObject*& text : methods) f(text);
     f(server_type, call_type, receive_type, send_type, op_type, client_disconnected, cancelled_error, tasks_module, empty_bytes, body_event,
-      disconnect_event);
+      disconnect_event, empty_text, websocket_connect_event, websocket_receive_event);
   }
 };
 

@@ -121,6 +121,8 @@ def test_native_options_hold_every_limit():
     assert options["connections_max"] == 7
     assert options["headers"] == [(b"x-a", b"b")]
     assert options["server_header"] == "cxxloop" and options["scheme"] == "http" and options["tls"] is None
+    assert options["websockets"] and options["websocket_deflate"] and options["websocket_ping_seconds"] == 20
+    assert not native_options(Config("a:b", ws="none"), None)["websockets"]
     assert native_options(Config("a:b", server_header=False), None)["server_header"] is None
     assert native_options(Config("a:b", headers=[("Server", "mine")]), None)["server_header"] is None
     assert native_options(Config("a:b", limit_connections=0, limit_concurrency=7), None)["connections_max"] == 7
@@ -128,7 +130,9 @@ def test_native_options_hold_every_limit():
 
 def test_defaults_are_those_of_native_limits():
     """A program in C++ that uses the core without Python has the limits that the documentation promises."""
-    declared = dict(re.findall(r"^\s*(?:u?int\d+_t|size_t) (\w+) = ([^;]+);", _limits_source(), re.MULTILINE))
+    declared = _declared(_limits_source())
+    declared |= {f"websocket_{name}": text for name, text in _declared(_source("websocket_limits.h")).items()}
+    del declared["websocket_close_ns"]  # has no setting, in uvicorn neither
     values = {name: eval(_python_of(text)) for name, text in declared.items()}  # of our own header
     options = native_options(Config("a:b"), None)
     for name, value in values.items():
@@ -136,14 +140,22 @@ def test_defaults_are_those_of_native_limits():
             assert options[name.removesuffix("_ns") + "_seconds"] * 10**9 == value, name
         else:
             assert options[name] == value, name
-    assert len(values) == 16
+    assert len(values) == 20
+
+
+def _declared(source):
+    return dict(re.findall(r"^\s*(?:u?int\d+_t|size_t) (\w+) = ([^;]+);", source, re.MULTILINE))
 
 
 def _limits_source():
+    return _source("limits.h") + _source("request_head.h").partition("struct HeadLimits")[2].partition("};")[0]
+
+
+def _source(name):
     core = ROOT / "src/web/core"
     if not core.exists():
         pytest.skip("the sources of the core are not here")
-    return (core / "limits.h").read_text() + (core / "request_head.h").read_text().partition("struct HeadLimits")[2].partition("};")[0]
+    return (core / name).read_text()
 
 
 def _python_of(text):
