@@ -15,7 +15,11 @@ Http1Session::Http1Session(ConnectionHost& host, Connection& connection) noexcep
     : host_(host), connection_(connection), parser_(host.limits.head), since_ns_(host.now_ns) {}
 
 void Http1Session::on_bytes(std::string_view bytes) noexcept {
-  if (stage_ == Stage::websocket) return websocket_->on_bytes(bytes);
+  if (stage_ == Stage::websocket) {
+    if (!carry_.empty()) give_to_websocket();
+    if (stage_ == Stage::websocket) websocket_->on_bytes(bytes);
+    return;
+  }
   rate_bytes_ += bytes.size();
   piece_ns_ = host_.now_ns;
   if (carry_.empty()) {
@@ -29,7 +33,7 @@ void Http1Session::on_bytes(std::string_view bytes) noexcept {
 
 void Http1Session::on_eof() noexcept {
   has_eof_ = true;
-  if (stage_ == Stage::websocket) return websocket_->on_eof();
+  if (stage_ == Stage::websocket) return give_to_websocket();
   if (stage_ != Stage::exchange) return advance();
   ExchangeUser* const user = user_;
   if (std::exchange(waits_body_, false)) user->on_body();  // take_body() tells what is missing

@@ -111,6 +111,17 @@ TYPED_TEST(Http1WebSocketTest, KeepsFramesThatComeBeforeItIsAccepted) {
   EXPECT_EQ(this->read_to(client, "\x01" "b"), accepted + sent(Opcode::text, "a") + sent(Opcode::text, "b"));
 }
 
+TYPED_TEST(Http1WebSocketTest, GivesWhatCameBeforeItIsAcceptedFirst) {
+  this->app.handle = nullptr;
+  const int client = this->connect();
+  this->write(client, handshake + "\r\n" + text("a"));
+  ASSERT_TRUE(this->run_until([&] { return !this->app.answers.empty(); }));
+  this->settle();
+  this->world.write(client, text("b"));  // arrives in the same turn as the acceptance
+  this->chat.accept(this->app.last());
+  EXPECT_EQ(this->read_to(client, "\x01" "b"), accepted + sent(Opcode::text, "a") + sent(Opcode::text, "b"));
+}
+
 TYPED_TEST(Http1WebSocketTest, SeesTheSameWhereverTheBytesAreCut) {
   this->options.limits.connections_per_address_max = 0;
   const std::string bytes = handshake + "\r\n" + text("first") + client_frame(Opcode::text, "sec", false) + client_frame(Opcode::ping, "") +
