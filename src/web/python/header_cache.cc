@@ -13,24 +13,24 @@ std::string_view view_of(PyObject* bytes) noexcept {
   return {PyBytes_AS_STRING(bytes), static_cast<size_t>(PyBytes_GET_SIZE(bytes))};
 }
 
-void write_lower(char* target, std::string_view name) noexcept {
-  for (const char letter : name) *target++ = web::lower(letter);
+// The first eight bytes and the last eight, which may overlap; of a shorter text as many as there are.
+uint64_t ends_of(std::string_view text) noexcept {
+  uint64_t first = 0;
+  uint64_t last = 0;
+  if (text.size() < sizeof(first)) {
+    for (const char letter : text) first = first << 8 | static_cast<unsigned char>(letter);
+    return first;
+  }
+  std::memcpy(&first, text.data(), sizeof(first));
+  std::memcpy(&last, text.data() + text.size() - sizeof(last), sizeof(last));
+  return first ^ (last << 1 | last >> 63);
 }
 
-// Mixes eight bytes at a time: the values are longer than the names. A bad spread costs speed only.
-uint64_t hash_of(std::string_view text, uint64_t hash) noexcept {
+// Headers differ in their ends or in their sizes; two that share a row cost speed only.
+size_t hash_of(std::string_view name, std::string_view value) noexcept {
   constexpr uint64_t factor = 0x9E3779B97F4A7C15;
-  const char* at = text.data();
-  size_t left = text.size();
-  for (uint64_t word = 0; left >= sizeof(word); left -= sizeof(word), at += sizeof(word)) {
-    std::memcpy(&word, at, sizeof(word));
-    hash = (hash ^ word) * factor;
-    hash ^= hash >> 29;
-  }
-  uint64_t rest = left;
-  for (; left > 0; --left) rest = rest << 8 | static_cast<unsigned char>(*at++);
-  hash = (hash ^ rest) * factor;
-  return hash ^ hash >> 32;
+  const uint64_t mixed = (ends_of(name) + name.size()) * factor ^ ends_of(value) ^ value.size();
+  return (mixed * factor) >> 32;
 }
 
 bool is_secret(std::string_view name) noexcept {
@@ -39,7 +39,8 @@ bool is_secret(std::string_view name) noexcept {
 
 Ref make_name(std::string_view name) noexcept {
   Ref bytes = Ref::steal(PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(name.size())));
-  if (bytes) write_lower(PyBytes_AS_STRING(bytes.get()), name);
+  char* target = bytes ? PyBytes_AS_STRING(bytes.get()) : nullptr;
+  for (size_t i = 0; bytes && i < name.size(); ++i) target[i] = web::lower(name[i]);
   return bytes;
 }
 
@@ -50,21 +51,20 @@ Ref make_pair(std::string_view name, std::string_view value) noexcept {
   return value_bytes ? Ref::steal(PyTuple_Pack(2, name_bytes.get(), value_bytes.get())) : Ref();
 }
 
-bool is_pair_of(PyObject* pair, std::string_view lower_name, std::string_view value) noexcept {
-  return view_of(PyTuple_GET_ITEM(pair, 0)) == lower_name && view_of(PyTuple_GET_ITEM(pair, 1)) == value;
-}
-
 }  // namespace
 
 Ref HeaderCache::pair_of(Gil, std::string_view name, std::string_view value) noexcept {
-  if (name.size() > name_bytes_max || value.size() > value_bytes_max || is_secret(name)) return make_pair(name, value);
-  std::array<char, name_bytes_max> lower_name;
-  write_lower(lower_name.data(), name);
-  const std::string_view key(lower_name.data(), name.size());
-  Ref& row = rows_[hash_of(value, hash_of(key, 0)) % rows_max];
-  if (row && is_pair_of(row.get(), key, value)) return Ref::borrow(row.get());
-  Ref pair = make_pair(key, value);
-  if (pair) row = Ref::borrow(pair.get());
+  if (name.size() > name_bytes_max || value.size() > value_bytes_max) return make_pair(name, value);
+  Row& row = rows_[hash_of(name, value) % rows_max];
+  if (row.pair && view_of(PyTuple_GET_ITEM(row.pair.get(), 1)) == value &&
+      view_of(PyTuple_GET_ITEM(row.pair.get(), 0)).size() == name.size() &&
+      std::memcmp(row.name.data(), name.data(), name.size()) == 0) {
+    return Ref::borrow(row.pair.get());
+  }
+  Ref pair = make_pair(name, value);
+  if (!pair || is_secret(name)) return pair;
+  row.pair = Ref::borrow(pair.get());
+  std::memcpy(row.name.data(), name.data(), name.size());
   return pair;
 }
 

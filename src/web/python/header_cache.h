@@ -22,10 +22,15 @@ class HeaderCache {
 
  private:
   static constexpr size_t rows_max = 512;  // a power of two
-  static constexpr size_t name_bytes_max = 64;
+  static constexpr size_t name_bytes_max = 32;
   static constexpr size_t value_bytes_max = 256;
 
-  std::array<Ref, rows_max> rows_;
+  struct Row {
+    Ref pair;                               // null: the row is empty
+    std::array<char, name_bytes_max> name;  // as it was sent, which is compared faster than without regard to case
+  };
+
+  std::array<Row, rows_max> rows_;
 };
 
 }  // namespace cxxloop::python

@@ -34,7 +34,8 @@ bool HeaderList::keep(PyObject* object) noexcept {
 
 void HeaderList::add(const web::Header& header) noexcept {
   CXL_ASSERT(count_ < room_);
-  (more_ != nullptr ? more_.get() : inline_.data())[count_++] = header;
+  new (headers() + count_) web::Header(header);
+  ++count_;
 }
 
 bool HeaderList::assign(Gil gil, std::span<const web::Header> in_front, PyObject* iterable) noexcept {

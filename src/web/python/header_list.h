@@ -5,7 +5,6 @@
 // Thread: any that holds the GIL.  Owns: a reference to whatever its views point into.
 #pragma once
 
-#include <array>
 #include <memory>
 #include <span>
 
@@ -29,7 +28,10 @@ class HeaderList {
  private:
   static constexpr size_t inline_max = 24;
 
-  [[nodiscard]] const web::Header* headers() const noexcept { return more_ != nullptr ? more_.get() : inline_.data(); }
+  [[nodiscard]] web::Header* headers() noexcept { return more_ != nullptr ? more_.get() : inline_headers(); }
+  [[nodiscard]] const web::Header* headers() const noexcept { return more_ != nullptr ? more_.get() : inline_headers(); }
+  [[nodiscard]] web::Header* inline_headers() noexcept { return reinterpret_cast<web::Header*>(inline_); }
+  [[nodiscard]] const web::Header* inline_headers() const noexcept { return reinterpret_cast<const web::Header*>(inline_); }
   [[nodiscard]] bool make_room(size_t count) noexcept;
   [[nodiscard]] bool keep(PyObject* object) noexcept;
   [[nodiscard]] bool add_pair(Gil gil, PyObject* pair) noexcept;
@@ -41,7 +43,8 @@ class HeaderList {
   std::unique_ptr<web::Header[]> more_;  // null: they are in inline_
   Ref pairs_;                            // a tuple: what the application gave
   Ref made_;                             // a list: what else the views point into; null: nothing
-  std::array<web::Header, inline_max> inline_;
+  // Not initialised beyond `count_`: most responses have two or three.
+  alignas(web::Header) unsigned char inline_[inline_max * sizeof(web::Header)];
 };
 
 }  // namespace cxxloop::python

@@ -74,6 +74,7 @@ bool ScopeMaker::open(Gil, const WebState& state, PyObject* scheme, PyObject* ro
   return set(template_.get(), Name::type, Ref::borrow(state.name(Name::http))) &&
          set(template_.get(), Name::http_version, Ref::borrow(state.name(Name::version_1_1))) &&
          set(template_.get(), Name::scheme, scheme_) && set(template_.get(), Name::root_path, root_path_) &&
+         set(template_.get(), Name::method, Ref::borrow(state.methods[0])) &&
          set(template_.get(), Name::query_string, Ref::borrow(state.empty_bytes));
 }
 
@@ -84,7 +85,8 @@ Ref ScopeMaker::make(Gil gil, const web::Request& request, const TrustedPeers& t
   if (!scope) return {};
   PyObject* const target = scope.get();
   if (head.minor_version == 0 && !set(target, Name::http_version, Ref::borrow(state_->name(Name::version_1_0)))) return {};
-  const bool is_whole = set(target, Name::method, method_of(gil, *state_, head.method)) && set_target(gil, target, head) &&
+  const bool is_get = head.method == "GET";  // as the template says
+  const bool is_whole = (is_get || set(target, Name::method, method_of(gil, *state_, head.method))) && set_target(gil, target, head) &&
                         set(target, Name::headers, make_headers(gil, head)) && set_copy(target, Name::asgi, asgi_) &&
                         set_copy(target, Name::extensions, extensions_) &&
                         (!lifespan_state_ || set_copy(target, Name::state, lifespan_state_)) &&
