@@ -6,10 +6,11 @@ import hashlib
 import socket
 
 import pytest
-import uvicorn
 from asgi_peer import read_response
 
 anyio = pytest.importorskip("anyio")
+uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("httptools")
 pytest.importorskip("starlette")
 
 from starlette.applications import Starlette  # noqa: E402

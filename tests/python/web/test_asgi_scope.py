@@ -5,7 +5,6 @@ import asyncio
 import socket
 
 import pytest
-import uvicorn
 from asgi_peer import GET, text
 
 pytestmark = pytest.mark.cxxloop_only("asyncio has no web server")
@@ -42,6 +41,8 @@ def recorder():
 
 
 async def scopes_of_uvicorn(requests, **options):
+    import uvicorn
+
     app, scopes = recorder()
     with socket.create_server(("127.0.0.1", 0)) as sock:
         config = uvicorn.Config(app, lifespan="off", log_level="critical", http="httptools", ws="none", **options)
@@ -81,6 +82,8 @@ def comparable(scope, port):
     ids=["plain", "root_path", "trust all", "trust some", "trust others"],
 )
 def test_scope_is_that_of_uvicorn(run, serve_app, name, options):
+    pytest.importorskip("uvicorn")
+    pytest.importorskip("httptools")
     app, scopes = recorder()
     forwarded = options.get("forwarded", [])
     root_path = options.get("root_path", "")

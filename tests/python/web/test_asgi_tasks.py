@@ -120,7 +120,7 @@ def test_task_of_a_running_application_is_listed_and_kept_alive(run, serve_app):
     async def main():
         reader, writer = await served.connect()
         writer.write(GET)
-        while not served.server.tasks():
+        while not events:
             await asyncio.sleep(0)
         gc.collect()
         (task,) = served.server.tasks()
@@ -300,18 +300,20 @@ def test_cancelled_application_is_reported_and_its_task_is_cancelled(run, serve_
 
 def test_application_that_swallows_cancellation_goes_on(run, serve_app):
     async def app(scope, receive, send):
+        begun.set()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             await text()(scope, receive, send)
 
+    begun = asyncio.Event()
     served = serve_app(app)
 
     async def main():
         reader, writer = await served.connect()
         writer.write(GET)
-        while not served.server.tasks():
-            await asyncio.sleep(0)
+        await begun.wait()
+        await asyncio.sleep(0)
         served.server.tasks()[0].cancel()
         assert (await read_response(reader)).body == b"hello"
         writer.close()
