@@ -57,7 +57,10 @@ class Connection final : public net::StreamHandler,
   // At once, whatever is under way.
   void end(Ending::Why why) noexcept;
   // The backend was drained. Destroys the connection. REQUIRES: end().
-  void finish_release() noexcept { stream_.finish_release(); }
+  void finish_release() noexcept {
+    host_.backend.forget(fd_.get());
+    stream_.finish_release();
+  }
 
   // A Scope by hand: of whoever cannot have one.
   void enter() noexcept { ++depth_; }

@@ -38,10 +38,9 @@ BodyPart Http1Session::take_body() noexcept {
   const bool was_over = body_.is_over();
   const RequestBody::Step step = body_.next(input(), host_.limits.body_bytes_max, host_.trailers);
   consume(step.used);
+  if (!is_advancing_) update_reading();
   switch (step.kind) {
-    case RequestBody::Kind::data:
-      if (!is_advancing_) update_reading();
-      return {BodyPart::Kind::data, step.data};
+    case RequestBody::Kind::data: return {BodyPart::Kind::data, step.data};
     case RequestBody::Kind::end: has_trailers_ = !was_over && body_.is_chunked(); return {BodyPart::Kind::end};
     case RequestBody::Kind::refused: refuse_body(); return {BodyPart::Kind::lost};
     case RequestBody::Kind::more: break;
@@ -65,7 +64,6 @@ void Http1Session::wait_for_body() noexcept {
   host_.look_at_clock();
   rate_begin_ns_ += host_.now_ns - piece_ns_;
   piece_ns_ = host_.now_ns;
-  update_reading();
 }
 
 void Http1Session::refuse_body() noexcept {
