@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #ifdef __linux__
@@ -52,6 +53,11 @@ Errno probe_with_epoll(int fd) noexcept {
 
 Result<size_t> receive(int fd, std::span<std::byte> into) noexcept {
   return size_or_error(without_eintr([&] { return ::recv(fd, into.data(), into.size(), MSG_DONTWAIT); }));
+}
+
+Result<size_t> send_file(int socket, int file, uint64_t offset, size_t size) noexcept {
+  off_t at = static_cast<off_t>(offset);
+  return size_or_error(without_eintr([&] { return ::sendfile(socket, file, &at, size); }));
 }
 
 Result<size_t> send(int fd, std::span<const std::byte> bytes) noexcept {

@@ -25,6 +25,10 @@ namespace cxxloop::io {
 [[nodiscard]] Result<size_t> send(int fd, std::span<const std::byte> bytes) noexcept;
 [[nodiscard]] Result<size_t> send_vector(int fd, std::span<const iovec> iov) noexcept;
 
+// From a file to a socket, by the kernel alone; fewer bytes than given when the socket is full, 0 at the end of the file.
+// The one call here that raises SIGPIPE: its caller has seen to it that it is ignored.
+[[nodiscard]] Result<size_t> send_file(int socket, int file, uint64_t offset, size_t size) noexcept;
+
 // One datagram and its sender. What does not fit is lost.
 [[nodiscard]] Result<size_t> receive_from(int fd, std::span<std::byte> into, Address* peer) noexcept;
 // One datagram to `address`; null: to the connected peer.

@@ -2,6 +2,7 @@
 #include "web/core/connection.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "base/assert.h"
@@ -44,7 +45,8 @@ void Connection::begin_refused() noexcept {
 // Everything that ends or moves the connection's deadline happens within a scope.
 void Connection::leave() noexcept {
   if (phase_ != Phase::ended) return host_.deadlines.move(*this, next_deadline_ns());
-  if (stream_.state() != net::Stream::State::released) return;  // on_released() comes back here
+  // on_released() and on_file_ready() come back here.
+  if (stream_.state() != net::Stream::State::released || (file_ != nullptr && file_->is_waiting())) return;
   ConnectionHost& host = host_;
   const bool was_refused = is_refused_;
   delete this;
@@ -55,7 +57,7 @@ int64_t Connection::next_deadline_ns() const noexcept {
   int64_t deadline_ns = Deadlines::never_ns;
   if (phase_ == Phase::open) deadline_ns = session_.deadline_ns();
   if (phase_ == Phase::lingering) deadline_ns = progress_ns_ + linger_ns;
-  if (stream_.is_send_waiting() && host_.limits.write_ns > 0) {
+  if (has_to_send() && host_.limits.write_ns > 0) {
     deadline_ns = std::min(deadline_ns, progress_ns_ + host_.limits.write_ns);
   }
   return deadline_ns;
@@ -65,7 +67,7 @@ void Connection::on_deadline(int64_t now_ns) noexcept {
   const Scope scope(*this);
   host_.now_ns = now_ns;
   if (phase_ == Phase::lingering) return end(Ending::Why::answered);
-  if (stream_.is_send_waiting() && host_.limits.write_ns > 0 && progress_ns_ + host_.limits.write_ns <= now_ns) {
+  if (has_to_send() && host_.limits.write_ns > 0 && progress_ns_ + host_.limits.write_ns <= now_ns) {
     ++host_.counts.timeouts;
     return reset(Ending::Why::timed_out);
   }
@@ -81,6 +83,7 @@ void Connection::drain() noexcept {
 void Connection::on_ready() noexcept {
   const Scope scope(*this);
   host_.look_at_clock();
+  if (is_cut_off_) return reset(Ending::Why::aborted);
   if (is_broken_) return end(Ending::Why::client_gone);
   if (phase_ == Phase::open) session_.on_ready();
 }
@@ -95,6 +98,54 @@ void Connection::wrote() noexcept {
     stream_.flush();
   }
   is_full_ = stream_.queued_bytes() > host_.limits.write_buffer_bytes;
+}
+
+bool Connection::send_file(int file, uint64_t offset, uint64_t size) noexcept {
+  file_.reset(new (std::nothrow) FileSending(host_.backend, fd_.get(), file, offset, size, this, on_file_ready));
+  progress_ns_ = host_.backend.now_ns();
+  if (file_ == nullptr) {
+    is_broken_ = true;
+    make_ready();
+    return false;
+  }
+  stream_.unlink();
+  if (!stream_.is_send_waiting()) stream_.flush();
+  return stream_.queued_bytes() == 0 && !is_broken_ && pump_file();  // else on_sent() begins
+}
+
+// True: all is sent, and the kernel has let go.
+bool Connection::pump_file() noexcept {
+  host_.engine.expect_io();
+  switch (file_->send_piece()) {
+    case FileSending::Progress::some:
+    case FileSending::Progress::none:
+      if (file_->wait() == Errno::ok) return false;
+      break;
+    case FileSending::Progress::done:
+      if (!file_->stop()) return false;
+      file_.reset();
+      return true;
+    case FileSending::Progress::broken: break;
+    case FileSending::Progress::short_file: is_cut_off_ = true; break;
+  }
+  is_broken_ = true;
+  make_ready();
+  (void)file_->stop();
+  return false;
+}
+
+void Connection::on_file_ready(void* connection) noexcept {
+  Connection& self = *static_cast<Connection*>(connection);
+  const Scope scope(self);
+  self.host_.look_at_clock();
+  if (self.phase_ != Phase::open || self.is_broken_) return;
+  self.progress_ns_ = self.host_.now_ns;
+  if (self.file_->is_done()) {
+    self.file_.reset();
+  } else if (!self.pump_file()) {
+    return;
+  }
+  self.session_.on_file_sent();
 }
 
 void Connection::set_reading(bool reads) noexcept {
@@ -135,7 +186,8 @@ void Connection::end(Ending::Why why) noexcept {
   phase_ = Phase::ended;
   host_.deadlines.remove(*this);
   static_cast<ConnectionHost::Ready&>(*this).unlink();
-  if (stream_.release()) fd_.reset();
+  if (file_ != nullptr) (void)file_->stop();
+  (void)stream_.release();  // false: on_released() will tell
   session_.on_connection_end(why);
   if (std::exchange(is_known_, false)) host_.application.on_connection_end(application_part_);
 }
@@ -168,6 +220,10 @@ void Connection::on_sent() noexcept {
   host_.look_at_clock();
   progress_ns_ = host_.now_ns;
   if (phase_ == Phase::flushing && stream_.queued_bytes() == 0) return on_flushed();
+  if (phase_ == Phase::open && file_ != nullptr) {
+    if (stream_.queued_bytes() == 0 && pump_file()) session_.on_file_sent();
+    return;
+  }
   if (phase_ != Phase::open || !is_full_ || stream_.queued_bytes() > host_.limits.write_buffer_bytes / 2) return;
   is_full_ = false;
   session_.on_room();
@@ -183,8 +239,13 @@ void Connection::on_write_error(Errno) noexcept {
 }
 
 void Connection::on_released() noexcept {
-  fd_.reset();
   if (depth_ == 0) leave();
+}
+
+void Connection::finish_release() noexcept {
+  host_.backend.forget(fd_.get());
+  if (stream_.state() == net::Stream::State::releasing) return stream_.finish_release();
+  leave();  // only the op of a file was out
 }
 
 }  // namespace cxxloop::web

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 
@@ -18,6 +19,7 @@
 #include "net/stream.h"
 #include "web/core/address_counts.h"
 #include "web/core/connection_host.h"
+#include "web/core/file_sending.h"
 #include "web/core/http1_session.h"
 #include "web/core/output.h"
 
@@ -57,10 +59,7 @@ class Connection final : public net::StreamHandler,
   // At once, whatever is under way.
   void end(Ending::Why why) noexcept;
   // The backend was drained. Destroys the connection. REQUIRES: end().
-  void finish_release() noexcept {
-    host_.backend.forget(fd_.get());
-    stream_.finish_release();
-  }
+  void finish_release() noexcept;
 
   // A Scope by hand: of whoever cannot have one.
   void enter() noexcept { ++depth_; }
@@ -83,6 +82,10 @@ class Connection final : public net::StreamHandler,
   void finish(bool lingers) noexcept;
   // Ends, so that the client can tell: with a reset.
   void reset(Ending::Why why) noexcept;
+  // Sends a part of a file behind what is queued. True: all of it is sent. False: Session::on_file_sent() will tell, before
+  // which nothing may be put to the output; or the connection ends.
+  [[nodiscard]] bool send_file(int file, uint64_t offset, uint64_t size) noexcept;
+  [[nodiscard]] bool is_sending_file() const noexcept { return file_ != nullptr; }
   [[nodiscard]] void* application_part() const noexcept { return application_part_; }
   // Gives back what an idle connection does not need.
   void release_memory() noexcept { stream_.release_memory(); }
@@ -101,7 +104,10 @@ class Connection final : public net::StreamHandler,
   // open -> flushing (finish()) -> lingering (all is sent) -> ended; open, flushing -> ended.
   enum class Phase : uint8_t { open, flushing, lingering, ended };
 
+  static void on_file_ready(void* connection) noexcept;
   void leave() noexcept;
+  [[nodiscard]] bool pump_file() noexcept;
+  [[nodiscard]] bool has_to_send() const noexcept { return stream_.is_send_waiting() || file_ != nullptr; }
   void on_flushed() noexcept;
   [[nodiscard]] int64_t next_deadline_ns() const noexcept;
 
@@ -112,6 +118,7 @@ class Connection final : public net::StreamHandler,
   Phase phase_ = Phase::open;
   bool is_full_ = false;
   bool is_broken_ = false;     // True exactly when a write has failed: end() follows in a callback of its own
+  bool is_cut_off_ = false;    // True exactly when a file was shorter than promised: reset() follows likewise
   bool has_lingering_ = false; // True exactly when finish() wants to linger
   bool has_eof_ = false;
   bool is_refused_ = false;    // True exactly after begin_refused()
@@ -120,6 +127,7 @@ class Connection final : public net::StreamHandler,
   size_t dropped_bytes_ = 0;   // while lingering
   int64_t progress_ns_ = 0;    // when the kernel has last taken something, or lingering began
   void* application_part_ = nullptr;
+  std::unique_ptr<FileSending> file_;
   net::Stream stream_;
   Http1Session session_;
 };

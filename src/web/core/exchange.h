@@ -24,7 +24,9 @@ struct BodyPart {
     data,  // bytes, never empty
     wait,  // nothing there yet; on_body() will tell
     end,   // that was all of it
-    lost,  // the rest will never come: the client has gone, or what it sent was refused
+    // The rest will never come: the client has ended, or what it sent was refused. Then the session has answered, if nothing
+    // was started, on_end() follows in a callback of its own, and what the application still sends is dropped.
+    lost,
   };
   Kind kind;
   std::string_view bytes = {};  // valid until the next call of a method of the exchange, or the return to the session
@@ -97,8 +99,9 @@ class Exchange {
   // The response is whole: on_end() is called inside. Fewer bytes than the Content-Length said are a fault, which is
   // returned; the exchange ends all the same (Ending::aborted), and the connection with it.
   [[nodiscard]] virtual const char* end(std::span<const Header> trailers = {}) noexcept = 0;
-  // `size` bytes of a file from `offset` on, by the kernel alone. `fd` is borrowed until on_drained(), before which nothing
-  // else may be written: is_full() is true meanwhile.
+  // `size` bytes of a file from `offset` on, by the kernel alone. is_full() afterwards: `fd` is borrowed until on_drained() or
+  // on_end(), before which nothing else may be written and the response not ended. Else it is done with. A file that is
+  // shorter resets the connection.
   [[nodiscard]] virtual const char* write_file(int fd, uint64_t offset, uint64_t size) noexcept = 0;
   // Instead of a response, for a Request that asks for a WebSocket: accepts it. on_end() is called inside, with status 101;
   // what comes then comes to `user`. Any response refuses it, and ends the connection. `subprotocol`: empty, or one of the

@@ -13,10 +13,13 @@ namespace cxxloop::web {
 namespace {
 
 constexpr const char* no_memory = "out of memory";
+constexpr const char* not_started = "no response was started";
+constexpr const char* file_under_way = "a file is on its way";
+constexpr const char* too_long = "the body is longer than its Content-Length";
 constexpr std::string_view line_end = "\r\n";
 constexpr size_t size_line_bytes_max = 18;  // 16 digits and the line's end
 
-char* put_size_line(char* at, size_t size) noexcept {
+char* put_size_line(char* at, uint64_t size) noexcept {
   at = std::to_chars(at, at + 16, size, 16).ptr;
   *at++ = '\r';
   *at++ = '\n';
@@ -95,6 +98,7 @@ const char* Http1Session::put_response_head(const ResponseHead& head, const Answ
 
 const char* Http1Session::inform(int status, std::span<const Header> headers) noexcept {
   const Connection::Scope scope(connection_);
+  if (is_refused_) return nullptr;
   if (is_started_) return "the response was started";
   if (status < 100 || status > 199 || status == 101) return "the status is no interim one";
   if (request_.minor_version == 0) return nullptr;
@@ -108,6 +112,7 @@ const char* Http1Session::inform(int status, std::span<const Header> headers) no
 
 const char* Http1Session::start(const ResponseStart& response) noexcept {
   const Connection::Scope scope(connection_);
+  if (is_refused_) return nullptr;
   if (is_started_) return "the response was started";
   if (response.status < 200) return "the status is none of a final response";
   ResponseHead head;
@@ -126,9 +131,11 @@ const char* Http1Session::start(const ResponseStart& response) noexcept {
 
 const char* Http1Session::write(std::string_view bytes, void* owner) noexcept {
   const Connection::Scope scope(connection_);
-  if (!is_started_ || is_refused_) return "no response was started";
-  if (framing_ == BodyFraming::length && bytes.size() > response_left_) return "the body is longer than its Content-Length";
-  if (!bytes.empty() && framing_ != BodyFraming::none) return put_piece(bytes, owner);
+  if (!is_started_) return not_started;
+  if (connection_.is_sending_file()) return file_under_way;
+  const bool is_dropped = is_refused_ || framing_ == BodyFraming::none;
+  if (!is_dropped && framing_ == BodyFraming::length && bytes.size() > response_left_) return too_long;
+  if (!bytes.empty() && !is_dropped) return put_piece(bytes, owner);
   host_.output.release(owner);
   return nullptr;
 }
@@ -152,7 +159,9 @@ const char* Http1Session::put_piece(std::string_view bytes, void* owner) noexcep
 
 const char* Http1Session::end(std::span<const Header> trailers) noexcept {
   const Connection::Scope scope(connection_);
-  if (!is_started_ || is_refused_) return "no response was started";
+  if (is_refused_) return finish_refused(), nullptr;
+  if (!is_started_) return not_started;
+  if (connection_.is_sending_file()) return file_under_way;
   if (framing_ == BodyFraming::chunked) {
     const TrailerPlan plan = plan_trailers(trailers);
     if (plan.fault != nullptr) return plan.fault;
@@ -177,7 +186,36 @@ const char* Http1Session::end(std::span<const Header> trailers) noexcept {
   return is_short ? "the body is shorter than its Content-Length" : nullptr;
 }
 
-const char* Http1Session::write_file(int, uint64_t, uint64_t) noexcept { return "files are not sent"; }
+const char* Http1Session::write_file(int fd, uint64_t offset, uint64_t size) noexcept {
+  const Connection::Scope scope(connection_);
+  if (!is_started_) return not_started;
+  if (connection_.is_sending_file()) return file_under_way;
+  if (size == 0 || is_refused_ || framing_ == BodyFraming::none) return nullptr;
+  if (framing_ == BodyFraming::length && size > response_left_) return too_long;
+  if (framing_ == BodyFraming::chunked) {
+    Output output = connection_.output();
+    char* const at = output.reserve(size_line_bytes_max);
+    if (at == nullptr) return no_memory;
+    output.commit(static_cast<size_t>(put_size_line(at, size) - at));
+  }
+  if (framing_ == BodyFraming::length) response_left_ -= size;
+  response_bytes_ += size;
+  if (connection_.send_file(fd, offset, size)) end_file();
+  return nullptr;
+}
+
+void Http1Session::on_file_sent() noexcept {
+  end_file();
+  if (stage_ == Stage::exchange) user_->on_drained();
+}
+
+void Http1Session::end_file() noexcept {
+  if (framing_ != BodyFraming::chunked) return;
+  Output output = connection_.output();
+  if (output.reserve(line_end.size()) == nullptr) return connection_.reset(Ending::Why::aborted);
+  output.put(line_end);
+  connection_.wrote();
+}
 
 Accepted Http1Session::accept(std::string_view subprotocol, std::span<const Header> headers, WebSocketUser& user) noexcept {
   const Connection::Scope scope(connection_);
@@ -194,14 +232,15 @@ Accepted Http1Session::accept(std::string_view subprotocol, std::span<const Head
 
 void Http1Session::abort() noexcept {
   const Connection::Scope scope(connection_);
+  if (is_refused_) return finish_refused();
   if (is_started_) return connection_.reset(Ending::Why::aborted);
-  if (!is_refused_) answer_error(500, "the application has failed");
+  answer_error(500, "the application has failed");
   stage_ = Stage::closed;
   end_exchange(Ending::Why::aborted);
   close(true);
 }
 
-bool Http1Session::is_full() const noexcept { return connection_.is_full(); }
+bool Http1Session::is_full() const noexcept { return connection_.is_full() || connection_.is_sending_file(); }
 
 void Http1Session::answer_error(int status, std::string_view reason, std::span<const Header> more) noexcept {
   std::array<Header, 4> headers = {{{"content-type", "text/plain; charset=utf-8"}, {"retry-after", "1"}}};

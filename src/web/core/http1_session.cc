@@ -42,10 +42,7 @@ void Http1Session::on_eof() noexcept {
 
 void Http1Session::on_ready() noexcept {
   if (stage_ == Stage::websocket) return give_to_websocket();
-  if (is_refused_ && stage_ == Stage::exchange) {
-    end_exchange(Ending::Why::refused);
-    return close(true);
-  }
+  if (is_refused_ && stage_ == Stage::exchange) return finish_refused();
   advance();
   keep_rest();
 }
@@ -204,6 +201,13 @@ void Http1Session::refuse(Refusal refusal, std::span<const Header> headers) noex
   ++host_.counts.bad_requests;
   request_ = {};
   answer_error(refusal.status, refusal.reason, headers);
+  close(true);
+}
+
+// The answer is our own; nothing the application still says to the exchange has an effect.
+void Http1Session::finish_refused() noexcept {
+  stage_ = Stage::closed;
+  end_exchange(Ending::Why::refused);
   close(true);
 }
 

@@ -42,6 +42,7 @@ class Http1Session final : public Exchange {
   void on_eof() noexcept;
   void on_ready() noexcept;  // after Connection::make_ready()
   void on_room() noexcept;   // Connection::is_full() was true
+  void on_file_sent() noexcept;  // Connection::send_file() has returned false
   [[nodiscard]] int64_t deadline_ns() const noexcept;
   void on_deadline(int64_t now_ns) noexcept;
   void on_connection_end(Ending::Why why) noexcept;
@@ -80,6 +81,7 @@ class Http1Session final : public Exchange {
   [[nodiscard]] bool prepare_websocket() noexcept;
   void give_to_websocket() noexcept;
   void refuse(Refusal refusal, std::span<const Header> headers = {}) noexcept;
+  void finish_refused() noexcept;
   void end_exchange(Ending::Why why) noexcept;
   void close(bool lingers) noexcept;
   void expire_head(int64_t now_ns) noexcept;
@@ -94,6 +96,7 @@ class Http1Session final : public Exchange {
   void refuse_body() noexcept;
   [[nodiscard]] const char* put_response_head(const ResponseHead& head, const AnsweredRequest& request) noexcept;
   [[nodiscard]] const char* put_piece(std::string_view bytes, void* owner) noexcept;
+  void end_file() noexcept;
   // A whole answer of our own, after which the connection ends.
   void answer_error(int status, std::string_view reason, std::span<const Header> headers = {}) noexcept;
 
