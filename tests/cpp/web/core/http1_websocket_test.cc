@@ -261,6 +261,7 @@ TYPED_TEST(Http1WebSocketTest, SeesTheEndBehindWhatTheApplicationHadNotRead) {
   ASSERT_TRUE(this->run_until([&] { return this->chat.messages.size() == 1; }));
   this->hang_up(client);
   this->settle();
+  this->chat.when_message = nullptr;
   this->chat.socket->set_reading(true);
   EXPECT_TRUE(this->ends_with(1006));
   EXPECT_EQ(this->chat.messages.size(), 2U);
