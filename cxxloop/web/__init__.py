@@ -11,6 +11,7 @@ The same on the command line: `python -m cxxloop serve app:app`.
 from .config import Config
 from .error import ConfigError, ImportFromStringError, ListenError, StartupError
 from .server import Server, run, serve
+from .static import StaticFiles
 
 __all__ = (
     "Config",
@@ -19,6 +20,7 @@ __all__ = (
     "ListenError",
     "Server",
     "StartupError",
+    "StaticFiles",
     "run",
     "serve",
 )
