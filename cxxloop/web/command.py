@@ -10,7 +10,7 @@ import click
 from .. import __version__
 from .config import Config
 from .error import ConfigError
-from .option import Flag, Headers, Option, Texts, options_of, variable_of
+from .option import Flag, Folders, Headers, Option, Texts, options_of, variable_of
 from .server import run
 
 
@@ -67,7 +67,7 @@ def _make_option(name: str, setting: Option) -> click.Option:
         declaration = f"{flag}/--no-{flag[2:]}"
         option = _GroupedOption([declaration, name], **attributes)
     else:
-        is_list = isinstance(setting.kind, (Texts, Headers))
+        is_list = isinstance(setting.kind, (Texts, Headers, Folders))
         attributes.update(type=_Value(setting), metavar=setting.kind.metavar, multiple=is_list)
         option = _GroupedOption([flag, name], **attributes)
     option.group = setting.group

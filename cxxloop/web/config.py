@@ -18,7 +18,8 @@ from .access_log import check_access_format
 from .application import Application, make_application
 from .error import ConfigError
 from .importer import import_from_string
-from .option import Anything, Choice, File, Flag, Headers, Integer, Number, Text, Texts, option, options_of
+from .option import Anything, Choice, File, Flag, Folders, Headers, Integer, Number, Text, Texts, option, options_of
+from .static import Mounts, StaticFiles
 
 _WHERE = "Where to listen"
 _APP = "Application"
@@ -74,6 +75,9 @@ class Config:
         "auto", Choice(("auto", "on", "off")), _APP, "Start and end the application by ASGI's lifespan; on: it must have one."
     )
     root_path: str = option("", Text("PATH"), _APP, "The URL path under which a proxy has mounted the application.")
+    static: list[tuple[str, str]] = option(
+        [], Folders(), _APP, "Serve the files of this folder under this URL path; looked at before APP."
+    )
     env_file: str | None = option(None, File(must_exist=True), _APP, "Set environment variables from this file (python-dotenv).")
     wsgi_threads: int = option(10, _FROM_ONE, _APP, "Threads in which a WSGI application runs.")
 
@@ -257,18 +261,27 @@ class Config:
         load_dotenv(dotenv_path=self.env_file)
 
     def load(self) -> Application:
-        """Import the application, call the factory, and wrap what is not ASGI 3.
+        """Import the application, call the factory, wrap what is not ASGI 3, and put the folders of `static` before it.
 
         Returns:
             The application as an ASGI 3 callable; the same one at the next call.
 
         Raises:
             ImportFromStringError: there is no such module or attribute, or the factory cannot be called.
+            ConfigError: a folder of `static` cannot be read.
             Any exception that the application's module raises.
         """
         if self.loaded_app is None:
-            self.loaded_app = make_application(import_from_string(self.app), self)
+            self.loaded_app = self._mounted(make_application(import_from_string(self.app), self))
         return self.loaded_app
+
+    def _mounted(self, application: Application) -> Application:
+        if not self.static:
+            return application
+        try:
+            return Mounts(application, [(mount, StaticFiles(folder, html=True)) for mount, folder in self.static])
+        except OSError as error:
+            raise ConfigError("static", str(error)) from None
 
     def _resolve(self) -> None:
         self.load_env_file()  # first: it may set the variables that are read here

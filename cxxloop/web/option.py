@@ -204,6 +204,31 @@ class Headers:
         return [_check_header(name, content) for name, content in pairs]
 
 
+@dataclasses.dataclass(frozen=True)
+class Folders:
+    """Folders by the URL path they are served under: pairs in code, MOUNT=FOLDER as a flag, one on each line of the variable."""
+
+    metavar: str = "MOUNT=FOLDER"
+
+    def parse(self, text: str) -> list[tuple[str, str]]:
+        mount, equals, folder = text.partition("=")
+        if not equals:
+            raise ValueError(f"must be MOUNT=FOLDER, not {text!r}")
+        return self.check([(mount, folder)])
+
+    def check(self, value: Any) -> list[tuple[str, str]]:
+        try:
+            pairs = [(mount, os.fspath(folder)) for mount, folder in value]
+        except (TypeError, ValueError):
+            raise ValueError(f"must be a list of pairs (mount, folder), not {value!r}") from None
+        for mount, folder in pairs:
+            if not isinstance(mount, str) or not mount.startswith("/") or "//" in mount:
+                raise ValueError(f"{mount!r} is no path of a URL: it must begin with '/'")
+            if not os.path.isdir(folder):
+                raise ValueError(f"{folder!r} is no folder")
+        return pairs
+
+
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")  # RFC 9110 5.6.2
 _FRAMING = ("connection", "content-length", "keep-alive", "transfer-encoding", "upgrade")
 

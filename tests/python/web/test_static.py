@@ -818,6 +818,6 @@ def test_mounts_come_before_the_application(run, public):
     for target, answer in expected.items():
         found = run(call(mounts, target))
         assert (found.status, found.body) == answer, target
-    assert run(call(mounts, "/root/s/a.txt", root_path="/root")).body == b"hello, world"
+    assert run(call(mounts, "/base/s/a.txt", root_path="/base")).body == b"hello, world"
     everything = Mounts(application, [("/", StaticFiles(public))])
     assert run(call(everything, "/a.txt")).body == b"hello, world"
