@@ -10,7 +10,7 @@ from typing import Any
 
 from ._runner import new_event_loop
 
-__all__ = ("ASGIWorker", "AiohttpWorker", "UvicornWorker")
+__all__ = ("ASGIWorker", "AiohttpWorker", "UvicornWorker", "WebWorker")
 
 
 def _make_uvicorn_worker() -> type[Any]:
@@ -55,10 +55,17 @@ def _make_aiohttp_worker() -> type[Any]:
     return AiohttpWorker
 
 
+def _make_web_worker() -> type[Any]:
+    from .web.gunicorn_worker import WebWorker
+
+    return WebWorker
+
+
 _MAKERS: dict[str, Callable[[], type[Any]]] = {
     "ASGIWorker": _make_asgi_worker,
     "AiohttpWorker": _make_aiohttp_worker,
     "UvicornWorker": _make_uvicorn_worker,
+    "WebWorker": _make_web_worker,
 }
 
 

@@ -126,10 +126,10 @@ class Program:
     def get_unix(self, socket_path, path="/"):
         return _get(UnixConnection(socket_path), path)
 
-    def get_later(self, path):
+    def get_later(self, path, port=None):
         """A GET in a thread; the returned function waits for its (status, body), or raises its error."""
         results = []
-        port = self.port()
+        port = port or self.port()
 
         def run():
             try:
