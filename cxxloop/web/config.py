@@ -135,10 +135,11 @@ class Config:
     headers: list[tuple[str, str]] = option([], Headers(), _HTTP, "Add this header to every response.", flag="--header")
 
     ws: str = option("auto", Anything("[auto|none]"), _WEBSOCKET, "none: do not speak WebSocket.")
-    ws_max_size: int = option(16 * 1024 * 1024, _BYTES_FROM_ONE, _WEBSOCKET, "Size of a message.")
+    ws_max_size: int = option(16 * 1024 * 1024, _BYTES, _WEBSOCKET, "Size of a message; a larger one: close code 1009.")
     ws_max_queue: int = option(32, _FROM_ONE, _WEBSOCKET, "Messages that wait for the application; then reading stops.")
     ws_ping_interval: float | None = option(20.0, _SECONDS, _WEBSOCKET, "Time between two pings; 0: none are sent.")
-    ws_ping_timeout: float | None = option(20.0, _SECONDS, _WEBSOCKET, "A client that does not answer a ping for so long is gone.")
+    ws_ping_timeout: float | None = option(20.0, _SECONDS, _WEBSOCKET, "A client that sends nothing for so long after a ping is gone: 1011.")
+    ws_close_seconds: float = option(10, _SECONDS, _WEBSOCKET, "From our close frame to the client's: then the connection ends.")
     ws_per_message_deflate: bool = option(True, Flag(takes_value=True), _WEBSOCKET, "Compress messages if the client can.")
 
     timeout_keep_alive: float = option(5, _SECONDS, _TIMES, "From a response to the next request: then the connection is closed.")

@@ -31,6 +31,7 @@ _SAME = {
     "websocket_queue_messages_max": "ws_max_queue",
     "websocket_ping_seconds": "ws_ping_interval",
     "websocket_pong_seconds": "ws_ping_timeout",
+    "websocket_close_seconds": "ws_close_seconds",
     "websocket_deflate": "ws_per_message_deflate",
     "root_path": "root_path",
     "date_header": "date_header",

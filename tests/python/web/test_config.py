@@ -128,38 +128,29 @@ def test_native_options_hold_every_limit():
     assert native_options(Config("a:b", limit_connections=0, limit_concurrency=7), None)["connections_max"] == 7
 
 
-def test_defaults_are_those_of_native_limits():
+@pytest.mark.parametrize(
+    ("header", "struct", "prefix", "count"),
+    [
+        ("request_head.h", "HeadLimits", "", 3),
+        ("limits.h", "Limits", "", 13),
+        ("websocket_limits.h", "WebSocketLimits", "websocket_", 5),
+    ],
+)
+def test_defaults_are_those_of_native_limits(header, struct, prefix, count):
     """A program in C++ that uses the core without Python has the limits that the documentation promises."""
-    declared = _declared(_limits_source())
-    declared |= {f"websocket_{name}": text for name, text in _declared(_source("websocket_limits.h")).items()}
-    del declared["websocket_close_ns"]  # has no setting, in uvicorn neither
-    values = {name: eval(_python_of(text)) for name, text in declared.items()}  # of our own header
-    options = native_options(Config("a:b"), None)
-    for name, value in values.items():
-        if name.endswith("_ns"):
-            assert options[name.removesuffix("_ns") + "_seconds"] * 10**9 == value, name
-        else:
-            assert options[name] == value, name
-    assert len(values) == 20
-
-
-def _declared(source):
-    return dict(re.findall(r"^\s*(?:u?int\d+_t|size_t) (\w+) = ([^;]+);", source, re.MULTILINE))
-
-
-def _limits_source():
-    return _source("limits.h") + _source("request_head.h").partition("struct HeadLimits")[2].partition("};")[0]
-
-
-def _source(name):
-    core = ROOT / "src/web/core"
-    if not core.exists():
+    path = ROOT / "src/web/core" / header
+    if not path.exists():
         pytest.skip("the sources of the core are not here")
-    return (core / name).read_text()
-
-
-def _python_of(text):
-    return text.replace("uint64_t{1}", "1").replace("second_ns", "10**9").replace("'", "_")
+    source = path.read_text().partition(f"struct {struct} {{")[2].partition("\n};")[0]
+    declared = re.findall(r"^\s*(?:u?int\d+_t|size_t) (\w+) = ([^;]+);", source, re.MULTILINE)
+    options = native_options(Config("a:b"), None)
+    for name, text in declared:
+        value = eval(text.replace("uint64_t{1}", "1").replace("second_ns", "10**9").replace("'", "_"))  # of our own header
+        if name.endswith("_ns"):
+            assert options[f"{prefix}{name.removesuffix('_ns')}_seconds"] * 10**9 == value, name
+        else:
+            assert options[prefix + name] == value, name
+    assert len(declared) == count
 
 
 # --- TLS: the context, which is made although nothing serves it yet -----------------------------------------------------
