@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "web/python/scope.h"
 
-#include <string>
+#include <cstring>
 
 #include "web/core/characters.h"
 #include "web/core/websocket_handshake.h"
@@ -25,16 +25,15 @@ int digit_of(char c) noexcept {
   return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-// Percent signs that no two hexadecimal digits follow stay, as in urllib.parse.unquote().
-std::string unquote(std::string_view text) noexcept {
-  std::string decoded;
-  decoded.reserve(text.size());
+// Percent signs that no two hexadecimal digits follow stay, as in urllib.parse.unquote(). Returns how many bytes it wrote.
+size_t unquote(std::string_view text, char* target) noexcept {
+  char* const begin = target;
   for (size_t i = 0; i < text.size(); ++i) {
     const bool is_escape = text[i] == '%' && i + 2 < text.size() && digit_of(text[i + 1]) >= 0 && digit_of(text[i + 2]) >= 0;
-    decoded.push_back(is_escape ? static_cast<char>(digit_of(text[i + 1]) << 4 | digit_of(text[i + 2])) : text[i]);
+    *target++ = is_escape ? static_cast<char>(digit_of(text[i + 1]) << 4 | digit_of(text[i + 2])) : text[i];
     if (is_escape) i += 2;
   }
-  return decoded;
+  return static_cast<size_t>(target - begin);
 }
 
 bool is_scheme(std::string_view text) noexcept { return text == "http" || text == "https" || text == "ws" || text == "wss"; }
@@ -132,8 +131,10 @@ bool ScopeMaker::set_target(Gil gil, PyObject* scope, const web::RequestHead& he
 
 Ref ScopeMaker::make_path(Gil, std::string_view raw_path) const noexcept {
   if (raw_path.find('%') == std::string_view::npos) return ascii_of(raw_path);
-  const std::string decoded = unquote(raw_path);
-  return Ref::steal(PyUnicode_DecodeUTF8(decoded.data(), static_cast<Py_ssize_t>(decoded.size()), "replace"));
+  const Ref decoded = bytes_of(raw_path);
+  if (!decoded) return {};
+  const size_t size = unquote(raw_path, PyBytes_AS_STRING(decoded.get()));
+  return Ref::steal(PyUnicode_DecodeUTF8(PyBytes_AS_STRING(decoded.get()), static_cast<Py_ssize_t>(size), "replace"));
 }
 
 Ref ScopeMaker::make_headers(Gil gil, const web::RequestHead& head) noexcept {
@@ -155,12 +156,12 @@ bool ScopeMaker::set_peer(Gil, PyObject* scope, const web::RequestHead& head, co
   for (const web::Header& header : head.headers()) {
     if (web::equals(header.name, "x-forwarded-proto")) forwarded.scheme = header.value;
     if (!web::equals(header.name, "x-forwarded-for")) continue;
-    if (forwarded.has_for) forwarded.for_hosts += ", ";
-    forwarded.for_hosts += header.value;
-    forwarded.has_for = true;
+    const bool is_added = (forwarded.for_hosts.empty() || forwarded.for_hosts.append(",")) &&
+                          forwarded.for_hosts.append(header.value);
+    if (!is_added) return PyErr_NoMemory() != nullptr;
   }
   if (is_scheme(forwarded.scheme) && !set(scope, Name::scheme, ascii_of(forwarded.scheme))) return false;
-  const ForwardedHost client = forwarded.has_for ? trusted.client_of(forwarded.for_hosts) : ForwardedHost();
+  const ForwardedHost client = trusted.client_of(forwarded.for_hosts.view());
   if (client.host.empty()) return true;
   const Ref host =
       Ref::steal(PyUnicode_DecodeLatin1(client.host.data(), static_cast<Py_ssize_t>(client.host.size()), nullptr));

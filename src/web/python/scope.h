@@ -7,6 +7,7 @@
 // Thread: loop thread.
 #pragma once
 
+#include "base/byte_buffer.h"
 #include "web/core/application.h"
 #include "web/python/header_cache.h"
 #include "web/python/peer.h"
@@ -31,8 +32,7 @@ class ScopeMaker {
   // What a trusted proxy says.
   struct Forwarded {
     std::string_view scheme;
-    std::string for_hosts;  // the values joined by commas
-    bool has_for = false;
+    ByteBuffer for_hosts;  // the values joined by commas
   };
 
   [[nodiscard]] bool set(PyObject* scope, Name key, const Ref& value) const noexcept {

@@ -482,6 +482,7 @@ def test_stop_listening_keeps_connections(run, serve_app):
 
 def test_closing_the_loop_closes_the_server(loop, loop_factory, asyncio_records, serve_app):
     other = loop_factory()
+    other.set_debug(False)  # In debug mode asyncio logs transports, and pytest keeps what was logged.
     messages = []
     served = Served(other, waiting_app(messages))
 
@@ -512,6 +513,7 @@ def test_closing_the_loop_closes_the_server(loop, loop_factory, asyncio_records,
 @pytest.mark.parametrize("closes", [False, True])
 def test_loop_server_and_tasks_die_as_garbage(loop_factory, asyncio_records, closes, serve_app, loop):
     other = loop_factory()
+    other.set_debug(False)  # In debug mode asyncio logs transports, and pytest keeps what was logged.
     messages = []
     served = Served(other, waiting_app(messages))
 
