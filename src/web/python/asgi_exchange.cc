@@ -89,7 +89,7 @@ const char* AsgiExchange::end_unfinished(bool) noexcept {
 void AsgiExchange::on_drained() noexcept {
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(object_);
-  if (is_sending_file()) pump_file(gil);
+  if (is_sending_file() && !exchange_->is_full()) finish_file(gil);
   wake(senders_);
 }
 
@@ -97,7 +97,7 @@ void AsgiExchange::on_end(const web::Ending& ending) noexcept {
   const Gil gil = Gil::in_slot();
   const Ref reference_of_exchange = Ref::steal(object_);
   exchange_ = nullptr;
-  part_.file.reset();
+  file_.reset();
   wake(receivers_);
   wake(senders_);
   const Ref scope = scope_.take();

@@ -25,7 +25,7 @@ class AsgiExchange final : public AsgiChannel, public web::ExchangeUser {
   // --- AsgiChannel -----------------------------------------------------------------------------------------------
   [[nodiscard]] Ref take_event(Gil gil) noexcept override;
   [[nodiscard]] bool is_full() const noexcept override { return exchange_ != nullptr && exchange_->is_full(); }
-  [[nodiscard]] bool is_sending_file() const noexcept override { return part_.file.valid(); }
+  [[nodiscard]] bool is_sending_file() const noexcept override { return file_.valid(); }
   [[nodiscard]] bool is_open() const noexcept override { return exchange_ != nullptr; }
   const char* end_unfinished(bool has_failed) noexcept override;
 
@@ -51,11 +51,9 @@ class AsgiExchange final : public AsgiChannel, public web::ExchangeUser {
     bool is_lost = false;
   };
 
-  // What is still to be sent of a file.
   struct FilePart {
-    UniqueFd file;
     uint64_t offset = 0;
-    uint64_t left = 0;
+    uint64_t size = 0;
   };
 
   [[nodiscard]] Gathered gather_body(Gil gil) noexcept;
@@ -74,9 +72,10 @@ class AsgiExchange final : public AsgiChannel, public web::ExchangeUser {
   [[nodiscard]] bool write_body(Gil gil, PyObject* body, bool is_last) noexcept;
   [[nodiscard]] bool write_bytes(Gil gil, std::string_view bytes, PyObject* owner, bool is_last) noexcept;
   [[nodiscard]] bool write_chunk(std::string_view bytes, PyObject* owner) noexcept;
-  [[nodiscard]] bool send_file(Gil gil, FilePart part, bool is_last) noexcept;
-  void pump_file(Gil gil) noexcept;
-  void fail_file(Gil gil) noexcept;
+  // Sends a part of file_.
+  [[nodiscard]] bool send_file(Gil gil, const FilePart& part, bool is_last) noexcept;
+  void finish_file(Gil gil) noexcept;
+  bool close_unless_sending(bool outcome) noexcept;
   [[nodiscard]] bool end_body(Gil gil) noexcept;
   [[nodiscard]] bool complete(Gil gil) noexcept;
 
@@ -87,7 +86,7 @@ class AsgiExchange final : public AsgiChannel, public web::ExchangeUser {
   bool is_body_taken_ = false;      // True exactly when an event has said that the request's body is whole
   bool has_trailers_ = false;       // True exactly when http.response.start has announced some
   bool is_last_of_body_ = false;    // True exactly when nothing of the body comes behind the file
-  FilePart part_;                   // of the file that is on its way
+  UniqueFd file_;                   // on its way
   Ref scope_;                       // null: nobody asks for it at the end
   HeaderList headers_;              // of a response that has not begun; then its trailers
 };

@@ -7,8 +7,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
-
 #include "python/interp/error.h"
 #include "web/python/asgi_exchange.h"
 #include "web/python/asgi_message.h"
@@ -176,8 +174,8 @@ bool AsgiExchange::take_path(Gil gil, PyObject* message) noexcept {
   if (path == nullptr) return false;
   const Ref held = Ref::borrow(path);
   FilePart part;
-  part.file = open_file(gil, path, &part.left);
-  return part.file.valid() && send_file(gil, std::move(part), true);
+  file_ = open_file(gil, path, &part.size);
+  return file_.valid() && close_unless_sending(send_file(gil, part, true));
 }
 
 // The application closes its file when it likes, so the descriptor that is sent from is a copy.
@@ -195,57 +193,44 @@ bool AsgiExchange::take_file(Gil gil, PyObject* message) noexcept {
   }
   const int given = PyObject_AsFileDescriptor(object);
   if (given < 0) return false;
-  UniqueFd file(::fcntl(given, F_DUPFD_CLOEXEC, 0));
+  file_.reset(::fcntl(given, F_DUPFD_CLOEXEC, 0));
   struct stat facts;
-  const off_t position = file.valid() && !offset ? ::lseek(given, 0, SEEK_CUR) : 0;
-  if (!file.valid() || position < 0 || ::fstat(file.get(), &facts) != 0) return raise_errno(gil, last_errno()) != nullptr;
+  const off_t position = file_.valid() && !offset ? ::lseek(given, 0, SEEK_CUR) : 0;
+  if (!file_.valid() || position < 0 || ::fstat(file_.get(), &facts) != 0) {
+    raise_errno(gil, last_errno());
+    return close_unless_sending(false);
+  }
   const uint64_t from = offset.value_or(static_cast<uint64_t>(position));
   const uint64_t file_bytes = static_cast<uint64_t>(facts.st_size);
   const uint64_t left = from < file_bytes ? file_bytes - from : 0;
   const uint64_t size = count && *count < left ? *count : left;
-  if (!send_file(gil, {std::move(file), from, size}, more_body == 0)) return false;
+  if (!close_unless_sending(send_file(gil, {from, size}, more_body == 0))) return false;
   if (!offset) ::lseek(given, static_cast<off_t>(from + size), SEEK_SET);  // where a read would have left it
   return true;
 }
 
-bool AsgiExchange::send_file(Gil gil, FilePart part, bool is_last) noexcept {
-  if (!begin(gil, is_last && !has_trailers_ ? std::optional<uint64_t>(part.left) : std::nullopt)) return false;
-  if (exchange_ == nullptr || part.left == 0) return !is_last || end_body(gil);
+bool AsgiExchange::close_unless_sending(bool outcome) noexcept {
+  if (phase_ != Phase::file) file_.reset();
+  return outcome;
+}
+
+bool AsgiExchange::send_file(Gil gil, const FilePart& part, bool is_last) noexcept {
+  if (!begin(gil, is_last && !has_trailers_ ? std::optional<uint64_t>(part.size) : std::nullopt)) return false;
+  if (exchange_ == nullptr || part.size == 0) return !is_last || end_body(gil);
+  // State first: on_end() may be called inside.
   phase_ = Phase::file;
   is_last_of_body_ = is_last;
-  part_ = std::move(part);
-  pump_file(gil);
-  return true;
+  const char* const fault = exchange_->write_file(file_.get(), part.offset, part.size);
+  if (fault != nullptr) phase_ = Phase::body;
+  if (exchange_ == nullptr) return raise_fault(fault);
+  if (fault == nullptr && !exchange_->is_full()) finish_file(gil);
+  return raise_fault(fault);
 }
 
-// Reads as much as the client takes; on_drained() goes on.
-void AsgiExchange::pump_file(Gil gil) noexcept {
-  constexpr uint64_t read_bytes_max = 128 * 1024;
-  while (part_.left > 0 && !exchange_->is_full()) {
-    PyObject* bytes = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(std::min(part_.left, read_bytes_max)));
-    if (bytes == nullptr) return fail_file(gil);
-    const ssize_t size = ::pread(part_.file.get(), PyBytes_AS_STRING(bytes), static_cast<size_t>(PyBytes_GET_SIZE(bytes)),
-                                 static_cast<off_t>(part_.offset));
-    if (size > 0 && size < PyBytes_GET_SIZE(bytes) && _PyBytes_Resize(&bytes, size) < 0) return fail_file(gil);
-    const Ref owner = Ref::steal(bytes);
-    if (size < 0) raise_errno(gil, last_errno());
-    if (size == 0) PyErr_SetString(PyExc_RuntimeError, "a file has become shorter while it was sent");
-    if (size <= 0) return fail_file(gil);
-    part_.offset += static_cast<uint64_t>(size);
-    part_.left -= static_cast<uint64_t>(size);
-    if (!write_chunk({PyBytes_AS_STRING(bytes), static_cast<size_t>(size)}, bytes)) return fail_file(gil);
-    if (exchange_ == nullptr) return;  // on_end() has closed the file
-  }
-  if (part_.left > 0) return;
-  part_.file.reset();
+void AsgiExchange::finish_file(Gil gil) noexcept {
+  file_.reset();
   phase_ = Phase::body;
   if (is_last_of_body_ && !end_body(gil)) server_.report(gil, "Exception while a file was sent");
-}
-
-// The indicator is set. The client sees that the response is not whole.
-void AsgiExchange::fail_file(Gil gil) noexcept {
-  server_.report(gil, "Exception while a file was sent");
-  if (exchange_ != nullptr) exchange_->abort();
 }
 
 }  // namespace cxxloop::python

@@ -60,7 +60,7 @@ PySendResult AsgiOp::receive(Gil gil, PyObject** result) noexcept {
 
 PySendResult AsgiOp::send(Gil gil, PyObject** result) noexcept {
   AsgiChannel& channel = call_->native().channel();
-  if (state_ == State::created && !channel.is_full()) {
+  if (state_ == State::created && !channel.is_full() && !channel.is_sending_file()) {
     const Ref message = message_.take();
     // Runs Python: the message's own methods.
     if (!channel.send(gil, message.get())) return finish(PYGEN_ERROR);
