@@ -95,6 +95,21 @@ class OpenFile:
         return bytes(buffer)
 
 
+def open_file(path: str) -> OpenFile:
+    """Open a file by a path that is trusted: it may lead anywhere. May wait for the disk.
+
+    Raises:
+        FileNotFoundError: there is none, it may not be read, or it is neither file nor folder.
+        IsADirectoryError: the path is a folder.
+        OSError: the system is at its limits.
+    """
+    try:
+        fd = os.open(path, _FILE_FLAGS)
+    except OSError as error:
+        raise _as_absent(error) from None
+    return _make_open_file(fd)
+
+
 class _Root:
     """The descriptor of a folder, closed with the last reference: a thread that resolves a path holds one."""
 

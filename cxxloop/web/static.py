@@ -5,28 +5,21 @@ import asyncio
 import errno
 import functools
 import os
-import time
 import urllib.parse
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from .application import Application, Receive, Scope, Send
-from .conditional import Outcome, Part, Validators, check_conditions, find_part, format_date, pick_headers, rank_codings
+from .conditional import pick_headers, rank_codings
+from .file_response import Headers, refuse, send_file
 from .folder import Folder, OpenFile
 from .media_types import media_type_of
 
-Headers = list[tuple[bytes, bytes]]
-
-# A file of at most so many bytes leaves together with its head, in one system call; sendfile() would be another one.
-_WHOLE_BYTES_MAX = 64 * 1024
-# What is read and sent at a time by a server that cannot send files.
-_PIECE_BYTES = 128 * 1024
 # An Accept-Encoding up to this length is remembered; browsers send 30 bytes.
 _REMEMBERED_BYTES_MAX = 128
 
 # Name of a coding in `precompressed`: (content coding, end of a file's name).
 _CODINGS = {"br": ("br", ".br"), "zst": ("zstd", ".zst"), "zstd": ("zstd", ".zst"), "gzip": ("gzip", ".gz"), "gz": ("gzip", ".gz")}
-_DESCRIPTORS = "/proc/self/fd"
 
 
 class _Found(NamedTuple):
@@ -78,7 +71,6 @@ class StaticFiles:
         if self._endings:
             self._common.append((b"vary", b"accept-encoding"))
         self._rank = functools.lru_cache(256)(self._rank_anew)
-        self._can_send_paths = os.path.isdir(_DESCRIPTORS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -102,27 +94,28 @@ class StaticFiles:
         """
         method = scope["method"]
         if method not in ("GET", "HEAD"):
-            await _refuse(send, 405, "Method Not Allowed", [(b"allow", b"GET, HEAD")])
+            await refuse(send, 405, "Method Not Allowed", [(b"allow", b"GET, HEAD")])
             return
         name = self._name_of(path)
         if name is None:
-            await _refuse(send, 404, "Not Found", is_head=method == "HEAD")
+            await refuse(send, 404, "Not Found", is_head=method == "HEAD")
             return
         headers = pick_headers(scope["headers"])
         try:
             found = await self._find(name, self._rank_of(headers.get(b"accept-encoding")))
         except FileNotFoundError:
-            await _refuse(send, 404, "Not Found", is_head=method == "HEAD")
+            await refuse(send, 404, "Not Found", is_head=method == "HEAD")
         except IsADirectoryError:
             await self._redirect(scope, send)
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN):
                 raise
-            await _refuse(send, 503, "Service Unavailable", [(b"retry-after", b"1")], is_head=method == "HEAD")
+            await refuse(send, 503, "Service Unavailable", [(b"retry-after", b"1")], is_head=method == "HEAD")
         else:
-            await self._send_found(scope, receive, send, headers, found)
-            # Only here: after an exception a thread may still read. The descriptor is closed with the last reference then.
-            found.file.close()
+            described: Headers = [(b"content-type", media_type_of(found.ending).encode()), *self._common]
+            if found.coding is not None:
+                described.append((b"content-encoding", found.coding.encode()))
+            await send_file(scope, receive, send, headers, found.file, described)
 
     # --- finding -----------------------------------------------------------------------------------------------------
 
@@ -186,61 +179,7 @@ class StaticFiles:
         location = "./" + urllib.parse.quote(name, safe="") + "/"
         query = scope.get("query_string", b"")
         headers = [(b"location", location.encode() + (b"?" + query if query else b""))]
-        await _refuse(send, 301, "Moved Permanently", headers, is_head=scope["method"] == "HEAD")
-
-    async def _send_found(
-        self, scope: Scope, receive: Receive, send: Send, asked: dict[bytes, bytes], found: _Found
-    ) -> None:
-        file, is_head = found.file, scope["method"] == "HEAD"
-        validators = _validators_of(file)
-        outcome = check_conditions(asked, validators) if asked else Outcome.SEND
-        if outcome is Outcome.FAILED:
-            await _refuse(send, 412, "Precondition Failed", is_head=is_head)
-            return
-        headers: Headers = [(b"etag", validators.etag), (b"last-modified", format_date(validators.modified)), *self._common]
-        if outcome is Outcome.NOT_MODIFIED:
-            await _send_whole(send, 304, headers, b"")
-            return
-        part = None if is_head else find_part(asked, validators, file.size)
-        if part is not None and part.size == 0:
-            await _refuse(send, 416, "Range Not Satisfiable", [(b"content-range", b"bytes */%d" % file.size)])
-            return
-        status = 200
-        if part is not None:
-            status = 206
-            headers.append((b"content-range", b"bytes %d-%d/%d" % (part.offset, part.offset + part.size - 1, file.size)))
-        part = part or Part(0, file.size)
-        headers.append((b"accept-ranges", b"bytes"))
-        headers.append((b"content-type", media_type_of(found.ending).encode()))
-        headers.append((b"content-length", b"%d" % part.size))
-        if found.coding is not None:
-            headers.append((b"content-encoding", found.coding.encode()))
-        if is_head or part.size == 0:
-            await _send_whole(send, status, headers, b"")
-        else:
-            await self._send_part(scope, receive, send, status, headers, file, part)
-
-    async def _send_part(
-        self, scope: Scope, receive: Receive, send: Send, status: int, headers: Headers, file: OpenFile, part: Part
-    ) -> None:
-        start = {"type": "http.response.start", "status": status, "headers": headers}
-        extensions = scope.get("extensions") or {}
-        if part.size > _WHOLE_BYTES_MAX and "http.response.zerocopysend" in extensions:
-            await send(start)
-            await send(
-                {"type": "http.response.zerocopysend", "file": file, "offset": part.offset, "count": part.size, "more_body": False}
-            )
-        elif part.size > _WHOLE_BYTES_MAX and part.size == file.size and self._offers_paths(extensions):
-            await send(start)
-            # By its descriptor: under the path there may be another file by now, or a link.
-            await send({"type": "http.response.pathsend", "path": f"{_DESCRIPTORS}/{file.fileno()}"})
-            while (await receive())["type"] != "http.disconnect":  # a server may open it only now, until the response is complete
-                pass
-        else:
-            await _send_pieces(send, start, file, part)
-
-    def _offers_paths(self, extensions: dict[str, object]) -> bool:
-        return self._can_send_paths and "http.response.pathsend" in extensions
+        await refuse(send, 301, "Moved Permanently", headers, is_head=scope["method"] == "HEAD")
 
 
 class Mounts:
@@ -289,41 +228,3 @@ def _ending_of(name: str) -> str:
 
 def _seconds(file: OpenFile) -> int:
     return file.mtime_ns // 1_000_000_000
-
-
-def _validators_of(file: OpenFile) -> Validators:
-    # A date in the future would make later changes look older (RFC 9110, 8.8.2.1).
-    return Validators(b'"%x-%x-%x"' % (file.inode, file.size, file.mtime_ns), min(_seconds(file), int(time.time())))
-
-
-async def _send_whole(send: Send, status: int, headers: Headers, body: bytes) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _refuse(send: Send, status: int, reason: str, headers: Iterable[tuple[bytes, bytes]] = (), *, is_head: bool = False) -> None:
-    body = reason.encode()
-    described = [*headers, (b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"%d" % len(body))]
-    await _send_whole(send, status, described, b"" if is_head else body)
-
-
-async def _send_pieces(send: Send, start: dict[str, object], file: OpenFile, part: Part) -> None:
-    offset, left = part
-    while left > 0:
-        piece = await _read(file, min(left, _PIECE_BYTES), offset)
-        if start:  # only now: an error of the first read is still a 500
-            await send(start)
-            start = {}
-        offset += len(piece)
-        left -= len(piece)
-        await send({"type": "http.response.body", "body": piece, "more_body": left > 0})
-
-
-async def _read(file: OpenFile, size: int, offset: int) -> bytes:
-    try:
-        piece = file.read_cached(size, offset)
-    except BlockingIOError:
-        piece = await asyncio.get_running_loop().run_in_executor(None, file.read, size, offset)
-    if not piece:
-        raise RuntimeError("a file has become shorter while it was sent")
-    return piece
