@@ -106,7 +106,7 @@ def open_file(path: str) -> OpenFile:
     try:
         fd = os.open(path, _FILE_FLAGS)
     except OSError as error:
-        raise _as_absent(error) from None
+        raise _error_of(error.errno) from None
     return _make_open_file(fd)
 
 
@@ -160,13 +160,12 @@ class Folder:
             OSError: the system is at its limits.
         """
         root = self._current_root()
+        if self._openat2 is not None:
+            return _make_open_file(self._openat2(root.fd, path, False))
         try:
-            if self._openat2 is not None:
-                fd = self._openat2(root.fd, path, False)
-            else:
-                fd = _open_beneath(root.fd, path, self._follow_links)
+            fd = _open_beneath(root.fd, path, self._follow_links)
         except OSError as error:
-            raise _as_absent(error) from None
+            raise _error_of(error.errno) from None
         return _make_open_file(fd)
 
     def open_cached(self, path: bytes) -> OpenFile:
@@ -177,12 +176,7 @@ class Folder:
         """
         if self._openat2 is None:
             raise BlockingIOError(errno.EAGAIN, "no look-up without waiting")
-        root = self._current_root()
-        try:
-            fd = self._openat2(root.fd, path, True)
-        except OSError as error:
-            raise _as_absent(error) from None
-        return _make_open_file(fd)
+        return _make_open_file(self._openat2(self._current_root().fd, path, True))
 
     def _current_root(self) -> _Root:
         now = time.monotonic()
@@ -196,8 +190,10 @@ class Folder:
         return self._root
 
 
-def _as_absent(error: OSError) -> OSError:
-    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) if error.errno in _ABSENT else error
+def _error_of(number: int | None) -> OSError:
+    if number in _ABSENT:
+        return FileNotFoundError(errno.ENOENT, "no such file here")
+    return OSError(number, os.strerror(number or 0))
 
 
 def _make_open_file(fd: int) -> OpenFile:
@@ -234,8 +230,7 @@ def _make_openat2(root_fd: int, follow_links: bool) -> _OpenAt2 | None:
     def openat2(folder: int, path: bytes, is_cached: bool) -> int:
         fd: int = syscall(_SYS_OPENAT2, folder, path, how_cached if is_cached else how, how_bytes)
         if fd < 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
+            raise _error_of(ctypes.get_errno())
         return fd
 
     try:

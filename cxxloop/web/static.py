@@ -5,6 +5,7 @@ import asyncio
 import errno
 import functools
 import os
+import time
 import urllib.parse
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -18,8 +19,12 @@ from .media_types import media_type_of
 # An Accept-Encoding up to this length is remembered; browsers send 30 bytes.
 _REMEMBERED_BYTES_MAX = 128
 
+# A sibling that is not there is not looked for again for so long: three look-ups took half the time of a response.
+_MISSED_SECONDS = 1.0
+_MISSED_MAX = 10_000
+
 # Name of a coding in `precompressed`: (content coding, end of a file's name).
-_CODINGS = {"br": ("br", ".br"), "zst": ("zstd", ".zst"), "zstd": ("zstd", ".zst"), "gzip": ("gzip", ".gz"), "gz": ("gzip", ".gz")}
+_CODINGS = {"br": ("br", b".br"), "zst": ("zstd", b".zst"), "zstd": ("zstd", b".zst"), "gzip": ("gzip", b".gz"), "gz": ("gzip", b".gz")}
 
 
 class _Found(NamedTuple):
@@ -41,7 +46,8 @@ class StaticFiles:
         directory: the folder. It is opened now; another folder that takes its path is read after a second at most.
         html: a path that ends with "/" is that folder's index.html, and a folder's path without it is redirected there (301).
         precompressed: siblings that are sent instead of a file to a client that takes them, the best one first: "br" for FILE.br,
-            "zst" for FILE.zst, "gzip" for FILE.gz. A sibling older than its file, in whole seconds, is left alone.
+            "zst" for FILE.zst, "gzip" for FILE.gz. A sibling older than its file, in whole seconds, is left alone;
+            a new one is seen after a second at most.
         cache_control: value of Cache-Control for what is found, like "public, max-age=3600"; None: none is sent.
         follow_links: follow symbolic links that are relative and stay in the folder; else none are.
         dotfiles: serve names that begin with a dot, too (".well-known").
@@ -70,6 +76,7 @@ class StaticFiles:
             self._common.append((b"cache-control", _header_value(cache_control)))
         if self._endings:
             self._common.append((b"vary", b"accept-encoding"))
+        self._missed: dict[bytes, float] = {}  # name of a sibling that was not there: when it is looked for again
         self._rank = functools.lru_cache(256)(self._rank_anew)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -153,14 +160,24 @@ class StaticFiles:
                 raise FileNotFoundError from None
             open_file(name + b"/index.html").close()  # or the redirection leads nowhere
             raise
+        now = time.monotonic() if codings else 0.0
         for coding in codings:
+            sibling_name = name + self._endings[coding]
+            if self._missed.get(sibling_name, 0.0) > now:
+                continue
             try:
-                sibling = open_file(name + self._endings[coding].encode())
+                sibling = open_file(sibling_name)
             except (FileNotFoundError, IsADirectoryError):
+                self._miss(sibling_name, now)
                 continue
             if _seconds(sibling) >= _seconds(file):
                 return _Found(sibling, coding, ending)
         return _Found(file, None, ending)
+
+    def _miss(self, sibling_name: bytes, now: float) -> None:
+        if len(self._missed) >= _MISSED_MAX:
+            self._missed.clear()
+        self._missed[sibling_name] = now + _MISSED_SECONDS
 
     def _rank_of(self, accept_encoding: bytes | None) -> tuple[str, ...]:
         if not accept_encoding or not self._endings:
@@ -208,7 +225,7 @@ class Mounts:
         await self._application(scope, receive, send)
 
 
-def _coding_of(name: str) -> tuple[str, str]:
+def _coding_of(name: str) -> tuple[str, bytes]:
     if name not in _CODINGS:
         raise ValueError(f"precompressed: must be some of br, zst and gzip, not {name!r}")
     return _CODINGS[name]

@@ -644,6 +644,21 @@ def test_sibling_older_than_its_file_is_left_alone(get, public, packed):
     assert get("/a.txt", headers={"Accept-Encoding": "br, gzip"}).body == b"gz"
 
 
+def test_sibling_that_appears_or_goes_is_noticed(run, opener, public):
+    application = StaticFiles(public)
+    headers = {"Accept-Encoding": "gzip"}
+
+    async def main():
+        assert (await call(application, "/a.txt", headers=headers)).body == b"hello, world"
+        (public / "a.txt.gz").write_bytes(b"gz")
+        while (await call(application, "/a.txt", headers=headers)).body != b"gz":
+            await asyncio.sleep(0.01)
+        os.unlink(public / "a.txt.gz")
+        assert (await call(application, "/a.txt", headers=headers)).body == b"hello, world"
+
+    run(main())
+
+
 def test_sibling_without_its_file_is_not_served(get, public, packed):
     os.unlink(public / "a.txt")
     assert get("/a.txt", headers={"Accept-Encoding": "br"}).status == 404
