@@ -2,6 +2,7 @@
 """cxxloop.web.App: routes, requests, responses, errors, threads, mounts, start and end."""
 
 import asyncio
+import contextvars
 import functools
 import json
 import logging
@@ -221,6 +222,38 @@ def test_endless_stream_ends_when_an_old_server_says_nothing(run, app):
     app.add("GET", "/", lambda request: Streaming(endless()))
     answer = run(call(app, asgi={"version": "3.0", "spec_version": "2.3"}))  # the driver's receive() reports a disconnect
     assert answer.status == 200
+
+
+def test_nothing_is_left_of_a_stream(run, app):
+    """The iterable is closed when the client goes, and nobody waits for a disconnect any more."""
+
+    class Pieces:
+        closed = 0
+
+        def __iter__(self):
+            return iter([b"1", b"2"])
+
+        def close(self):
+            self.closed += 1
+
+    pieces = Pieces()
+    app.add("GET", "/", lambda request: Streaming(pieces))
+
+    async def never():
+        await asyncio.Event().wait()
+
+    async def gone(message):
+        if message.get("body") == b"2":
+            raise OSError("gone")
+
+    async def main():
+        with pytest.raises(OSError, match="gone"):
+            await app(scope_of(asgi={"version": "3.0", "spec_version": "2.3"}), never, gone)
+        await asyncio.sleep(0)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run(main())
+    assert pieces.closed == 1
 
 
 def test_error_in_a_stream_reaches_the_server(run, app):
@@ -603,6 +636,19 @@ def test_handlers_run_where_they_are_told(run):
         names = [run(call(app, target)).body.decode().partition("_")[0] for target in ("/plain", "/async", "/thread", "/loop")]
         assert names == [plain, "MainThread", "cxxloop-handler", "MainThread"]
         run(app.shutdown())
+
+
+def test_thread_has_the_context_of_its_request(run):
+    variable = contextvars.ContextVar("variable")
+    app = App(threads=1)
+    app.get("/")(lambda request: variable.get("unset"))
+
+    async def main():
+        variable.set("set")
+        return await call(app)
+
+    assert run(main()).body == b"set"
+    run(app.shutdown())
 
 
 def test_threads_run_at_once_and_errors_come_back(run):
