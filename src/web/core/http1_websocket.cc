@@ -8,12 +8,17 @@ namespace cxxloop::web {
 Http1WebSocket::Http1WebSocket(ConnectionHost& host, Connection& connection) noexcept
     : host_(host), connection_(connection), handshake_(host.websocket_deflate) {}
 
+Http1WebSocket::~Http1WebSocket() {
+  if (session_) --host_.counts.websockets;
+}
+
 const char* Http1WebSocket::accept(std::string_view subprotocol, std::span<const Header> headers, WebSocketUser& user) noexcept {
   ByteBuffer head;
   WebSocketHandshake::Response response = {.subprotocol = subprotocol, .headers = headers, .server = host_.server_header};
   if (host_.has_date_header) response.date = host_.date.now();
   if (const char* const fault = handshake_.append_response(head, response)) return fault;
   if (!write(head.view(), {}, nullptr)) return "out of memory";
+  ++host_.counts.websockets;
   session_.emplace(*this, user, host_.limits.websocket, handshake_.deflate());
   connection_.set_reading(true);  // the HTTP/1 session may have stopped
   return nullptr;
@@ -49,11 +54,6 @@ void Http1WebSocket::on_ready() noexcept {
 
 // The client may come back to another process.
 void Http1WebSocket::on_drain() noexcept { (void)session_->close({close_code::service_restart}); }
-
-void Http1WebSocket::on_deadline(int64_t now_ns) noexcept {
-  session_->on_deadline(now_ns);
-  connection_.release_memory();
-}
 
 void Http1WebSocket::enter() noexcept { connection_.enter(); }
 void Http1WebSocket::leave() noexcept { connection_.exit(); }

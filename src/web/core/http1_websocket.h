@@ -21,6 +21,9 @@ class Connection;
 class Http1WebSocket final : public WebSocketCarrier {
  public:
   Http1WebSocket(ConnectionHost& host, Connection& connection) noexcept;
+  Http1WebSocket(const Http1WebSocket&) = delete;
+  Http1WebSocket& operator=(const Http1WebSocket&) = delete;
+  ~Http1WebSocket();
 
   [[nodiscard]] WebSocketHandshake& handshake() noexcept { return handshake_; }
   // Queues the 101. Null, or why not: nothing is queued then. REQUIRES: the handshake is valid.
@@ -35,7 +38,7 @@ class Http1WebSocket final : public WebSocketCarrier {
   void on_drain() noexcept;
   void on_connection_end() noexcept { session_->on_lost(); }
   [[nodiscard]] int64_t deadline_ns() const noexcept { return session_->deadline_ns(); }
-  void on_deadline(int64_t now_ns) noexcept;
+  void on_deadline(int64_t now_ns) noexcept { session_->on_deadline(now_ns); }
 
   // --- WebSocketCarrier ------------------------------------------------------------------------------------------
   void enter() noexcept override;

@@ -16,6 +16,7 @@ struct ServerCounters {
   uint64_t timeouts = 0;
   size_t connections = 0;     // now
   size_t exchanges = 0;       // now
+  size_t websockets = 0;      // now: accepted, and their connections have not ended
 };
 
 }  // namespace cxxloop::web

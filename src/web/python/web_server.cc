@@ -95,11 +95,11 @@ bool WebServer::set_limits(Gil gil, PyObject* changes) noexcept {
 Ref WebServer::counters(Gil) const noexcept {
   const web::ServerCounters counted = core_ ? core_->counters() : web::ServerCounters();
   return Ref::steal(Py_BuildValue(
-      "{sKsKsKsKsKsnsn}", "accepted", static_cast<unsigned long long>(counted.accepted), "refused",
+      "{sKsKsKsKsKsnsnsn}", "accepted", static_cast<unsigned long long>(counted.accepted), "refused",
       static_cast<unsigned long long>(counted.refused), "requests", static_cast<unsigned long long>(counted.requests),
       "bad_requests", static_cast<unsigned long long>(counted.bad_requests), "timeouts",
       static_cast<unsigned long long>(counted.timeouts), "connections", static_cast<Py_ssize_t>(counted.connections),
-      "exchanges", static_cast<Py_ssize_t>(counted.exchanges)));
+      "exchanges", static_cast<Py_ssize_t>(counted.exchanges), "websockets", static_cast<Py_ssize_t>(counted.websockets)));
 }
 
 Ref WebServer::tasks(Gil) const noexcept {

@@ -287,18 +287,21 @@ def test_server_without_compression_agrees_upon_none(run, serve_app):
 
 def test_many_clients_at_once(run, serve_app):
     served = serve_app(echo)
+    counts = []
 
     async def talk(number):
         async with connected(served) as client:
             for i in range(20):
                 await client.send(f"{number} {i}")
                 assert await client.recv() == f"{number} {i}"
+            counts.append(served.server.counters()["websockets"])
 
     async def main():
         await asyncio.gather(*(talk(number) for number in range(30)))
 
     run(main(), timeout=30)
     assert served.server.counters()["exchanges"] == 0
+    assert 1 <= counts[0] <= 30
 
 
 @pytest.mark.parametrize("payload", [bytearray(b"abc"), memoryview(b"abc")])

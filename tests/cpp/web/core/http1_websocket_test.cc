@@ -84,11 +84,14 @@ TYPED_TEST(Http1WebSocketTest, OpensEchoesAndCloses) {
   const int client = this->connect();
   EXPECT_EQ(this->ask(client, handshake + "\r\n", "\r\n\r\n"), accepted);
   EXPECT_EQ(this->ask(client, text("hello"), "hello"), sent(Opcode::text, "hello"));
+  EXPECT_EQ(this->server->counters().websockets, 1U);
   EXPECT_EQ(this->ask(client, client_frame(Opcode::ping, "p"), "p"), sent(Opcode::pong, "p"));
   this->write(client, client_close(1000));
   EXPECT_EQ(this->read_all(client), sent_close(1000));
   EXPECT_EQ(this->chat.code, 1000);
   EXPECT_EQ(this->server->counters().exchanges, 0U);
+  this->hang_up(client);
+  EXPECT_TRUE(this->run_until([&] { return this->server->counters().websockets == 0; }));
 }
 
 TYPED_TEST(Http1WebSocketTest, TakesFramesThatComeWithTheHandshake) {
