@@ -221,7 +221,9 @@ void Connection::on_sent() noexcept {
   progress_ns_ = host_.now_ns;
   if (phase_ == Phase::flushing && stream_.queued_bytes() == 0) return on_flushed();
   if (phase_ == Phase::open && file_ != nullptr) {
-    if (stream_.queued_bytes() == 0 && pump_file()) session_.on_file_sent();
+    if (stream_.queued_bytes() > 0) return;
+    is_full_ = false;  // the file keeps the application waiting now
+    if (pump_file()) session_.on_file_sent();
     return;
   }
   if (phase_ != Phase::open || !is_full_ || stream_.queued_bytes() > host_.limits.write_buffer_bytes / 2) return;

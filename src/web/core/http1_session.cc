@@ -67,6 +67,7 @@ void Http1Session::keep_rest() noexcept {
   if (stage_ == Stage::closed) return;
   if (stage_ == Stage::websocket) return give_to_websocket();
   if (!fresh_.empty() && !carry_.append(std::exchange(fresh_, {}))) return connection_.end(Ending::Why::client_gone);
+  if (carry_.empty() && carry_.capacity() > kept_carry_bytes) carry_.release();
   update_reading();
 }
 

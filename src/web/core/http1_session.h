@@ -30,6 +30,8 @@ class Http1Session final : public Exchange {
   static constexpr uint32_t requests_per_callback_max = 64;
   // What is read and dropped of a body that the application did not want, before the connection is closed instead.
   static constexpr uint64_t drained_bytes_max = 256 * 1024;
+  // A larger buffer of what could not be used is given back as soon as it is empty.
+  static constexpr size_t kept_carry_bytes = 16 * 1024;
   // An idle connection gives its memory back after this time.
   static constexpr int64_t slim_ns = second_ns;
   // After drain() an idle connection may still take the request that is on its way.

@@ -249,6 +249,24 @@ TYPED_TEST(SentFile, GoesOutBetweenOtherBytes) {
   EXPECT_EQ(this->app.last().ending.body_bytes, this->content.size() + 2);
 }
 
+TYPED_TEST(SentFile, GoesOutBehindMoreThanTheClientHasRead) {
+  const std::string large(5'000'000, 'l');
+  this->app.handle = [&](Answer& answer) {
+    EXPECT_EQ(answer.exchange->start({.body_bytes = large.size() + 5 + 1}), nullptr);
+    EXPECT_EQ(answer.exchange->write(large, this->lend()), nullptr);
+    EXPECT_TRUE(answer.exchange->is_full());
+    this->send(answer, 0, 5, [&answer] {
+      EXPECT_FALSE(answer.exchange->is_full());
+      EXPECT_EQ(answer.exchange->write(">"), nullptr);
+      EXPECT_EQ(answer.exchange->end(), nullptr);
+    });
+  };
+  const int client = this->connect();
+  const std::string got = this->ask(client, get, ">");
+  EXPECT_EQ(got.substr(got.find("\r\n\r\n") + 4), large + this->content.substr(0, 5) + ">");
+  EXPECT_EQ(this->app.last().drains, 1);
+}
+
 TYPED_TEST(SentFile, IsOneChunkOfABodyOfUnknownLength) {
   this->app.handle = [&](Answer& answer) {
     EXPECT_EQ(answer.exchange->start({}), nullptr);

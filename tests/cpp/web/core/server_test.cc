@@ -58,5 +58,73 @@ TYPED_TEST(ServerTest, RefusesConnectionsAboveTheLimit) {
   EXPECT_TRUE(this->run_until([&] { return this->app.connects == 3; }));
 }
 
+TYPED_TEST(ServerTest, AnswersTheRequestThatIsOnItsWayWhenItDrains) {
+  this->app.handle = echo;
+  const int client = this->connect();
+  EXPECT_FALSE(this->ask(client, get, "GET / ").empty());
+  this->server->drain();
+  this->write(client, get);
+  EXPECT_EQ(this->read_all(client), "HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\nGET / ");
+}
+
+TYPED_TEST(ServerTest, IsIdleAtOnceWithoutAConnection) {
+  this->start();
+  this->server->drain();
+  EXPECT_EQ(this->app.idles, 1);
+  this->server->drain();
+  EXPECT_EQ(this->app.idles, 1);
+}
+
+TYPED_TEST(ServerTest, MayBeClosedInsideARequest) {
+  this->app.handle = [this](Answer&) { EXPECT_FALSE(this->server->close()) << "the connection stands on the stack"; };
+  const int client = this->connect();
+  this->connect();
+  ASSERT_TRUE(this->run_until([&] { return this->app.connects == 2; }));
+  this->write(client, get);
+  ASSERT_TRUE(this->run_until([&] { return this->app.connection_ends == 2; }));
+  EXPECT_EQ(this->app.last().ending.why, Ending::Why::closed);
+}
+
+TYPED_TEST(ServerTest, KeepsAtLimitsThatAreChanged) {
+  this->app.handle = echo;
+  const int client = this->connect();
+  EXPECT_FALSE(this->ask(client, get, "GET / ").empty());
+  Limits limits;
+  limits.idle_ns = 50'000'000;
+  this->server->set_limits(limits);
+  EXPECT_FALSE(this->ask(client, get, "GET / ").empty());
+  EXPECT_EQ(this->read_all(client), "");
+}
+
+// Addresses are of real sockets.
+using ServerOfAddresses = Serving<io::EvWorld>;
+
+TEST_F(ServerOfAddresses, RefusesTooManyConnectionsOfOne) {
+  options.limits.connections_per_address_max = 2;
+  const int first = connect();
+  connect();
+  ASSERT_TRUE(run_until([&] { return app.connects == 2; }));
+  EXPECT_TRUE(read_all(connect()).starts_with("HTTP/1.1 503 "));
+  hang_up(first);
+  ASSERT_TRUE(run_until([&] { return app.connection_ends == 1; }));
+  connect();
+  EXPECT_TRUE(run_until([&] { return app.connects == 3; }));
+}
+
+// Accepting fails for a while, as it does without descriptors.
+class FailingWorld : public io::SimWorld {
+ public:
+  FailingWorld() : io::SimWorld(sim::Faults{.accept_errors = 500}) {}
+};
+using ServerOfFailures = Serving<FailingWorld>;
+
+TEST_F(ServerOfFailures, AcceptsWhenItCanAgain) {
+  app.handle = echo;
+  const int64_t begin_ns = world.now_ns();
+  for (int i = 0; i < 3; ++i) EXPECT_FALSE(ask(connect(), get, "GET / ").empty());
+  EXPECT_GT(app.accept_errors, 0);
+  EXPECT_LT(app.accept_errors, 20 + (world.now_ns() - begin_ns) / 200'000'000) << "tried again after a pause, not at once";
+}
+
 }  // namespace
 }  // namespace cxxloop::web
