@@ -5,6 +5,7 @@ import asyncio
 import email.utils
 import gc
 import os
+import random
 import re
 import socket
 import stat
@@ -171,6 +172,33 @@ def test_everything_else_is_absent(get, target, html):
 def test_absolute_path_does_not_leave_the_folder(get, tmp_path):
     for prefix in ("/", "//", "/../" * 20, ""):
         assert get(f"{prefix}{tmp_path}/secret.txt").status == 404
+
+
+@pytest.mark.parametrize("settings", [{}, {"html": True}, {"dotfiles": True}, {"follow_links": True, "dotfiles": True, "html": True}])
+def test_no_random_path_leads_outside(run, opener, public, tmp_path, settings):
+    """Everything below the folder says so; whatever else is found is a leak."""
+    for path in public.rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"public")
+    (public / "up").symlink_to("..")
+    (public / "sub/up").symlink_to("../..")
+    (tmp_path / "index.html").write_bytes(b"secret")
+    application = StaticFiles(public, **settings)
+    words = ["..", ".", "", "/", "\\", "%2e%2e", "%2f", "..;", "...", "\0", "\uff0e\uff0e", "\u2215", "~", "\udcae\udcae"]
+    words += ["sub", "deep", "public", "a.txt", "docs", "index.html", "etc", "passwd", "proc", "self", "root", str(tmp_path)]
+    words += ["up", "secret.txt"] * 5
+    choose = random.Random(len(settings))
+    statuses = set()
+
+    async def main():
+        for _ in range(1500):
+            parts = choose.choices(words, k=choose.randint(1, 6))
+            answer = await call(application, "/" + choose.choice(["/", "/", "/", "", "\\"]).join(parts).replace("?", ""))
+            statuses.add(answer.status)
+            assert answer.status != 200 or answer.body == b"public", parts
+
+    run(main(), timeout=30)
+    assert {200, 404} <= statuses <= {200, 301, 404}
 
 
 def test_dot_files_are_served_if_told(get):
@@ -730,15 +758,25 @@ def test_short_file_leaves_with_its_head(get):
     assert get("/a.txt", extensions=ZERO_COPY).kinds == ["body"]
 
 
+HEADERS_OF_EVERY_WAY = [
+    ("Accept", "*/*"),
+    ("If-None-Match", "*"),
+    ("If-Match", '"x"'),
+    ("Range", "bytes=1-"),
+    ("Range", "bytes=999999-"),
+    ("Accept-Encoding", "br"),
+]
+
+
 @pytest.mark.parametrize("extensions", [{}, ZERO_COPY, {"http.response.pathsend": {}}])
 def test_no_descriptor_is_left(run, opener, public, packed, open_fds, extensions):
     application = StaticFiles(public, html=True)
 
     async def main():
         for target in ("/a.txt", "/long.bin", "/nothing", "/sub", "/docs", "/docs/", "/empty.txt", "/.."):
-            for headers in ({}, {"If-None-Match": "*"}, {"If-Match": '"x"'}, {"Range": "bytes=1-"}, {"Range": "bytes=999999-"}, {"Accept-Encoding": "br"}):
+            for name, value in HEADERS_OF_EVERY_WAY:
                 for method in ("GET", "HEAD", "POST"):
-                    await call(application, target, method, headers, extensions=extensions)
+                    await call(application, target, method, {name: value}, extensions=extensions)
 
     run(main())  # threads of the executor, and what they keep
     before = open_fds()
