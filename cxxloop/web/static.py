@@ -77,6 +77,8 @@ class StaticFiles:
         if self._endings:
             self._common.append((b"vary", b"accept-encoding"))
         self._missed: dict[bytes, float] = {}  # name of a sibling that was not there: when it is looked for again
+        # Of a plain function: with a method the files would refer to themselves, and their descriptor would wait for the collector.
+        self._rank_anew = functools.partial(_rank, tuple(self._endings))
         self._rank = functools.lru_cache(256)(self._rank_anew)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -185,9 +187,6 @@ class StaticFiles:
         is_short = len(accept_encoding) <= _REMEMBERED_BYTES_MAX
         return self._rank(accept_encoding) if is_short else self._rank_anew(accept_encoding)
 
-    def _rank_anew(self, accept_encoding: bytes) -> tuple[str, ...]:
-        return tuple(rank_codings(accept_encoding, tuple(self._endings)))
-
     # --- answering ---------------------------------------------------------------------------------------------------
 
     async def _redirect(self, scope: Scope, send: Send) -> None:
@@ -229,6 +228,10 @@ def _coding_of(name: str) -> tuple[str, bytes]:
     if name not in _CODINGS:
         raise ValueError(f"precompressed: must be some of br, zst and gzip, not {name!r}")
     return _CODINGS[name]
+
+
+def _rank(offered: tuple[str, ...], accept_encoding: bytes) -> tuple[str, ...]:
+    return tuple(rank_codings(accept_encoding, offered))
 
 
 def _header_value(text: str) -> bytes:
