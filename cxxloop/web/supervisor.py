@@ -6,6 +6,7 @@ connection meets a closed door, and those that wait in the kernel's queue are ta
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -162,7 +163,10 @@ class Supervisor:
     async def _fill(self, slot: _Slot) -> None:
         if delay := slot.delay_seconds():
             _logger.info("Starting a new child process in %.1f s", delay)
-            await asyncio.sleep(delay)
+            slot.changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await slot.changed.wait()  # SIGHUP: the code has been mended, perhaps
         worker = await self._start(slot)
         if worker is None:
             slot.failures += 1

@@ -419,6 +419,27 @@ def test_socket_of_systemd(serve, tmp_path):
             program.close()
 
 
+def test_folder_of_unix_socket_must_exist(serve):
+    program = serve("--uds", "nowhere/app.sock", port=None)
+    assert program.wait() == 1
+    assert program.lines[-1] == "ERROR:    [Errno 2] cannot listen on unix socket nowhere/app.sock: no such file or directory"
+
+
+def test_tls_is_refused_rather_than_served_in_plain(serve, tmp_path):
+    from cxxloop import _web
+
+    if getattr(_web, "serves_tls", False):
+        pytest.skip("the native server speaks TLS")
+    trustme = pytest.importorskip("trustme")
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "all.pem")
+    program = serve("--ssl-certfile", "all.pem")
+    assert program.wait() == 1
+    assert program.lines == ["ERROR:    ssl_certfile: TLS is not served yet; put a proxy that speaks TLS in front"]
+    program = serve("--ssl-certfile", "missing.pem")
+    assert program.wait() == 1
+    assert program.lines == ["ERROR:    ssl_certfile: cannot read 'missing.pem': No such file or directory"]
+
+
 # --- embedding -----------------------------------------------------------------------------------------------------------
 
 

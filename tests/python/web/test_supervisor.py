@@ -154,6 +154,7 @@ def test_worker_that_cannot_start_ends_the_parent(serve, tmp_path):
 
 def test_start_is_tried_again_ever_more_slowly(workers, tmp_path):
     program = workers()
+    source = (tmp_path / "app.py").read_text()
     write(tmp_path, "app.py", "1 / 0\n")
     pid = kill_worker(program)
     program.wait_for(rf"Child process \[{pid}\] died")
@@ -161,6 +162,9 @@ def test_start_is_tried_again_ever_more_slowly(workers, tmp_path):
     program.wait_for("Starting a new child process in 0.5 s")
     program.wait_for("Starting a new child process in 1.0 s")
     assert program.get()[0] == 200  # the other one
+    write(tmp_path, "app.py", source)
+    program.send(signal.SIGHUP)  # at once
+    program.wait_for("Application startup complete", 4)
     assert program.end() == 0
 
 
