@@ -64,6 +64,15 @@ PyObject* get_awaited(PyObject* self, void*) { return of_coroutine(self, "cr_awa
 PyObject* get_origin(PyObject* self, void*) { return of_coroutine(self, "cr_origin"); }
 PyObject* get_running(PyObject* self, void*) { return PyBool_FromLong(native_of(self).is_running()); }
 PyObject* get_suspended(PyObject* self, void*) { return PyBool_FromLong(native_of(self).is_suspended()); }
+// What inspect.getcoroutinestate() of 3.15 asks for, and makes of the others before.
+PyObject* get_state(PyObject* self, void*) {
+  const AsgiCall& call = native_of(self);
+  if (call.is_running()) return PyUnicode_FromString("CORO_RUNNING");
+  if (call.is_suspended()) return PyUnicode_FromString("CORO_SUSPENDED");
+  const Ref frame = Ref::steal(get_frame(self, nullptr));
+  if (!frame) return nullptr;
+  return PyUnicode_FromString(frame.get() == Py_None ? "CORO_CLOSED" : "CORO_CREATED");
+}
 
 constexpr Method call_methods[] = {
     {"send", call_send, METH_O, "send($self, value, /)\n--\n\nGo on with the application; see coroutine.send()."},
@@ -75,7 +84,8 @@ constexpr Method call_methods[] = {
 constexpr Attribute call_attributes[] = {
     {"__name__", get_name},      {"__qualname__", get_qualname},  {"cr_frame", get_frame},
     {"cr_code", get_code},       {"cr_await", get_awaited},       {"cr_origin", get_origin},
-    {"cr_running", get_running}, {"cr_suspended", get_suspended}, {},
+    {"cr_running", get_running}, {"cr_suspended", get_suspended}, {"cr_state", get_state},
+    {},
 };
 
 void call_dealloc(PyObject* self) {

@@ -209,6 +209,9 @@ PyObject* op_close(PyObject* self, PyObject*) {
 PyObject* get_name(PyObject* self, void*) { return PyUnicode_FromString(native_of(self).name()); }
 PyObject* get_running(PyObject*, void*) { Py_RETURN_FALSE; }
 PyObject* get_suspended(PyObject* self, void*) { return PyBool_FromLong(native_of(self).is_waiting()); }
+PyObject* get_state(PyObject* self, void*) {
+  return PyUnicode_FromString(native_of(self).is_waiting() ? "CORO_SUSPENDED" : "CORO_CLOSED");
+}
 PyObject* get_none(PyObject*, void*) { Py_RETURN_NONE; }
 PyObject* get_awaited(PyObject* self, void*) {
   PyObject* const future = native_of(self).future();
@@ -222,11 +225,11 @@ constexpr Method op_methods[] = {
     {},
 };
 
-// What inspect.getcoroutinestate() and asyncio's texts ask of a coroutine.
+// What inspect.getcoroutinestate() (of 3.15: cr_state) and asyncio's texts ask of a coroutine.
 constexpr Attribute op_attributes[] = {
     {"__name__", get_name},        {"__qualname__", get_name}, {"cr_running", get_running},
     {"cr_suspended", get_suspended}, {"cr_frame", get_none},     {"cr_await", get_awaited},
-    {},
+    {"cr_state", get_state},       {},
 };
 
 void op_dealloc(PyObject* self) {

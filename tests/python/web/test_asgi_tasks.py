@@ -4,6 +4,7 @@
 import asyncio
 import contextvars
 import gc
+import inspect
 import os
 import signal
 import subprocess
@@ -129,6 +130,7 @@ def test_task_of_a_running_application_is_listed_and_kept_alive(run, serve_app):
         assert task.get_stack()
         assert task.get_coro().cr_running is False
         assert task.get_coro().cr_suspended is True
+        assert task.get_coro().cr_state == inspect.getcoroutinestate(task.get_coro()) == inspect.CORO_SUSPENDED
         events[0]().set()
         await read_response(reader)
         writer.close()
