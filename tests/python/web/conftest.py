@@ -37,7 +37,8 @@ def script(tmp_path):
 
         def script(source, *arguments):
             path = write(tmp_path, "script.py", source)
-            program = Program(tmp_path, [sys.executable, str(path), *arguments])
+            # The script imports app.py beside it, also where the test itself runs without such a place in sys.path.
+            program = Program(tmp_path, [sys.executable, str(path), *arguments], env={"PYTHONSAFEPATH": ""})
             stack.callback(program.close)
             return program
 
