@@ -46,7 +46,7 @@ class CapturedSignals:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)  # type: ignore[arg-type]
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)  # type: ignore[arg-type]  # the one getsignal() gave
         if self._raises_again and kind is None:
             for captured in reversed(self._captured):
                 signal.raise_signal(captured)

@@ -150,7 +150,7 @@ class WorkerProcess:
 def _command(fd: int) -> list[str]:
     # The path first: the supervisor's program may have changed it, and cxxloop itself be found by it.
     code = f"import sys; sys.path[:] = {sys.path!r}; from cxxloop.web.worker import main; main({fd})"
-    return [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", code]  # type: ignore[attr-defined]
+    return [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", code]  # type: ignore[attr-defined]  # as multiprocessing asks
 
 
 def _pickled(preparation: tuple[Config, list[int], list[str]]) -> bytes:
