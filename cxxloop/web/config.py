@@ -82,7 +82,11 @@ class Config:
     wsgi_threads: int = option(10, _FROM_ONE, _APP, "Threads in which a WSGI application runs.")
 
     workers: int | None = option(
-        None, _FROM_ONE, _PROCESSES, "Worker processes. Not with --reload.", shown_default="$WEB_CONCURRENCY, or 1"
+        None,
+        _FROM_ONE,
+        _PROCESSES,
+        "Worker processes under a parent, also if it is 1. Not with --reload.",
+        shown_default="$WEB_CONCURRENCY, or one process without a parent",
     )
     limit_max_requests: int | None = option(
         None, _FROM_ONE, _PROCESSES, "A worker ends after so many requests, and a new one takes its place."
@@ -230,6 +234,11 @@ class Config:
     def worker_count(self) -> int:
         """How many worker processes serve: `workers`, or what WEB_CONCURRENCY says, or 1."""
         return self.workers or 1
+
+    @property
+    def has_workers(self) -> bool:
+        """True exactly when a parent process keeps workers: their number is set, and the application is an import string."""
+        return self.workers is not None and isinstance(self.app, str)
 
     @property
     def should_reload(self) -> bool:

@@ -49,7 +49,7 @@ class WebWorker(Worker):
         server = Server(Config(self.wsgi, **{**self._settings(), **self.CONFIG_KWARGS}))
         # gunicorn's own objects around sockets, in versions that have them.
         sockets = [getattr(sock, "sock", sock) for sock in self.sockets]
-        with CapturedSignals(server, (signal.SIGTERM,), raises_again=False):
+        with CapturedSignals(server, (signal.SIGTERM,), swallowed=(signal.SIGTERM,)):
             run_on_loop(self._run(server, sockets))
         return 0
 

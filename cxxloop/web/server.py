@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 import random
+import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from .importer import import_from_string
 from .lifespan import Lifespan
 from .logging import style
 from .native import import_native, native_options
-from .signals import CapturedSignals
+from .signals import HANDLED, CapturedSignals
 from .sockets import Listeners
 from .tls import make_context
 
@@ -107,7 +108,10 @@ class Server:
         return dict(self._native.counters()) if self._native is not None else {}
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve on a new event loop until a signal comes, then raise the signal again. To be called in the main thread.
+        """Serve on a new event loop until SIGINT, SIGTERM or SIGHUP comes. To be called in the main thread.
+
+        Returns after SIGTERM, so that the process ends with 0; SIGINT and SIGHUP are raised again, and so is a SIGTERM for which
+        the program has a handler of its own.
 
         Args:
             sockets: bound sockets to listen on; None: those that the settings describe.
@@ -116,7 +120,7 @@ class Server:
             As serve().
         """
         import_from_string(self.config.app)  # before the loop runs: a module may call asyncio.run() while it is imported
-        with CapturedSignals(self):
+        with CapturedSignals(self, (*HANDLED, signal.SIGHUP), swallowed=(signal.SIGTERM,)):
             run_on_loop(self.run_until_exit(sockets))
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
@@ -318,6 +322,8 @@ async def serve(app: Any, **settings: Any) -> None:
 def run(app: Any, **settings: Any) -> None:
     """Serve an application in this process, or in worker processes, until a signal comes. As uvicorn.run().
 
+    Returns when the server has ended in order: after SIGTERM and SIGINT, or by limit_max_requests.
+
     Args:
         app: the application, or its import string "module:attribute"; workers and reload need the string.
         settings: keywords of Config.
@@ -360,7 +366,7 @@ def exit_code_of(serve_all: Callable[[], int]) -> int:
 
 
 def _run_processes(config: Config) -> int:
-    if not config.should_reload and config.worker_count == 1:
+    if not config.should_reload and not config.has_workers:
         Server(config).run()
         return 0
     from .supervisor import supervise

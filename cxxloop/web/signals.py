@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""SIGINT and SIGTERM of a serving process: the first drains, the second forces, the third kills."""
+"""The signals that end a serving process: the first drains, the second forces, the third kills."""
 
 import signal
 import threading
@@ -20,35 +20,45 @@ class CapturedSignals:
     """While it is entered in the main thread, signals stop a server; on leaving they are raised again, as uvicorn does.
 
     So a caller sees the process end by the signal that it has sent: SIGTERM kills it then, SIGINT is a KeyboardInterrupt. In another
-    thread nothing is captured.
+    thread nothing is captured; a signal that is ignored (SIGHUP under nohup) stays ignored.
 
     Args:
         server: what is stopped.
         numbers: the signals.
-        raises_again: False: the process ends as if there had been no signal.
+        swallowed: those of them that are not raised again where their action is the default one: the process ends anyway, with an
+            exit code that says how it went.
     """
 
     def __init__(
-        self, server: Stoppable, numbers: tuple[signal.Signals, ...] = HANDLED, *, raises_again: bool = True
+        self,
+        server: Stoppable,
+        numbers: tuple[signal.Signals, ...] = HANDLED,
+        *,
+        swallowed: tuple[signal.Signals, ...] = (),
     ) -> None:
         self._server = server
         self._numbers = numbers
-        self._raises_again = raises_again
+        self._swallowed = swallowed
         self._captured: list[int] = []
-        self._previous: dict[signal.Signals, object] = {}
+        self._previous: dict[int, object] = {}
 
     def __enter__(self) -> None:
-        if threading.current_thread() is threading.main_thread():
-            # Not the loop's add_signal_handler(): the previous handlers come back at the end.
-            self._previous = {number: signal.signal(number, self._handle) for number in self._numbers}
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in self._numbers:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                # Not the loop's add_signal_handler(): the previous handlers come back at the end.
+                self._previous[number] = signal.signal(number, self._handle)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)  # type: ignore[arg-type]  # the one getsignal() gave
-        if self._raises_again and kind is None:
-            for captured in reversed(self._captured):
+        if kind is not None:
+            return
+        for captured in reversed(self._captured):
+            if captured not in self._swallowed or self._previous[captured] is not signal.SIG_DFL:
                 signal.raise_signal(captured)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -18,6 +18,7 @@ from .config import Config
 from .error import FAILURE
 from .logging import style
 from .sockets import Listeners
+from .tls import make_context
 from .worker_process import WorkerProcess, describe_end
 
 _logger = logging.getLogger("cxxloop.error")
@@ -289,8 +290,10 @@ def supervise(config: Config) -> int:
         The exit code.
 
     Raises:
-        ListenError, ConfigError: see Supervisor.run().
+        ListenError, ConfigError: see Supervisor.run(); also of a certificate that cannot be read.
     """
+    if config.ssl_context_factory is None:
+        make_context(config)  # once, and one line here, for what every worker would say
     if config.should_reload:
         from .reload import Reloader
 

@@ -123,7 +123,7 @@ def _serve(config: Config, fds: list[int], control: Control) -> int:
         control.watch_loop()
         await server.run_until_exit(sockets, functools.partial(control.say, "ready"))
 
-    with CapturedSignals(server, (signal.SIGTERM,), raises_again=False):
+    with CapturedSignals(server, (signal.SIGTERM,), swallowed=(signal.SIGTERM,)):
         if not server.should_exit:  # the supervisor has gone meanwhile
             run_on_loop(serve())
     return 0

@@ -179,7 +179,7 @@ def test_log_of_a_whole_life_is_uvicorns(serve):
     port = program.port()
     assert program.get() == (200, str(program.process.pid))
     program.wait_for('"GET / HTTP/1.1" 200 OK')
-    assert program.end() == -signal.SIGTERM
+    assert program.end() == 0
     lines = [re.sub(r"127\.0\.0\.1:(?!%d\b)\d+" % port, "CLIENT", line) for line in program.lines]
     pid = program.process.pid
     assert lines == [
@@ -195,7 +195,7 @@ def test_log_of_a_whole_life_is_uvicorns(serve):
     ]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signal_lets_running_request_end(serve, tmp_path, number):
     program = serve()
     response = program.get_later("/hold")
@@ -206,7 +206,8 @@ def test_signal_lets_running_request_end(serve, tmp_path, number):
         program.get()
     (tmp_path / "go").touch()
     assert response()[0] == 200
-    assert program.wait() == (-signal.SIGTERM if number == signal.SIGTERM else 0)
+    assert program.wait() == (-signal.SIGHUP if number == signal.SIGHUP else 0)
+    program.wait_for("Application shutdown complete")
 
 
 def test_second_signal_forces(serve):
@@ -215,8 +216,37 @@ def test_second_signal_forces(serve):
     program.wait_for("^holding")
     program.send(signal.SIGTERM)
     program.wait_for("Waiting for connections to close")
-    assert program.end() == -signal.SIGTERM
+    assert program.end() == 0
     assert "Waiting for application shutdown" not in program.log
+
+
+def test_ignored_hangup_stays_ignored(serve, tmp_path):
+    shell = f"trap '' HUP; exec {sys.executable} -m cxxloop serve app:app --port 0"
+    program = Program(tmp_path, ["bash", "-c", shell])
+    try:
+        program.port()
+        program.send(signal.SIGHUP)
+        assert program.get()[0] == 200
+        assert program.end() == 0
+    finally:
+        program.close()
+
+
+def test_handler_of_the_program_is_called_after_the_server_has_ended(script):
+    program = script(
+        """
+        import signal
+        import cxxloop.web
+
+        signal.signal(signal.SIGTERM, lambda number, frame: print("handler of the program", flush=True))
+        cxxloop.web.run("app:app", port=0)
+        print("over")
+        """
+    )
+    program.port()
+    assert program.end() == 0
+    assert program.lines[-3].startswith("INFO:     Finished server process")
+    assert program.lines[-2:] == ["handler of the program", "over"]
 
 
 def test_signals_end_a_server_that_is_blocked(serve):
@@ -236,7 +266,7 @@ def test_request_that_takes_too_long_is_cancelled(serve):
     program = serve("--timeout-graceful-shutdown", "0.2")
     program.get_later("/hold")
     program.wait_for("^holding")
-    assert program.end() == -signal.SIGTERM
+    assert program.end() == 0
     program.wait_for(r"^ERROR: +Cancel 1 running task\(s\), timeout graceful shutdown exceeded$")
     program.wait_for("Application shutdown complete")
 
@@ -332,6 +362,24 @@ def test_taken_port_is_one_line(serve, tmp_path):
         assert "Waiting for application startup" not in program.log
 
 
+@pytest.mark.parametrize("workers", [[], ["--workers", "2"]])
+@pytest.mark.parametrize("name", ["missing.pem", "empty.pem"])
+def test_unreadable_certificate_is_one_line(serve, tmp_path, workers, name):
+    (tmp_path / "empty.pem").touch()
+    program = serve("--ssl-certfile", name, *workers)
+    assert program.wait() == 1
+    reason = "cannot read 'missing.pem': No such file or directory" if name == "missing.pem" else "cannot use 'empty.pem': .*"
+    assert len(program.lines) == 1 and re.fullmatch(f"ERROR:    ssl_certfile: {reason}", program.lines[0])
+
+
+def test_taken_port_with_workers_is_one_line(serve):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        program = serve("--workers", "2", port=str(port))
+        assert program.wait() == 1
+        assert program.lines == [f"ERROR:    [Errno 98] cannot listen on 127.0.0.1:{port}: address already in use"]
+
+
 def test_unknown_host_is_one_line(serve):
     program = serve("--host", "no-such-host.invalid")
     assert program.wait() == 1
@@ -414,7 +462,7 @@ def test_socket_of_systemd(serve, tmp_path):
             program.wait_for(r"serving on socket \('127.0.0.1'")
             for listener in (first, second):
                 assert program.get(port=listener.getsockname()[1])[0] == 200
-            assert program.end() == -signal.SIGTERM
+            assert program.end() == 0
         finally:
             program.close()
 
