@@ -3,6 +3,13 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, final
 
+# Of the memory at options["metrics_fd"], METRICS_BYTES long, words of 64 bits: the counters, of which those from FIRST_GAUGE on go up
+# and down; the number of tasks; two histograms, of latency and of loop lag, each a sum in ns and its buckets, one more than bounds.
+COUNTER_NAMES: tuple[str, ...]
+FIRST_GAUGE: int
+BUCKET_BOUNDS_NS: tuple[int, ...]
+METRICS_BYTES: int
+
 class ClientDisconnected(OSError): ...
 
 @final

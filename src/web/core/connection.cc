@@ -68,7 +68,7 @@ void Connection::on_deadline(int64_t now_ns) noexcept {
   host_.now_ns = now_ns;
   if (phase_ == Phase::lingering) return end(Ending::Why::answered);
   if (has_to_send() && host_.limits.write_ns > 0 && progress_ns_ + host_.limits.write_ns <= now_ns) {
-    ++host_.counts.timeouts;
+    host_.counts.count_timeout(Limit::write_time);
     return reset(Ending::Why::timed_out);
   }
   if (phase_ == Phase::open) session_.on_deadline(now_ns);
@@ -116,7 +116,10 @@ bool Connection::send_file(int file, uint64_t offset, uint64_t size) noexcept {
 // True: all is sent, and the kernel has let go.
 bool Connection::pump_file() noexcept {
   host_.engine.expect_io();
-  switch (file_->send_piece()) {
+  const uint64_t left_bytes = file_->left_bytes();
+  const FileSending::Progress progress = file_->send_piece();
+  host_.counts.sent_bytes += left_bytes - file_->left_bytes();
+  switch (progress) {
     case FileSending::Progress::some:
     case FileSending::Progress::none:
       if (file_->wait() == Errno::ok) return false;
@@ -195,6 +198,7 @@ void Connection::end(Ending::Why why) noexcept {
 void Connection::on_data(std::span<const std::byte> data) noexcept {
   const Scope scope(*this);
   host_.look_at_clock();
+  host_.counts.received_bytes += data.size();
   if (phase_ == Phase::open) return session_.on_bytes({reinterpret_cast<const char*>(data.data()), data.size()});
   dropped_bytes_ += data.size();
   if (dropped_bytes_ > linger_bytes_max) end(Ending::Why::answered);

@@ -16,14 +16,16 @@
 #include "web/core/date_line.h"
 #include "web/core/deadlines.h"
 #include "web/core/limits.h"
+#include "web/core/metrics_block.h"
 #include "web/core/output.h"
 #include "web/core/request_head.h"
-#include "web/core/server_counters.h"
 #include "web/core/websocket_deflate.h"
 
 namespace cxxloop::web {
 
 class ConnectionHost {
+  ServerCounters own_counts_;  // of a server that nobody gives a block
+
  public:
   // A base class of a connection: it is called again in a callback of its own, with nobody's call below it on the stack.
   class Ready : public ListNode {};
@@ -31,11 +33,13 @@ class ConnectionHost {
   class Member : public ListNode {};
 
   ConnectionHost(net::Engine& engine_of_all, io::Backend& backend_of_all, Application& application_of_all,
-                 net::WriteQueue::ReleaseFn release, Deadlines::ExpireFn on_expired) noexcept
+                 net::WriteQueue::ReleaseFn release, Deadlines::ExpireFn on_expired, ServerMetrics* metrics) noexcept
       : engine(engine_of_all),
         backend(backend_of_all),
         application(application_of_all),
-        output(release),
+        counts(metrics != nullptr ? metrics->counters : own_counts_),
+        latency(metrics != nullptr ? &metrics->latency : nullptr),
+        output(release, counts.sent_bytes),
         deadlines(engine_of_all, backend_of_all, on_expired) {}
 
   // The callback of the kernel or of a timer has begun, or the application has ended an exchange.
@@ -53,7 +57,8 @@ class ConnectionHost {
   bool has_date_header = true;
   bool has_websockets = true;
   std::optional<DeflateOptions> websocket_deflate;
-  ServerCounters counts;
+  ServerCounters& counts;
+  LatencyHistogram* const latency;  // of exchanges, from their heads on; null: nobody measures
   OutputPool output;
   Deadlines deadlines;
   DateLine date;

@@ -40,6 +40,7 @@ class FileSending {
   // True exactly when the kernel may call back.
   [[nodiscard]] bool is_waiting() const noexcept { return op_.in_kernel(); }
   [[nodiscard]] bool is_done() const noexcept { return left_ == 0; }
+  [[nodiscard]] uint64_t left_bytes() const noexcept { return left_; }
 
  private:
   static void on_complete(io::Op& op, int32_t result) noexcept;

@@ -73,8 +73,8 @@ void Http1Session::refuse_body() noexcept {
   is_body_lost_ = true;
   request_.keep_alive = false;
   if (is_started_) return;  // the response is whole all the same, and the connection ends with it
-  ++host_.counts.bad_requests;
   const Refusal refusal = body_.refusal();
+  host_.counts.count_refusal(refusal.status);
   answer_error(refusal.status, refusal.reason);
   is_refused_ = true;
   connection_.make_ready();
@@ -88,6 +88,7 @@ const char* Http1Session::put_response_head(const ResponseHead& head, const Answ
   if (at == nullptr) return no_memory;
   output.commit(static_cast<size_t>(put_head(at, request, head, plan) - at));
   if (head.status < 200) return nullptr;
+  host_.counts.count_response(head.status);
   framing_ = plan.framing;
   response_left_ = plan.framing == BodyFraming::length ? plan.content_length : 0;
   request_.keep_alive = plan.keep_alive;
@@ -223,6 +224,7 @@ Accepted Http1Session::accept(std::string_view subprotocol, std::span<const Head
   if (is_started_ || is_refused_) return {.fault = "the response was started"};
   if (const char* const fault = websocket_->accept(subprotocol, headers, user)) return {.fault = fault};
   status_ = 101;
+  host_.counts.count_response(status_);
   is_started_ = true;
   stage_ = Stage::websocket;
   if (!is_advancing_) connection_.make_ready();  // for what has come already: not inside the application's call

@@ -199,7 +199,7 @@ bool Http1Session::drain_body() noexcept {
 
 // Answers a request that has no exchange.
 void Http1Session::refuse(Refusal refusal, std::span<const Header> headers) noexcept {
-  ++host_.counts.bad_requests;
+  host_.counts.count_refusal(refusal.status);
   request_ = {};
   answer_error(refusal.status, refusal.reason, headers);
   close(true);
@@ -228,6 +228,10 @@ void Http1Session::close(bool lingers) noexcept {
 void Http1Session::end_exchange(Ending::Why why) noexcept {
   ExchangeUser* const user = std::exchange(user_, nullptr);
   --host_.counts.exchanges;
+  if (host_.latency != nullptr) {
+    host_.look_at_clock();  // the application may have run since the callback began
+    host_.latency->record(host_.now_ns - since_ns_);
+  }
   waits_body_ = false;
   since_ns_ = piece_ns_ = rate_begin_ns_ = host_.now_ns;
   if (stage_ == Stage::exchange) stage_ = body_.is_over() ? Stage::head : Stage::drain;
@@ -285,7 +289,7 @@ void Http1Session::on_deadline(int64_t now_ns) noexcept {
     case Stage::head: return expire_head(now_ns);
     case Stage::exchange: return expire_exchange(now_ns);
     case Stage::drain:
-      ++host_.counts.timeouts;
+      host_.counts.count_timeout(Limit::body_time);
       return close(true);
     case Stage::websocket: return websocket_->on_deadline(now_ns);
     case Stage::closed: return;
@@ -300,16 +304,17 @@ void Http1Session::expire_head(int64_t now_ns) noexcept {
     if (head_deadline_ns() > now_ns) return;
   }
   if (input().empty()) return close(false);  // not even 408: the client may be about to send, and would take it for its answer
-  ++host_.counts.timeouts;
+  host_.counts.count_timeout(Limit::head_time);
   request_ = {};
   answer_error(408, "the head of the request did not come in time");
   close(true);
 }
 
 void Http1Session::expire_exchange(int64_t now_ns) noexcept {
-  ++host_.counts.timeouts;
+  const bool is_handlers_time = !is_started_ && handler_deadline_ns() <= now_ns;
+  host_.counts.count_timeout(is_handlers_time ? Limit::handler_time : Limit::body_time);
   if (is_started_) return connection_.reset(Ending::Why::timed_out);
-  if (handler_deadline_ns() <= now_ns) {
+  if (is_handlers_time) {
     answer_error(503, "the application has not answered in time");
   } else {
     answer_error(408, "the body of the request did not come in time");

@@ -19,6 +19,7 @@ const char* Http1WebSocket::accept(std::string_view subprotocol, std::span<const
   if (const char* const fault = handshake_.append_response(head, response)) return fault;
   if (!write(head.view(), {}, nullptr)) return "out of memory";
   ++host_.counts.websockets;
+  ++host_.counts.websockets_accepted;
   session_.emplace(*this, user, host_.limits.websocket, handshake_.deflate());
   connection_.set_reading(true);  // the HTTP/1 session may have stopped
   return nullptr;

@@ -102,6 +102,7 @@ void Output::commit(size_t bytes) noexcept {
   CXL_ASSERT(bytes <= block.capacity - block.used);
   const std::byte* const at = reinterpret_cast<const std::byte*>(block.bytes() + block.used);
   block.used += bytes;
+  pool_.queued_bytes_ += bytes;
   // Bytes that end where ours begin are the block's own: its header lies before its first byte.
   if (stream_.grow_last(at, bytes)) return;
   ++block.users;
@@ -117,6 +118,7 @@ void Output::put(std::string_view bytes) noexcept {
 
 void Output::lend(std::string_view bytes, void* owner) noexcept {
   CXL_ASSERT(!bytes.empty());
+  pool_.queued_bytes_ += bytes.size();
   ChunkOwner* const loan = pool_.take_loan(owner);
   CXL_CHECK(stream_.append({reinterpret_cast<const std::byte*>(bytes.data()), bytes.size(), loan}));
 }

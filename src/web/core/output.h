@@ -29,7 +29,9 @@ class OutputPool {
   static constexpr size_t spare_loans_max = 256;
 
   // `release_lent`: of the owners given to Output::lend().
-  explicit OutputPool(net::WriteQueue::ReleaseFn release_lent) noexcept : release_(release_lent) {}
+  // `queued_bytes` grows by what is put to any of the streams.
+  OutputPool(net::WriteQueue::ReleaseFn release_lent, uint64_t& queued_bytes) noexcept
+      : release_(release_lent), queued_bytes_(queued_bytes) {}
   OutputPool(const OutputPool&) = delete;
   OutputPool& operator=(const OutputPool&) = delete;
   ~OutputPool();
@@ -72,6 +74,7 @@ class OutputPool {
   void drop_user(Block& block) noexcept;
 
   const net::WriteQueue::ReleaseFn release_;
+  uint64_t& queued_bytes_;
   Block* current_ = nullptr;
   Block* spare_blocks_ = nullptr;
   Loan* spare_loans_ = nullptr;

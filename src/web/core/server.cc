@@ -60,7 +60,7 @@ struct Server::Listening final : net::ListenerHandler, ListNode {
 
 Server::Server(net::Engine& engine_of_all, io::Backend& backend_of_all, Application& application_of_all,
                const ServerOptions& options) noexcept
-    : ConnectionHost(engine_of_all, backend_of_all, application_of_all, options.release, on_expired) {
+    : ConnectionHost(engine_of_all, backend_of_all, application_of_all, options.release, on_expired, options.metrics) {
   server_header = options.server_header;
   has_date_header = options.date_header;
   has_websockets = options.websockets;
@@ -133,6 +133,7 @@ void Server::accept(UniqueFd fd, const io::Address& peer) noexcept {
   const bool is_refused = is_address_full || (limits.connections_max > 0 && served >= limits.connections_max);
   if (is_refused) {
     ++counts.refused;
+    counts.count_limit(is_address_full ? Limit::connections_per_address : Limit::connections);
     addresses_.drop(std::exchange(address, nullptr));
   }
   Connection* connection = nullptr;

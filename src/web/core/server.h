@@ -19,7 +19,7 @@
 #include "web/core/application.h"
 #include "web/core/connection_host.h"
 #include "web/core/limits.h"
-#include "web/core/server_counters.h"
+#include "web/core/metrics_block.h"
 
 namespace cxxloop::web {
 
@@ -31,6 +31,9 @@ struct ServerOptions {
   std::optional<DeflateOptions> websocket_deflate = DeflateOptions{};  // nothing: messages are not compressed
   // Of the owners given to Exchange::write(). It must not call the server or an exchange.
   net::WriteQueue::ReleaseFn release = nullptr;
+  // Where the server counts, and measures how long exchanges take; no other server's. Outlives the server. Null: it counts for
+  // itself, and measures nothing.
+  ServerMetrics* metrics = nullptr;
 };
 
 class Server final : private ConnectionHost {

@@ -16,12 +16,34 @@ bool register_coroutines(const WebState& state) noexcept {
   return true;
 }
 
+// The words of a web::ServerMetrics, for whoever reads one: cxxloop/web/metrics.py.
+bool add_metrics_layout(PyObject* module) noexcept {
+  constexpr size_t first_gauge = web::counter_names.size() - web::gauges_count;
+  const Ref names = Ref::steal(PyTuple_New(web::counter_names.size()));
+  const Ref bounds = Ref::steal(PyTuple_New(web::LatencyHistogram::buckets_count - 1));
+  if (!names || !bounds) return false;
+  for (size_t i = 0; i < web::counter_names.size(); ++i) {
+    PyObject* const name = PyUnicode_FromString(web::counter_names[i]);
+    if (name == nullptr) return false;
+    PyTuple_SET_ITEM(names.get(), i, name);
+  }
+  for (size_t i = 0; i < web::LatencyHistogram::buckets_count - 1; ++i) {
+    PyObject* const bound = PyLong_FromLongLong(web::LatencyHistogram::bound_ns(i));
+    if (bound == nullptr) return false;
+    PyTuple_SET_ITEM(bounds.get(), i, bound);
+  }
+  return PyModule_AddObjectRef(module, "COUNTER_NAMES", names.get()) == 0 &&
+         PyModule_AddObjectRef(module, "BUCKET_BOUNDS_NS", bounds.get()) == 0 &&
+         PyModule_AddIntConstant(module, "FIRST_GAUGE", first_gauge) == 0 &&
+         PyModule_AddIntConstant(module, "METRICS_BYTES", sizeof(web::ServerMetrics)) == 0;
+}
+
 int module_exec(PyObject* module) {
   const Gil gil = Gil::in_slot();
   WebState& state = web_state_of(module);
   const bool added = init_web_state(gil, module, state) && add_op_type(gil, module, state) &&
                      add_call_type(gil, module, state) && add_callable_types(gil, module, state) &&
-                     add_server_type(gil, module, state) && register_coroutines(state);
+                     add_server_type(gil, module, state) && add_metrics_layout(module) && register_coroutines(state);
   return added ? 0 : -1;
 }
 

@@ -118,6 +118,11 @@ bool read_truth(PyObject* value, bool* truth) noexcept {
   return is_true >= 0;
 }
 
+bool read_fd(PyObject* value, int* fd) noexcept {
+  *fd = PyObject_AsFileDescriptor(value);
+  return *fd >= 0;
+}
+
 bool read_text(PyObject* name, PyObject* value, ServerTexts* texts) noexcept {
   if (is_named(name, "root_path")) {
     texts->root_path = Ref::borrow(value);
@@ -142,6 +147,7 @@ bool read_text(PyObject* name, PyObject* value, ServerTexts* texts) noexcept {
   if (is_named(name, "date_header")) return read_truth(value, &texts->date_header);
   if (is_named(name, "websockets")) return read_truth(value, &texts->websockets);
   if (is_named(name, "websocket_deflate")) return read_truth(value, &texts->websocket_deflate);
+  if (is_named(name, "metrics_fd")) return value == Py_None || read_fd(value, &texts->metrics_fd);
   if (is_named(name, "tls")) {
     const int truth = PyObject_IsTrue(value);
     // Nobody may get plain text who has asked for TLS.

@@ -25,6 +25,7 @@ struct ServerTexts {
   bool date_header = true;
   bool websockets = true;
   bool websocket_deflate = true;
+  int metrics_fd = -1;  // of a web/core/metrics_block.h; -1: none
 };
 
 // Reads what read_limits() has left. False: the indicator is set.

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "web/python/web_server.h"
 
+#include <array>
+#include <cstring>
+
 #include "base/clock.h"
 #include "python/interp/error.h"
 #include "web/python/server_options.h"
@@ -40,6 +43,12 @@ bool WebServer::open(Gil gil, const WebServerArgs& args) noexcept {
   options.websockets = texts.websockets;
   if (!texts.websocket_deflate) options.websocket_deflate.reset();
   options.release = release_owner;
+  if (texts.metrics_fd >= 0) {
+    Result<web::MetricsBlock> metrics = web::MetricsBlock::map(texts.metrics_fd);
+    if (!metrics.ok()) return raise_errno(gil, metrics.error()) != nullptr;
+    metrics_ = std::move(metrics.value());
+    options.metrics = metrics_.get();
+  }
   Py_ssize_t size = 0;
   const char* const server_header = texts.server_header ? PyUnicode_AsUTF8AndSize(texts.server_header.get(), &size) : "";
   if (server_header == nullptr) return false;
@@ -94,12 +103,14 @@ bool WebServer::set_limits(Gil gil, PyObject* changes) noexcept {
 
 Ref WebServer::counters(Gil) const noexcept {
   const web::ServerCounters counted = core_ ? core_->counters() : web::ServerCounters();
-  return Ref::steal(Py_BuildValue(
-      "{sKsKsKsKsKsnsnsn}", "accepted", static_cast<unsigned long long>(counted.accepted), "refused",
-      static_cast<unsigned long long>(counted.refused), "requests", static_cast<unsigned long long>(counted.requests),
-      "bad_requests", static_cast<unsigned long long>(counted.bad_requests), "timeouts",
-      static_cast<unsigned long long>(counted.timeouts), "connections", static_cast<Py_ssize_t>(counted.connections),
-      "exchanges", static_cast<Py_ssize_t>(counted.exchanges), "websockets", static_cast<Py_ssize_t>(counted.websockets)));
+  std::array<uint64_t, web::counter_names.size()> values;
+  std::memcpy(values.data(), &counted, sizeof counted);
+  Ref counters = Ref::steal(PyDict_New());
+  for (size_t i = 0; counters && i < values.size(); ++i) {
+    const Ref value = Ref::steal(PyLong_FromUnsignedLongLong(values[i]));
+    if (!value || PyDict_SetItemString(counters.get(), web::counter_names[i], value.get()) < 0) return {};
+  }
+  return counters;
 }
 
 Ref WebServer::tasks(Gil) const noexcept {

@@ -144,6 +144,7 @@ class WebServer final : public web::Application, public LoopGuest {
   IntrusiveList<AsgiCall> calls_;  // a reference to each is owned
   web::Limits limits_;
   net::Engine* engine_ = nullptr;  // null: the loop has closed
+  web::MetricsBlock metrics_;
   std::optional<web::Server> core_;
   NoUser no_user_;
   ReleaseTask release_task_{*this};

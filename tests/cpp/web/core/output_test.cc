@@ -49,7 +49,8 @@ class OutputTest : public testing::Test {
   static void release(void* owner) noexcept { ++*static_cast<int*>(owner); }
 
   io::SimWorld world;
-  OutputPool pool{release};
+  uint64_t queued_bytes = 0;
+  OutputPool pool{release, queued_bytes};
   int releases = 0;
 };
 
@@ -105,6 +106,7 @@ TEST_F(OutputTest, LendsBetweenWhatItCopies) {
   EXPECT_EQ(releases, 0);
   EXPECT_EQ(writer.sent(), "alentbc");
   EXPECT_EQ(releases, 1);
+  EXPECT_EQ(queued_bytes, 7U);
 }
 
 TEST_F(OutputTest, ReleasesWhatIsDropped) {

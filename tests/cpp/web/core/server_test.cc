@@ -51,6 +51,8 @@ TYPED_TEST(ServerTest, RefusesConnectionsAboveTheLimit) {
   EXPECT_NE(refused.find("retry-after: "), std::string::npos);
   EXPECT_EQ(this->app.connects, 2);
   EXPECT_EQ(this->server->counters().refused, 1U);
+  EXPECT_EQ(this->server->counters().limits[static_cast<size_t>(Limit::connections)], 1U);
+  EXPECT_EQ(this->server->counters().responses[4], 1U);
   this->hang_up(first);
   this->hang_up(third);
   ASSERT_TRUE(this->run_until([&] { return this->server->counters().connections == 1; }));
@@ -65,6 +67,55 @@ TYPED_TEST(ServerTest, AnswersTheRequestThatIsOnItsWayWhenItDrains) {
   this->server->drain();
   this->write(client, get);
   EXPECT_EQ(this->read_all(client), "HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\nGET / ");
+}
+
+TYPED_TEST(ServerTest, CountsInTheBlockThatItIsGiven) {
+  ServerMetrics metrics;
+  this->options.metrics = &metrics;
+  this->app.handle = echo;
+  const int client = this->connect();
+  const std::string answer = this->ask(client, get, "GET / ");
+  EXPECT_EQ(metrics.counters.accepted, 1U);
+  EXPECT_EQ(metrics.counters.connections, 1U);
+  EXPECT_EQ(metrics.counters.requests, 1U);
+  EXPECT_EQ(metrics.counters.exchanges, 0U);
+  EXPECT_EQ(metrics.counters.responses[1], 1U);
+  EXPECT_EQ(metrics.counters.received_bytes, get.size());
+  EXPECT_EQ(metrics.counters.sent_bytes, answer.size());
+  this->stop();
+  EXPECT_EQ(metrics.counters.connections, 0U);
+}
+
+TYPED_TEST(ServerTest, MeasuresAnExchangeFromItsHeadToItsEnd) {
+  ServerMetrics metrics;
+  this->options.metrics = &metrics;
+  const int client = this->connect();
+  this->write(client, get);
+  ASSERT_TRUE(this->run_until([&] { return this->app.answers.size() == 1; }));
+  const int64_t before_ns = this->world.now_ns();
+  ASSERT_TRUE(this->run_until([&] { return this->world.now_ns() - before_ns > 20'000'000; }));
+  this->app.last().respond("ok");
+  EXPECT_GE(metrics.latency.sum_ns, 20'000'000U);
+  EXPECT_EQ(metrics.latency.buckets[LatencyHistogram::bucket_of(static_cast<int64_t>(metrics.latency.sum_ns))], 1U);
+}
+
+TYPED_TEST(ServerTest, CountsWhichLimitsAreMet) {
+  this->options.limits.head_ns = 60'000'000;
+  this->options.limits.body_bytes_max = 10;
+  this->options.limits.head.line_bytes_max = 100;
+  const auto count = [this](Limit limit) { return this->server->counters().limits[static_cast<size_t>(limit)]; };
+  for (const std::string& request : {"GET /" + std::string(200, 'a') + " HTTP/1.1\r\nHost: h\r\n\r\n",
+                                     std::string("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 11\r\n\r\n"), std::string("GET / HT")}) {
+    const int client = this->connect();
+    this->write(client, request);
+    EXPECT_TRUE(this->read_all(client).starts_with("HTTP/1.1 4"));
+  }
+  EXPECT_EQ(count(Limit::line), 1U);
+  EXPECT_EQ(count(Limit::body), 1U);
+  EXPECT_EQ(count(Limit::head_time), 1U);
+  EXPECT_EQ(count(Limit::head), 0U);
+  EXPECT_EQ(this->server->counters().bad_requests, 2U);
+  EXPECT_EQ(this->server->counters().timeouts, 1U);
 }
 
 TYPED_TEST(ServerTest, IsIdleAtOnceWithoutAConnection) {
