@@ -19,6 +19,16 @@
 
 namespace cxxloop::net {
 
+// Who puts its bytes into a stream only when the callback ends: TLS, which encrypts all that was written as one piece.
+class LateWriter : public ListNode {
+ public:
+  // The cork is pulled. May write to any stream, or destroy the writer as its last act.
+  virtual void on_pull() noexcept = 0;
+
+ protected:
+  ~LateWriter() = default;
+};
+
 class Cork {
  public:
   // What a callback writes beyond this is sent at once: the kernel can send while the callback goes on.
@@ -41,6 +51,11 @@ class Cork {
   void add(Stream& stream) noexcept {
     if (!stream.is_linked()) dirty_.push_back(stream);
   }
+  // `writer` has something for the stream; to be unlinked together with it.
+  void add(Stream& stream, LateWriter& writer) noexcept {
+    add(stream);
+    if (!writer.is_linked()) late_.push_back(writer);
+  }
 
   // True exactly in a process forked from the one that made the cork.
   [[nodiscard]] bool is_inherited() const noexcept { return generation_ != fork_generation(); }
@@ -48,14 +63,14 @@ class Cork {
   // The end of a callback. Flushes in the order of the first write; a handler that writes again during the flush is
   // flushed too. Backend::flush() must follow.
   void pull() noexcept {
-    while (Stream* const stream = dirty_.pop_front()) {
+    while (Stream* const stream = next()) {
       is_inherited() ? drop(*stream) : stream->flush_later();
     }
   }
 
   // As pull(), before the callback ends.
   void pull_early() noexcept {
-    while (Stream* const stream = dirty_.pop_front()) {
+    while (Stream* const stream = next()) {
       is_inherited() ? drop(*stream) : stream->flush();
     }
   }
@@ -68,12 +83,21 @@ class Cork {
   }
 
  private:
+  // The next stream; whoever writes late has written.
+  Stream* next() noexcept {
+    while (LateWriter* const writer = late_.pop_front()) {
+      if (!is_inherited()) writer->on_pull();
+    }
+    return dirty_.pop_front();
+  }
+
   // What waits for room in the kernel stays: later writes of the child queue up behind it and are not sent either.
   static void drop(Stream& stream) noexcept {
     if (!stream.is_send_waiting()) stream.drop_writes();
   }
 
   IntrusiveList<Stream> dirty_;
+  IntrusiveList<LateWriter> late_;  // their streams are in dirty_
   const uint64_t generation_ = fork_generation();
   std::thread::id puller_;
 };

@@ -58,6 +58,8 @@ class Stream final : public Channel, public ListNode {
   // All that was appended and not sent; what was dropped stands in front.
   [[nodiscard]] const WriteQueue& queue() const noexcept { return queue_; }
   [[nodiscard]] bool is_send_waiting() const noexcept override { return sending_ == Sending::waiting; }
+  // For a writer that fills the queue of one stream or of another: append(), grow_last() and reserve() are its only business.
+  [[nodiscard]] WriteQueue& queue() noexcept { return queue_; }
   // True exactly when flush() would find out what queued_bytes() does not know yet: the cork or the backend holds bytes back.
   [[nodiscard]] bool is_held_back() const noexcept { return is_linked() || sending_ == Sending::handed_over; }
   // Releases what queue().has_spent() tells of: to be called after flush() and drop_writes(), in on_sent() and in

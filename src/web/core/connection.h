@@ -68,7 +68,7 @@ class Connection final : public net::StreamHandler,
   }
 
   // --- for the session -----------------------------------------------------------------------------------------
-  [[nodiscard]] Output output() noexcept { return Output(host_.output, stream_); }
+  [[nodiscard]] Output output() noexcept { return Output(host_.output, stream_.queue()); }
   // What was put to the output is sent, at the end of this callback if that is allowed.
   void wrote() noexcept;
   // True: more is queued than Limits::write_buffer_bytes; Session::on_room() will tell.

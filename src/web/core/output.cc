@@ -92,7 +92,7 @@ void OutputPool::let_go_loan(ChunkOwner& owner) noexcept {
 
 char* Output::reserve(size_t bytes) noexcept {
   // What was reserved and not committed may stand before and behind what is lent: three chunks at most.
-  if (!stream_.reserve(3) || !pool_.reserve_loan()) return nullptr;
+  if (!queue_.reserve(3) || !pool_.reserve_loan()) return nullptr;
   return pool_.reserve(bytes);
 }
 
@@ -104,9 +104,9 @@ void Output::commit(size_t bytes) noexcept {
   block.used += bytes;
   pool_.queued_bytes_ += bytes;
   // Bytes that end where ours begin are the block's own: its header lies before its first byte.
-  if (stream_.grow_last(at, bytes)) return;
+  if (queue_.grow_last(at, bytes)) return;
   ++block.users;
-  CXL_CHECK(stream_.append({at, bytes, static_cast<ChunkOwner*>(&block)}));
+  CXL_CHECK(queue_.append({at, bytes, static_cast<ChunkOwner*>(&block)}));
 }
 
 void Output::put(std::string_view bytes) noexcept {
@@ -120,7 +120,7 @@ void Output::lend(std::string_view bytes, void* owner) noexcept {
   CXL_ASSERT(!bytes.empty());
   pool_.queued_bytes_ += bytes.size();
   ChunkOwner* const loan = pool_.take_loan(owner);
-  CXL_CHECK(stream_.append({reinterpret_cast<const std::byte*>(bytes.data()), bytes.size(), loan}));
+  CXL_CHECK(queue_.append({reinterpret_cast<const std::byte*>(bytes.data()), bytes.size(), loan}));
 }
 
 }  // namespace cxxloop::web

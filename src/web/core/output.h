@@ -12,7 +12,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include "net/stream.h"
+#include "net/write_queue.h"
 
 namespace cxxloop::web {
 
@@ -82,13 +82,14 @@ class OutputPool {
   size_t spare_loans_count_ = 0;
 };
 
-// The writing side of one stream. Nothing here sends: whoever has written adds the stream to the cork.
+// The writing side of one queue: of a stream, or of what TLS has to encrypt. Nothing here sends: whoever has written adds
+// the stream to the cork.
 class Output {
  public:
   // What is larger goes by reference, if somebody keeps it.
   static constexpr size_t copied_bytes_max = 4 * 1024;
 
-  Output(OutputPool& pool, net::Stream& stream) noexcept : pool_(pool), stream_(stream) {}
+  Output(OutputPool& pool, net::WriteQueue& queue) noexcept : pool_(pool), queue_(queue) {}
 
   // Makes room for a put of so many bytes in all and one lend(), which cannot fail then. Null: no memory, nothing is queued.
   // The bytes may be written there, and commit()ted.
@@ -102,7 +103,7 @@ class Output {
 
  private:
   OutputPool& pool_;
-  net::Stream& stream_;
+  net::WriteQueue& queue_;
 };
 
 }  // namespace cxxloop::web

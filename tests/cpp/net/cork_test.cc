@@ -54,6 +54,32 @@ TEST_F(CorkTest, PullsOneStreamAlone) {
   EXPECT_EQ(world.read(other_fds.far), "later");
 }
 
+struct Writer final : LateWriter {
+  explicit Writer(StreamProbe& its_probe) : probe(its_probe) {}
+  void on_pull() noexcept override {
+    ++pulls;
+    probe.append("late ");
+  }
+
+  StreamProbe& probe;
+  int pulls = 0;
+};
+
+TEST_F(CorkTest, WhoWritesLateWritesOnceBeforeTheStreamIsSent) {
+  Writer writer(probe);
+  cork.add(*probe.stream, writer);
+  cork.add(*probe.stream, writer);
+  EXPECT_FALSE(cork.empty());
+  EXPECT_EQ(writer.pulls, 0);
+  cork.pull();
+  EXPECT_TRUE(cork.empty());
+  EXPECT_EQ(writer.pulls, 1);
+  EXPECT_EQ(world.read(fds.far), "late ");
+  cork.add(*probe.stream, writer);
+  cork.pull_early();
+  EXPECT_EQ(world.read(fds.far), "late ");
+}
+
 // Each process has a world of its own: what the child would send, it finds in its copy.
 TEST_F(CorkTest, AForkedChildDropsWhatItsParentWillSend) {
   probe.append("parent");
@@ -61,6 +87,8 @@ TEST_F(CorkTest, AForkedChildDropsWhatItsParentWillSend) {
   other.append("parent");
   cork.add(*other.stream);
   EXPECT_FALSE(cork.is_inherited());
+  Writer writer(probe);
+  cork.add(*probe.stream, writer);
   const pid_t child = ::fork();
   if (child == 0) {
     cork.pull_early(*probe.stream);
@@ -74,7 +102,7 @@ TEST_F(CorkTest, AForkedChildDropsWhatItsParentWillSend) {
   ASSERT_EQ(::waitpid(child, &status, 0), child);
   EXPECT_EQ(status, 0);
   cork.pull();
-  EXPECT_EQ(world.read(fds.far), "parent");
+  EXPECT_EQ(world.read(fds.far), "parentlate ");
   EXPECT_EQ(world.read(other_fds.far), "parent");
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "cpp/io/worlds.h"
+#include "net/stream.h"
 
 namespace cxxloop::web {
 namespace {
@@ -25,7 +26,7 @@ class OutputTest : public testing::Test {
  protected:
   struct Writer {
     Writer(io::World& in_world, OutputPool& pool)
-        : world(in_world), fds(world.make_pair()), stream(world.backend(), fds.near, nobody, OutputPool::let_go), output(pool, stream) {}
+        : world(in_world), fds(world.make_pair()), stream(world.backend(), fds.near, nobody, OutputPool::let_go), output(pool, stream.queue()) {}
     ~Writer() {
       EXPECT_TRUE(stream.release());
       world.close(fds.far);
