@@ -2,11 +2,13 @@
 """Server: one server on one event loop, from start-up to the end; run() and serve() around it."""
 
 import asyncio
+import contextlib
 import enum
 import functools
 import logging
 import os
 import random
+import select
 import signal
 import socket
 import sys
@@ -30,6 +32,10 @@ _logger = logging.getLogger("cxxloop.error")
 
 # How often the number of requests is compared with limit_max_requests, as in uvicorn.
 _REQUESTS_LOOK_SECONDS = 0.1
+# A client's last packet of a handshake follows the server's first after a round trip.
+_HANDSHAKE_SECONDS = 0.1
+# The queue of a socket that other processes share may never be found empty.
+_QUEUE_SECONDS = 1.0
 # How long cancelled requests may take to end.
 _CANCELLED_SECONDS = 1.0
 
@@ -217,6 +223,9 @@ class Server:
         self._state = _State.STOPPING
         _logger.info("Shutting down")
         try:
+            if self._listeners is not None:
+                self._listeners.refuse_new()
+            await self._accept_waiting()
             self._native.drain()
             self._close_sockets()
             await self._end_requests()
@@ -227,6 +236,20 @@ class Server:
             self._native.close()
             self._state = _State.STOPPED
         _log_process("Finished")
+
+    async def _accept_waiting(self) -> None:
+        """Accept what the kernel has already taken: closing the socket would reset it, requests that were sent included."""
+        assert self._loop is not None
+        if self._native.counters()["connections"]:  # clients are about: let handshakes end that have begun
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_HANDSHAKE_SECONDS):
+                    await self._wait(lambda: self._force_exit)
+        queues = select.poll()
+        for sock in self.sockets:
+            queues.register(sock, select.POLLIN)
+        give_up = self._loop.time() + _QUEUE_SECONDS
+        while not self._force_exit and queues.poll(0) and self._loop.time() < give_up:
+            await asyncio.sleep(0)  # the native server accepts in each turn
 
     async def _end_requests(self) -> None:
         try:

@@ -2,9 +2,11 @@
 """The sockets that a server listens on: bound by address or path, inherited by descriptor or from systemd."""
 
 import contextlib
+import ctypes
 import os
 import socket
 import stat
+import struct
 from typing import TYPE_CHECKING, Any
 
 from .error import ListenError
@@ -12,6 +14,17 @@ from .logging import style
 
 if TYPE_CHECKING:
     from .config import Config
+
+# SO_ATTACH_FILTER of asm-generic/socket.h: the module socket has no name for it.
+_SO_ATTACH_FILTER = 26
+# Classic BPF on what arrives for a listening TCP socket: drop segments with the flag SYN, take all others. As struct sock_filter:
+# code, jump if true, jump if false, operand.
+_DROP_SYN = (
+    (0x30, 0, 0, 13),  # load the byte of the flags
+    (0x45, 0, 1, 0x02),  # SYN?
+    (0x06, 0, 0, 0),  # drop
+    (0x06, 0, 0, 0xFFFFFFFF),  # take
+)
 
 # systemd passes its descriptors from this one on (sd_listen_fds(3)).
 _SYSTEMD_FIRST_FD = 3
@@ -31,6 +44,7 @@ class Listeners:
     def __init__(self, config: "Config", port: int | None = None) -> None:
         self.sockets: list[socket.socket] = []
         self._uds: tuple[str, int, int] | None = None  # path, device and inode of the socket file we have made
+        self._is_inherited = False
         self._config = config
         try:
             self._bind(config.port if port is None else port)
@@ -40,13 +54,34 @@ class Listeners:
             self.close()
             raise
 
+    def refuse_new(self) -> None:
+        """Have the kernel take no new connections. Those that it has taken wait to be accepted: close() would reset them.
+
+        A client that connects meanwhile sends its SYN again after a second and is refused then, or meets another socket of the port.
+        No effect on sockets that were inherited: their owner keeps them for whoever comes next.
+        """
+        if self._uds is not None:
+            return self._remove_file()
+        if self._is_inherited:
+            return
+        program = b"".join(struct.pack("HBBI", *instruction) for instruction in _DROP_SYN)
+        memory = ctypes.create_string_buffer(program, len(program))
+        fprog = struct.pack("HP", len(_DROP_SYN), ctypes.addressof(memory))
+        for sock in self.sockets:
+            with contextlib.suppress(OSError):  # a sandbox that has no filters
+                sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, fprog)
+
     def close(self) -> None:
         """Close the sockets, and remove the UNIX socket's file unless it has been replaced by another one."""
         for sock in self.sockets:
             sock.close()
+        self._remove_file()
+
+    def _remove_file(self) -> None:
         if self._uds is None:
             return
         path, device, inode = self._uds
+        self._uds = None  # another server may bind the path now
         with contextlib.suppress(OSError):
             found = os.stat(path)
             if (found.st_dev, found.st_ino) == (device, inode):
@@ -61,10 +96,10 @@ class Listeners:
     def started_message(self, *, is_tls: bool) -> tuple[str, str]:
         """What the log says once they listen: plain, and for a terminal."""
         first = self.sockets[0].getsockname()
-        if self._uds is not None:
-            where = f"unix socket {self._config.uds}"
-        elif self._config.fd is not None or self._is_from_systemd:
+        if self._is_inherited:
             where = f"socket {first}"
+        elif self._config.uds is not None:
+            where = f"unix socket {self._config.uds}"
         else:
             host = self._config.host or "0.0.0.0"
             host = f"[{host}]" if ":" in host else host
@@ -75,9 +110,9 @@ class Listeners:
     def _bind(self, port: int) -> None:
         config = self._config
         inherited = [] if config.fd is not None or config.uds is not None else _systemd_fds()
-        self._is_from_systemd = bool(inherited)
         if config.fd is not None:
             inherited = [config.fd]
+        self._is_inherited = bool(inherited)
         if inherited:
             self.sockets = [_inherit(fd) for fd in inherited]
         elif config.uds is not None:

@@ -133,8 +133,10 @@ class Supervisor:
             _logger.info("Already reached one process, cannot decrease the number of processes anymore.")
             return
         slot = self._slots.pop()
+        if self._config.reuse_port:
+            slot.listeners.refuse_new()
         if slot.task is not None:
-            slot.task.cancel()  # ends its worker
+            slot.task.cancel()  # ends its worker, which accepts what waits in the kernel's queue
         if self._config.reuse_port:
             slot.listeners.close()
 
@@ -255,9 +257,14 @@ class Supervisor:
         if self._restart is not None:
             self._restart.cancel()
         tasks = [slot.task for slot in self._slots if slot.task is not None]
+        all_listeners = {slot.listeners for slot in self._slots}
+        for listeners in all_listeners:
+            listeners.refuse_new()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for listeners in all_listeners:
+            listeners.close()  # not after the workers: who connects while they drain would wait, and be reset in the end
         for worker in list(self._workers):
             _logger.info("Waiting for child process [%d]", worker.pid)
             await worker.wait()
