@@ -26,8 +26,21 @@ PyObject* AsgiOp::make(Gil gil, CallObject& call, PyObject* message) noexcept {
 
 // --- a step ---------------------------------------------------------------------------------------------------
 
+bool AsgiOp::check_not_running(Gil) noexcept {
+  if (is_running_) PyErr_SetString(PyExc_ValueError, "coroutine already executing");
+  return !is_running_;
+}
+
 PySendResult AsgiOp::resume(Gil gil, PyObject** result) noexcept {
   *result = nullptr;
+  if (!check_not_running(gil)) return PYGEN_ERROR;
+  is_running_ = true;
+  const PySendResult how = step(gil, result);
+  is_running_ = false;
+  return how;
+}
+
+PySendResult AsgiOp::step(Gil gil, PyObject** result) noexcept {
   if (state_ == State::finished) {
     PyErr_SetString(PyExc_RuntimeError, "cannot reuse already awaited coroutine");
     return PYGEN_ERROR;
@@ -53,9 +66,8 @@ PySendResult AsgiOp::receive(Gil gil, PyObject** result) noexcept {
   *result = channel.take_event(gil).release();
   if (*result != nullptr) return finish(PYGEN_RETURN);
   if (PyErr_Occurred() != nullptr) return finish(PYGEN_ERROR);
-  const PySendResult how = begin_wait(gil, result);
-  if (how == PYGEN_NEXT) channel.wait_to_receive(*this);
-  return how;
+  channel.wait_to_receive(*this);
+  return begin_wait(gil, result);
 }
 
 PySendResult AsgiOp::send(Gil gil, PyObject** result) noexcept {
@@ -67,12 +79,12 @@ PySendResult AsgiOp::send(Gil gil, PyObject** result) noexcept {
     state_ = State::sent;
   }
   if (state_ == State::sent && !channel.is_sending_file()) return finish_with_none(result);
-  const PySendResult how = begin_wait(gil, result);
-  if (how == PYGEN_NEXT) channel.wait_to_send(*this);
-  return how;
+  channel.wait_to_send(*this);
+  return begin_wait(gil, result);
 }
 
 PySendResult AsgiOp::finish(PySendResult how) noexcept {
+  unlink();
   state_ = State::finished;
   message_.reset();
   return how;
@@ -85,8 +97,9 @@ PySendResult AsgiOp::finish_with_none(PyObject** result) noexcept {
 
 // --- waiting --------------------------------------------------------------------------------------------------
 
-// What a coroutine would do with `await future`, whose first step hands the future to the task.
-PySendResult AsgiOp::begin_wait(Gil, PyObject** future) noexcept {
+// What a coroutine would do with `await future`, whose first step hands the future to the task. The op stands in the list of
+// its channel already.
+PySendResult AsgiOp::begin_wait(Gil gil, PyObject** future) noexcept {
   const WebServer& server = call_->native().server();
   // Runs Python: the loop's create_future(), if the program has replaced that.
   Ref made = Ref::steal(PyObject_CallMethodNoArgs(server.loop(), server.state().name(Name::create_future)));
@@ -104,6 +117,7 @@ PySendResult AsgiOp::begin_wait(Gil, PyObject** future) noexcept {
   }
   future_ = std::move(made);
   iterator_ = std::move(iterator);
+  if (!is_linked()) wake(gil);  // create_future() has closed the server, say
   return PYGEN_NEXT;
 }
 
@@ -133,6 +147,14 @@ void AsgiOp::wake(Gil gil) noexcept {
 
 PySendResult AsgiOp::throw_into(Gil gil, PyObject* const* args, Py_ssize_t nargs, PyObject** result) noexcept {
   *result = nullptr;
+  if (!check_not_running(gil)) return PYGEN_ERROR;
+  is_running_ = true;
+  const PySendResult how = throw_step(gil, args, nargs, result);
+  is_running_ = false;
+  return how;
+}
+
+PySendResult AsgiOp::throw_step(Gil gil, PyObject* const* args, Py_ssize_t nargs, PyObject** result) noexcept {
   if (future_) {
     const Ref iterator = Ref::borrow(iterator_.get());
     const Ref throw_method =
@@ -156,9 +178,11 @@ bool AsgiOp::check_not_awaited(Gil) noexcept {
   return !future_;
 }
 
-void AsgiOp::close(Gil) noexcept {
+bool AsgiOp::close(Gil gil) noexcept {
+  if (!check_not_running(gil)) return false;
   end_wait();
   static_cast<void>(finish(PYGEN_RETURN));
+  return true;
 }
 
 // As CPython does for a coroutine: most often an "await" was forgotten.
@@ -201,13 +225,10 @@ PyObject* op_throw(PyObject* self, PyObject* const* args, Py_ssize_t nargs) {
   return result_of_step(how, result);
 }
 
-PyObject* op_close(PyObject* self, PyObject*) {
-  native_of(self).close(Gil::in_slot());
-  Py_RETURN_NONE;
-}
+PyObject* op_close(PyObject* self, PyObject*) { return none_if(native_of(self).close(Gil::in_slot())); }
 
 PyObject* get_name(PyObject* self, void*) { return PyUnicode_FromString(native_of(self).name()); }
-PyObject* get_running(PyObject*, void*) { Py_RETURN_FALSE; }
+PyObject* get_running(PyObject* self, void*) { return PyBool_FromLong(native_of(self).is_running()); }
 PyObject* get_suspended(PyObject* self, void*) { return PyBool_FromLong(native_of(self).is_waiting()); }
 PyObject* get_state(PyObject* self, void*) {
   return PyUnicode_FromString(native_of(self).is_waiting() ? "CORO_SUSPENDED" : "CORO_CLOSED");
@@ -232,11 +253,18 @@ constexpr Attribute op_attributes[] = {
     {"cr_state", get_state},       {},
 };
 
+int op_clear(PyObject* self) {
+  native_of(self).end_wait();
+  return clear<native_of>(self);
+}
+
+// The collector, and what wakes ops, must not meet this one while the warning and the destructors run Python.
 void op_dealloc(PyObject* self) {
   const Gil gil = Gil::in_slot();
   AsgiOp& op = native_of(self);
-  op.warn_if_never_awaited(gil);
   PyObject_GC_UnTrack(self);
+  op.unlink();
+  op.warn_if_never_awaited(gil);
   const Ref call = Ref::steal(reinterpret_cast<PyObject*>(&op.call()));  // keeps the pool
   std::destroy_at(&op);
   AsgiCall::of(call.get()).server().pools().ops.recycle(self);
@@ -253,7 +281,7 @@ bool add_op_type(Gil gil, PyObject* module, WebState& state) noexcept {
       .methods = {op_methods},
       .attributes = {op_attributes},
       .traverse = traverse<native_of>,
-      .clear = clear<native_of>,
+      .clear = op_clear,
       .dealloc = op_dealloc,
       .await = op_await,
       .send = op_am_send,

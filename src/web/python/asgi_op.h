@@ -28,8 +28,11 @@ class AsgiOp : public ListNode {
   [[nodiscard]] PySendResult resume(Gil gil, PyObject** result) noexcept;
   [[nodiscard]] PySendResult throw_into(Gil gil, PyObject* const* args, Py_ssize_t nargs, PyObject** result) noexcept;
   [[nodiscard]] bool check_not_awaited(Gil gil) noexcept;
-  void close(Gil gil) noexcept;
+  [[nodiscard]] bool close(Gil gil) noexcept;
   void warn_if_never_awaited(Gil gil) noexcept;
+  // Takes it out of its channel's list: nobody wakes it any more.
+  void end_wait() noexcept;
+  [[nodiscard]] bool is_running() const noexcept { return is_running_; }
   [[nodiscard]] bool is_waiting() const noexcept { return static_cast<bool>(future_); }
   [[nodiscard]] PyObject* future() const noexcept { return future_.get(); }
   [[nodiscard]] const char* name() const noexcept { return kind_ == Kind::receive ? "receive" : "send"; }
@@ -52,13 +55,15 @@ class AsgiOp : public ListNode {
   enum class State : uint8_t { created, sent, finished };
 
   AsgiOp(CallObject& call, PyObject* message) noexcept;
+  [[nodiscard]] bool check_not_running(Gil gil) noexcept;
+  [[nodiscard]] PySendResult step(Gil gil, PyObject** result) noexcept;
+  [[nodiscard]] PySendResult throw_step(Gil gil, PyObject* const* args, Py_ssize_t nargs, PyObject** result) noexcept;
   [[nodiscard]] PySendResult advance(Gil gil, PyObject** result) noexcept;
   [[nodiscard]] PySendResult receive(Gil gil, PyObject** result) noexcept;
   [[nodiscard]] PySendResult send(Gil gil, PyObject** result) noexcept;
   [[nodiscard]] PySendResult begin_wait(Gil gil, PyObject** future) noexcept;
   [[nodiscard]] PySendResult finish(PySendResult how) noexcept;
   [[nodiscard]] PySendResult finish_with_none(PyObject** result) noexcept;
-  void end_wait() noexcept;
 
   CallObject* const call_;  // owned
   Ref message_;
@@ -66,6 +71,7 @@ class AsgiOp : public ListNode {
   Ref iterator_;  // of the future's __await__()
   const Kind kind_;
   State state_ = State::created;
+  bool is_running_ = false;  // True exactly inside resume() and throw_into(): Python that runs there may call them again
 };
 
 struct OpObject {

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: MIT
+"""Python that receive() and send() run may call anything again: the operation itself, the collector, the server's close()."""
+
+import asyncio
+import gc
+import warnings
+
+import pytest
+from asgi_peer import GET, text
+
+pytestmark = pytest.mark.cxxloop_only("asyncio has no web server")
+
+START = {"type": "http.response.start", "status": 200}
+BODY = {"type": "http.response.body", "body": b"hello"}
+
+
+class Calling:
+    """An iterable of headers that calls a function first."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __iter__(self):
+        self.function()
+        return iter([(b"x", b"y")])
+
+
+STEPS = {
+    "send": lambda operation: operation.send(None),
+    "throw": lambda operation: operation.throw(KeyError),
+    "close": lambda operation: operation.close(),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_operation_that_runs_takes_no_other_step(run, serve_app, step):
+    def enter():
+        assert operation.cr_running
+        with pytest.raises(ValueError, match="coroutine already executing"):
+            STEPS[step](operation)
+
+    async def app(scope, receive, send):
+        nonlocal operation
+        operation = send({**START, "headers": Calling(enter)})
+        await operation
+        await send(BODY)
+
+    operation = None
+    assert run(serve_app(app).ask()).header(b"x") == b"y"
+    operation = None
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_operation_that_makes_its_future_takes_no_other_step(loop, run, serve_app, monkeypatch, step):
+    entered = []
+
+    def create_future():
+        monkeypatch.undo()
+        with pytest.raises(ValueError, match="coroutine already executing"):
+            STEPS[step](operation)
+        entered.append(step)
+        return loop.create_future()
+
+    async def app(scope, receive, send):
+        nonlocal operation
+        await receive()
+        monkeypatch.setattr(type(loop), "create_future", lambda self: create_future())
+        operation = receive()
+        operation.send(None)
+        operation.close()
+        await text()(scope, receive, send)
+
+    operation = None
+    assert run(serve_app(app).ask()).status == 200
+    assert entered == [step]
+
+
+def test_receive_learns_of_an_end_that_comes_while_it_makes_its_future(loop, run, serve_app, monkeypatch):
+    events = []
+
+    def create_future():
+        monkeypatch.undo()
+        served.server.close()
+        return loop.create_future()
+
+    async def app(scope, receive, send):
+        await receive()
+        monkeypatch.setattr(type(loop), "create_future", lambda self: create_future())
+        events.append(await receive())
+
+    served = serve_app(app)
+
+    async def main():
+        reader, writer = await served.connect()
+        writer.write(GET)
+        assert await reader.read() == b""
+        writer.close()
+        while not events:
+            await asyncio.sleep(0.001)
+
+    run(asyncio.wait_for(main(), 10))
+    assert events == [{"type": "http.disconnect"}]
+
+
+def test_collector_runs_while_a_forgotten_operation_warns(run, serve_app, monkeypatch):
+    warned = []
+
+    def show(message, *rest, **keywords):
+        gc.collect()
+        warned.append((str(message), [thing for thing in gc.get_objects() if type(thing).__name__ == "Operation"]))
+
+    async def app(scope, receive, send):
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            monkeypatch.setattr(warnings, "showwarning", show)
+            receive()
+            send([])
+        await text()(scope, receive, send)
+        gc.collect()
+
+    assert run(serve_app(app).ask()).status == 200
+    assert warned == [(f"coroutine '{name}' was never awaited", []) for name in ("receive", "send")]
