@@ -46,6 +46,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "cxxloop_only(reason): a promise asyncio does not make")
     config.addinivalue_line("markers", "prompt_only(reason): a promise that the backend \"late\" keeps a turn later")
     config.addinivalue_line("markers", "asyncio_only(reason): checks the reference itself")
+    config.addinivalue_line("markers", "any_backend(reason): starts processes that have the ordinary backend in each run")
     config.stash[ERRORS] = os.dup(2)
     # Ignored in what a shell starts in the background or through nohup, and inherited by every process of the tests.
     for number in (signal.SIGINT, signal.SIGHUP):
@@ -70,18 +71,28 @@ def pytest_generate_tests(metafunc):
     metafunc.parametrize("loop_name", names)
 
 
+def _is_repetition(item, chosen, is_late):
+    """Whether another run of CI has the same test: one of the other loop, one that takes no loop, one without the backend."""
+    if is_late and item.get_closest_marker("any_backend"):
+        return True
+    if any(name != chosen and item.get_closest_marker(f"{name}_only") for name in LOOP_NAMES):
+        return True
+    return chosen == "asyncio" and "loop_name" not in item.fixturenames and not item.get_closest_marker("asyncio_only")
+
+
 def pytest_collection_modifyitems(config, items):
-    """With one loop chosen, tests of the other loop alone have no parameter left: they are deselected."""
-    for item in items if os.environ.get("CXXLOOP_BACKEND") == "late" else []:
+    """With one loop chosen, what says nothing about it is deselected; "late" skips what comes a turn later there."""
+    is_late = os.environ.get("CXXLOOP_BACKEND") == "late"
+    for item in items if is_late else []:
         if (mark := item.get_closest_marker("prompt_only")) and "asyncio" not in item.name:
             item.add_marker(pytest.mark.skip(reason=f"not on the backend 'late': {mark.args[0]}"))
     chosen = config.getoption("--loop")
     if chosen == "both":
         return
-    foreign = [i for i in items for n in LOOP_NAMES if n != chosen and i.get_closest_marker(f"{n}_only")]
-    if foreign:
-        config.hook.pytest_deselected(items=foreign)
-        items[:] = [i for i in items if i not in foreign]
+    repetitions = {item for item in items if _is_repetition(item, chosen, is_late)}
+    if repetitions:
+        config.hook.pytest_deselected(items=list(repetitions))
+        items[:] = [item for item in items if item not in repetitions]
 
 
 def _raise_hang(signum, frame):

@@ -8,6 +8,7 @@ import cxxloop
 import pytest
 
 pytest_plugins = ["pytester"]
+pytestmark = pytest.mark.any_backend("which loop a suite runs on, not how")
 
 PYTEST_ASYNCIO = tuple(int(part) for part in importlib.metadata.version("pytest-asyncio").split(".")[:2])
 PYTEST_ASYNCIO_SETTINGS = "asyncio_mode = auto\n"

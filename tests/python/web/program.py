@@ -14,9 +14,18 @@ import time
 
 WAIT_S = 35  # whatever has not happened by then does not happen
 
-# What the tests serve. A file named "go" lets held requests end.
+# What the tests serve. Held requests end when the test lets go of the other end of the pipe named "gate".
 APPLICATION = """
-import asyncio, os, time
+import asyncio, os
+
+async def pass_gate(gate):
+    is_open = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(gate, is_open.set)
+    try:
+        await is_open.wait()
+    finally:
+        loop.remove_reader(gate)
 
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
@@ -26,14 +35,15 @@ async def app(scope, receive, send):
             if message["type"] == "lifespan.shutdown":
                 return
     path = scope["path"]
-    if path == "/hold":
-        os.write(1, b"holding\\n")  # at once: print() of two processes would share a line
-        while not os.path.exists("go"):
-            await asyncio.sleep(0.01)
-    if path == "/block":
-        os.write(1, b"blocking\\n")
-        while not os.path.exists("go"):
-            time.sleep(0.01)
+    if path in ("/hold", "/block"):
+        gate = os.open("gate", os.O_RDONLY | os.O_NONBLOCK)
+        os.set_blocking(gate, path == "/block")
+        os.write(1, path[1:].encode() + b"ing\\n")  # at once: print() of two processes would share a line
+        if path == "/block":
+            os.read(gate, 1)
+        else:
+            await pass_gate(gate)
+        os.close(gate)
     body = str(os.getpid()).encode()
     headers = [(b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -58,7 +68,10 @@ class Program:
     """A process and its output so far, stdout and stderr together."""
 
     def __init__(self, folder, arguments, *, env=None, pass_fds=()):
-        self._folder = folder
+        gate = folder / "gate"
+        if not gate.exists():
+            os.mkfifo(gate)
+        self._gate = os.open(gate, os.O_RDWR)
         path = os.pathsep.join(entry for entry in sys.path if entry)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("CXXLOOP_", "WEB_"))}
         self.process = subprocess.Popen(
@@ -149,8 +162,14 @@ class Program:
 
         return result
 
+    def let_go(self):
+        """Let requests of /hold and /block end."""
+        if self._gate >= 0:
+            os.close(self._gate)
+        self._gate = -1
+
     def close(self):
-        (self._folder / "go").touch()  # or workers would drain for as long as a test holds a request
+        self.let_go()  # or workers would drain for as long as a test holds a request
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()

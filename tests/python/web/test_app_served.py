@@ -8,6 +8,8 @@ import sys
 import pytest
 from program import WAIT_S, Program, write
 
+pytestmark = pytest.mark.any_backend("its processes have the ordinary backend")
+
 SOURCE = """
 import asyncio, threading
 from cxxloop.web import App, File, HTTPError, StaticFiles, Streaming

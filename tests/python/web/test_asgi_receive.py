@@ -24,6 +24,17 @@ def post(body=b"abc"):
     return b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
 
 
+async def post_in_two(served, waits, pieces=(b"", b"abc")):
+    """Posts a body whose second piece follows when the application waits for it; returns the response."""
+    reader, writer = await served.connect()
+    writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (len(b"".join(pieces)), pieces[0]))
+    await waits.wait()
+    writer.write(pieces[1])
+    response = await read_response(reader)
+    writer.close()
+    return response
+
+
 def calling(function):
     """An application that keeps what `await function(receive, scope)` returns, and then answers."""
     results = []
@@ -94,15 +105,7 @@ def test_body_in_pieces_is_waited_for(run, serve_app):
     served = serve_app(app)
     went_on = asyncio.Event()
 
-    async def main():
-        reader, writer = await served.connect()
-        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc")
-        await went_on.wait()
-        writer.write(b"def")
-        assert (await read_response(reader)).status == 200
-        writer.close()
-
-    run(main())
+    assert run(post_in_two(served, went_on, (b"abc", b"def"))).status == 200
     assert events == [event(b"abc", True), event(b"def")]
 
 
@@ -243,18 +246,14 @@ def test_asyncio_takes_operations(run, serve_app, wrap):
         "gather": lambda receive: asyncio.gather(receive()),
         "shield": lambda receive: asyncio.shield(receive()),
     }
-    app, results = calling(lambda receive: wrappers[wrap](receive))
-    served = serve_app(app)
 
-    async def main():
-        reader, writer = await served.connect()
-        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n")
-        await asyncio.sleep(0.01)
-        writer.write(b"abc")
-        await read_response(reader)
-        writer.close()
+    async def wrapped(receive):
+        waits.set()
+        return await wrappers[wrap](receive)
 
-    run(main())
+    app, results = calling(wrapped)
+    waits = asyncio.Event()
+    run(post_in_two(serve_app(app), waits))
     assert results == [[event(b"abc")] if wrap == "gather" else event(b"abc")]
 
 
@@ -280,20 +279,12 @@ def test_awaiting_a_waiting_operation_is_an_error(run, serve_app):
         await asyncio.sleep(0)
         with pytest.raises(RuntimeError, match="being awaited already"):
             await operation
+        waits.set()
         return await task
 
     app, results = calling(both)
-    served = serve_app(app)
-
-    async def main():
-        reader, writer = await served.connect()
-        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n")
-        await asyncio.sleep(0.01)
-        writer.write(b"abc")
-        await read_response(reader)
-        writer.close()
-
-    run(main())
+    waits = asyncio.Event()
+    run(post_in_two(serve_app(app), waits))
     assert results == [event(b"abc")]
 
 
@@ -336,17 +327,7 @@ def test_cancelled_receive_loses_nothing(run, serve_app):
 
     app, results = calling(cancelling)
     waits = asyncio.Event()
-    served = serve_app(app)
-
-    async def main():
-        reader, writer = await served.connect()
-        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n")
-        await waits.wait()
-        writer.write(b"abc")
-        await read_response(reader)
-        writer.close()
-
-    run(main())
+    run(post_in_two(serve_app(app), waits))
     assert results == [event(b"abc")]
 
 
@@ -393,17 +374,7 @@ def test_two_receives_wait_at_once_and_the_body_comes_once(run, serve_app):
 
     app, results = calling(both)
     waits = asyncio.Event()
-    served = serve_app(app)
-
-    async def main():
-        reader, writer = await served.connect()
-        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n")
-        await waits.wait()
-        writer.write(b"abc")
-        await read_response(reader)
-        writer.close()
-
-    run(main())
+    run(post_in_two(serve_app(app), waits))
     assert results == [event(b"abc")]
 
 
@@ -420,17 +391,7 @@ def test_timeout_around_receive_can_be_repeated(run, serve_app):
 
     app, results = calling(impatient)
     waits = asyncio.Event()
-    served = serve_app(app)
-
-    async def main():
-        reader, writer = await served.connect()
-        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n")
-        await waits.wait()
-        writer.write(b"abc")
-        await read_response(reader)
-        writer.close()
-
-    run(main())
+    run(post_in_two(serve_app(app), waits))
     timeouts, message = results[0]
     assert timeouts >= 3
     assert message == event(b"abc")

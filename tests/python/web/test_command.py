@@ -16,6 +16,8 @@ from program import Program, write
 from cxxloop.web import Config
 from cxxloop.web.option import options_of, variable_of
 
+pytestmark = pytest.mark.any_backend("its processes have the ordinary backend")
+
 
 def flags_and_names():
     return [(setting.flag_of(name), name) for name, setting in options_of(Config).items() if not setting.in_code_only]
@@ -73,10 +75,14 @@ def test_version(command):
         (["--no-such-flag"], "Error: No such option"),
     ],
 )
-def test_wrong_flag_is_one_line(command, flags, line):
-    result = command("app:app", *flags)
-    assert result.returncode == 2
-    assert result.stderr.splitlines()[-1].startswith(line)
+def test_wrong_flag_is_one_line(capsys, flags, line):
+    pytest.importorskip("click")
+    from cxxloop.web.command import make_command
+
+    with pytest.raises(SystemExit) as end:
+        make_command().main(args=["app:app", *flags], prog_name="serve")
+    assert end.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(line)
 
 
 def test_wrong_variable_is_one_line(command):
@@ -196,7 +202,7 @@ def test_log_of_a_whole_life_is_uvicorns(serve):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_signal_lets_running_request_end(serve, tmp_path, number):
+def test_signal_lets_running_request_end(serve, number):
     program = serve()
     response = program.get_later("/hold")
     program.wait_for("^holding")
@@ -204,7 +210,7 @@ def test_signal_lets_running_request_end(serve, tmp_path, number):
     program.wait_for("Waiting for connections to close")
     with pytest.raises(ConnectionRefusedError):
         program.get()
-    (tmp_path / "go").touch()
+    program.let_go()
     assert response()[0] == 200
     assert program.wait() == (-signal.SIGHUP if number == signal.SIGHUP else 0)
     program.wait_for("Application shutdown complete")
@@ -353,7 +359,7 @@ def test_module_may_run_a_loop_while_it_is_imported(serve, tmp_path):
 # --- sockets -------------------------------------------------------------------------------------------------------------
 
 
-def test_taken_port_is_one_line(serve, tmp_path):
+def test_taken_port_is_one_line(serve):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         program = serve(port=str(port))
@@ -548,15 +554,21 @@ def test_server_is_started_and_ended_by_hand(script):
 def test_another_thread_ends_the_server(script):
     program = script(
         """
-        import threading, time, cxxloop
+        import threading, cxxloop
         from cxxloop.web import Config, Server
 
+        asked = threading.Event()
+
+        async def app(scope, receive, send):
+            await send({"type": "http.response.start", "status": 204})
+            await send({"type": "http.response.body"})
+            asked.set()
+
         async def main():
-            server = Server(Config("app:app", port=0))
+            server = Server(Config(app, port=0, lifespan="off"))
 
             def end():
-                while not server.started:
-                    time.sleep(0.01)
+                asked.wait()
                 server.should_exit = True
 
             threading.Thread(target=end).start()
@@ -566,6 +578,7 @@ def test_another_thread_ends_the_server(script):
         cxxloop.run(main())
         """
     )
+    assert program.get()[0] == 204
     assert program.wait() == 0
     program.wait_for("^over")
 

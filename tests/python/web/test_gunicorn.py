@@ -8,6 +8,8 @@ import sys
 import pytest
 from program import APPLICATION, Program, write
 
+pytestmark = pytest.mark.any_backend("its processes have the ordinary backend")
+
 
 @pytest.fixture
 def gunicorn(tmp_path):
@@ -31,7 +33,7 @@ def serving(program, count=1):
     return int(program.wait_for(r"Listening at: http://127\.0\.0\.1:(\d+)")[1])
 
 
-def test_asgi_application_is_served_and_drained(gunicorn, tmp_path):
+def test_asgi_application_is_served_and_drained(gunicorn):
     program = gunicorn("--access-logfile", "-")
     port = serving(program)
     status, pid = program.get("/", port)
@@ -41,7 +43,7 @@ def test_asgi_application_is_served_and_drained(gunicorn, tmp_path):
     program.wait_for("^holding")
     program.send(signal.SIGTERM)
     program.wait_for("Waiting for connections to close")
-    (tmp_path / "go").touch()
+    program.let_go()
     assert held()[0] == 200
     assert program.wait() == 0
 

@@ -11,6 +11,8 @@ from program import write
 from cxxloop.web import Config
 from cxxloop.web.reload import FileFilter, notified_changes, polled_changes
 
+pytestmark = pytest.mark.any_backend("its processes have the ordinary backend")
+
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import time
 import pytest
 from program import WAIT_S
 
-pytestmark = pytest.mark.cxxloop_only
+pytestmark = pytest.mark.any_backend("its processes have the ordinary backend")
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n%b\r\n"
 # HTTP has one gap: a server may close an idle connection while a request is on its way. A client that has waited for so long

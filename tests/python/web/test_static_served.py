@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.any_backend("its processes have the ordinary backend")
+
 LONG = bytes(range(256)) * 1024  # longer than what leaves together with its head
 
 

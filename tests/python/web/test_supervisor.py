@@ -12,13 +12,7 @@ import time
 import pytest
 from program import WAIT_S, write
 
-
-def wait_until(is_met, program):
-    """For what no line of the log tells."""
-    deadline = time.monotonic() + WAIT_S
-    while not is_met():
-        assert time.monotonic() < deadline, program.log
-        time.sleep(0.01)
+pytestmark = pytest.mark.any_backend("its processes have the ordinary backend")
 
 
 def kill_worker(program, number=signal.SIGKILL):
@@ -41,13 +35,31 @@ def workers(serve):
     return workers
 
 
+class Outcomes(list):
+    """What became of requests, in another thread."""
+
+    def __init__(self):
+        super().__init__()
+        self._changed = threading.Condition()
+
+    def append(self, outcome):
+        with self._changed:
+            super().append(outcome)
+            self._changed.notify_all()
+
+    def wait_for_more(self, count):
+        with self._changed:
+            enough = len(self) + count
+            assert self._changed.wait_for(lambda: len(self) >= enough, WAIT_S)
+
+
 @contextlib.contextmanager
 def load(program, *, keep_alive=False):
     """Requests one after the other, on new connections or on one for as long as the server keeps it, while it is entered.
 
-    Yields the list of their outcomes.
+    Yields their outcomes.
     """
-    outcomes = []
+    outcomes = Outcomes()
     is_over = threading.Event()
     connection = http.client.HTTPConnection("127.0.0.1", program.port(), timeout=WAIT_S)
 
@@ -77,12 +89,12 @@ def failed(outcomes):
     return [outcome for outcome in outcomes if isinstance(outcome, Exception) or outcome[0] != 200]
 
 
-def test_workers_share_a_socket(workers, tmp_path):
+def test_workers_share_a_socket(workers):
     program = workers()
     blocked = program.get_later("/block")
     program.wait_for("^blocking")
     others = {program.get()[1] for _ in range(5)}  # whoever is free takes the connection
-    (tmp_path / "go").touch()
+    program.let_go()
     assert len(others) == 1 and blocked()[1] not in others
     assert program.end() == 0
 
@@ -108,21 +120,15 @@ def test_log_of_parent_is_uvicorns(workers):
     assert len([line for line in program.lines if re.search(r"Terminated child process \[\d+\]", line)]) == 2
 
 
-def test_killed_worker_is_replaced(workers):
-    program = workers()
-    pid = kill_worker(program)
-    program.wait_for(rf"Child process \[{pid}\] died \(signal SIGKILL\)")
-    program.wait_for("Application startup complete", 3)
-    assert program.get()[0] == 200
-
-
-def test_worker_that_is_killed_harms_no_other(workers, tmp_path):
+def test_killed_worker_is_replaced_and_harms_no_other(workers):
     program = workers()
     blocked = program.get_later("/block")  # so that whoever answers now is the other one
     program.wait_for("^blocking")
     victim = kill_worker(program)
-    program.wait_for(rf"Child process \[{victim}\] died")
-    (tmp_path / "go").touch()
+    program.wait_for(rf"Child process \[{victim}\] died \(signal SIGKILL\)")
+    program.wait_for("Application startup complete", 3)
+    assert program.get()[0] == 200
+    program.let_go()
     assert int(blocked()[1]) != victim
 
 
@@ -169,7 +175,7 @@ def test_start_is_tried_again_ever_more_slowly(workers, tmp_path):
 
 
 @pytest.mark.parametrize("keep_alive", [False, True])
-def test_hangup_restarts_without_a_lost_request(workers, tmp_path, keep_alive):
+def test_hangup_restarts_without_a_lost_request(workers, keep_alive):
     program = workers()
     held = program.get_later("/hold")
     program.wait_for("^holding")
@@ -177,11 +183,10 @@ def test_hangup_restarts_without_a_lost_request(workers, tmp_path, keep_alive):
         program.send(signal.SIGHUP)
         program.wait_for("Application startup complete", 4)
         program.wait_for(r"Terminated child process", 2)
-        wait_until(lambda: sum("Finished server process" in line for line in program.lines) == 1, program)
-        enough = len(outcomes) + 20
-        wait_until(lambda: len(outcomes) >= enough, program)
+        program.wait_for("Finished server process")
+        outcomes.wait_for_more(20)
     assert failed(outcomes) == []
-    (tmp_path / "go").touch()
+    program.let_go()
     assert held()[0] == 200  # of a worker that was told to end meanwhile
     program.wait_for("Finished server process", 2)
     old = {int(match) for match in re.findall(r"Terminated child process \[(\d+)\]", program.log)}
@@ -231,13 +236,13 @@ def test_more_and_fewer_workers(workers):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_end_drains_every_worker(workers, tmp_path, number):
+def test_end_drains_every_worker(workers, number):
     program = workers()
     held = [program.get_later("/hold") for _ in range(4)]
     program.wait_for("^holding", 4)
     program.send(number)
     program.wait_for("Terminated child process", 2)
-    (tmp_path / "go").touch()
+    program.let_go()
     assert [response()[0] for response in held] == [200] * 4
     assert program.wait() == 0
 
