@@ -104,7 +104,8 @@ def _serve(app: str, **given: Any) -> None:
 
 def _flattened(value: Any) -> Any:
     # Each value of a flag that may come several times is a list by itself.
-    return [item for values in value for item in values] if isinstance(value, tuple) else value
+    is_list = isinstance(value, tuple) and all(isinstance(values, list) for values in value)
+    return [item for values in value for item in values] if is_list else value
 
 
 def make_command() -> click.Command:

@@ -18,7 +18,8 @@ from .access_log import check_access_format
 from .application import Application, make_application
 from .error import ConfigError
 from .importer import import_from_string
-from .option import Anything, Choice, File, Flag, Folders, Headers, Integer, Number, Text, Texts, option, options_of
+from .network import is_loopback
+from .option import Address, Anything, Choice, File, Flag, Folders, Headers, Integer, Number, Text, Texts, option, options_of
 from .static import Mounts, StaticFiles
 
 _WHERE = "Where to listen"
@@ -30,6 +31,7 @@ _WEBSOCKET = "WebSocket"
 _TIMES = "Time limits"
 _LIMITS = "Limits"
 _LOG = "Logging"
+_ADMIN = "Metrics"
 _TLS = "TLS"
 _UNUSED = "Accepted from uvicorn, without effect"
 
@@ -198,6 +200,13 @@ class Config:
         1.0, Number(0, 1, "FRACTION"), _LOG, "Log this part of the requests; those with status 5xx are always logged."
     )
 
+    admin: tuple[str, int] | None = option(
+        None, Address(), _ADMIN, "Serve a page of live charts, /metrics for Prometheus and /tasks here.", shown_default="off"
+    )
+    admin_remote: bool = option(
+        False, Flag(), _ADMIN, "Let other machines reach the admin address, which asks nobody for a password."
+    )
+
     ssl_keyfile: str | None = option(None, File(), _TLS, "The private key.", shown_default="in the certificate's file")
     ssl_certfile: str | None = option(None, File(), _TLS, "The certificate and its chain: serve TLS.")
     ssl_keyfile_password: str | None = option(None, Text(), _TLS, "Decrypts the private key.")
@@ -322,6 +331,9 @@ class Config:
             raise ConfigError("root_path", f"must begin with '/', not {self.root_path!r}")
         if self.log_level is not None and not isinstance(self.log_level, (str, int)):
             raise ConfigError("log_level", f"must be a name or a number, not {self.log_level!r}")
+        if self.admin is not None and not self.admin_remote and not is_loopback(self.admin[0]):
+            reason = f"other machines can reach {self.admin[0]!r}, and there is no password: use 127.0.0.1, or add --admin-remote"
+            raise ConfigError("admin", reason)
         if self.access_log_format is not None:
             check_access_format(self.access_log_format)
 

@@ -101,6 +101,30 @@ class Text:
 
 
 @dataclasses.dataclass(frozen=True)
+class Address:
+    """A host and a port: a pair in code, HOST:PORT as text; an IPv6 address stands in brackets there."""
+
+    metavar: str = "HOST:PORT"
+
+    def parse(self, text: str) -> tuple[str, int]:
+        return self.check(text)
+
+    def check(self, value: Any) -> tuple[str, int]:
+        if isinstance(value, str):
+            host, _, port = value.rpartition(":")
+            if host.startswith("[") and host.endswith("]"):
+                host = host[1:-1]
+            elif ":" in host:
+                raise ValueError(f"must be HOST:PORT, an IPv6 address in brackets, not {value!r}")
+            if not host or not port.isascii() or not port.isdigit():
+                raise ValueError(f"must be HOST:PORT, not {value!r}")
+            value = (host, int(port))
+        if not isinstance(value, tuple) or len(value) != 2:
+            raise ValueError(f"must be HOST:PORT or a pair (host, port), not {value!r}")
+        return Text().check(value[0]), Integer(0, 65535).check(value[1])
+
+
+@dataclasses.dataclass(frozen=True)
 class File:
     """The path of a file or folder. `must_exist`: one that is there when the server is configured."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .config import Config
 from .logging import style
+from .metrics import Totals, shown_totals
 from .sockets import Listeners
 from .worker_process import WorkerProcess, describe_end
 
@@ -111,6 +112,7 @@ class Reloader:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._totals: Totals | None = None  # None: there is no admin address
         self._stop = asyncio.Event()
         self._worker: WorkerProcess | None = None
         self._announcement: asyncio.Task[None] | None = None
@@ -135,14 +137,15 @@ class Reloader:
         color_message = f"Started reloader process [{pid}] using {style(name, 'cyan', bold=True)}"
         _logger.info("Started reloader process [%d] using %s", os.getpid(), name, extra={"color_message": color_message})
         try:
-            await self._start(listeners)
-            restarting = asyncio.create_task(self._restart_on_changes(watched, name, listeners))
-            stopping = asyncio.create_task(self._stop.wait())
-            await asyncio.wait([restarting, stopping], return_when=asyncio.FIRST_COMPLETED)
-            for task in (restarting, stopping):
-                task.cancel()
-            await asyncio.wait([restarting, stopping])
-            await self._end()
+            async with shown_totals(self._config) as self._totals:
+                await self._start(listeners)
+                restarting = asyncio.create_task(self._restart_on_changes(watched, name, listeners))
+                stopping = asyncio.create_task(self._stop.wait())
+                await asyncio.wait([restarting, stopping], return_when=asyncio.FIRST_COMPLETED)
+                for task in (restarting, stopping):
+                    task.cancel()
+                await asyncio.wait([restarting, stopping])
+                await self._end()
             if not restarting.cancelled():
                 restarting.result()
         finally:
@@ -166,7 +169,7 @@ class Reloader:
                 await self._start(listeners)
 
     async def _start(self, listeners: Listeners) -> None:
-        worker = await WorkerProcess.start(self._config, listeners.sockets, lambda: None)
+        worker = await WorkerProcess.start(self._config, listeners.sockets, lambda: None, self._totals)
         self._worker = worker
         self._announcement = asyncio.create_task(self._announce(worker, listeners))
 

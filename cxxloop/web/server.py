@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._loop import Loop
 from .._runner import run as run_on_loop
@@ -23,10 +23,14 @@ from .error import FAILURE, STARTUP_FAILURE, ConfigError, ImportFromStringError,
 from .importer import import_from_string
 from .lifespan import Lifespan
 from .logging import style
+from .metrics import LoopMonitor, MetricsBlock
 from .native import import_native, native_options
 from .signals import HANDLED, CapturedSignals
 from .sockets import Listeners
 from .tls import make_context
+
+if TYPE_CHECKING:
+    from .admin import Admin
 
 _logger = logging.getLogger("cxxloop.error")
 
@@ -76,6 +80,10 @@ class Server:
         self._lifespan: Lifespan | None = None
         self._listeners: Listeners | None = None
         self._given_sockets: list[socket.socket] = []
+        # Where the server counts; given by a parent that shows the numbers, or made for the admin address of our own.
+        self.metrics: MetricsBlock | None = None
+        self._admin: Admin | None = None
+        self._monitor: LoopMonitor | None = None
         config.configure_logging()
 
     @property
@@ -182,9 +190,13 @@ class Server:
         else:
             self._given_sockets = sockets
         try:
+            if config.admin is not None and self.metrics is None:
+                self._admin = _make_admin(config)
+                self.metrics = self._admin.own_metrics
             await self._start(application, native, tls)
         except BaseException:
             self._close_sockets()
+            await self._end_metrics()
             raise
 
     async def _start(self, application: Any, native: Any, tls: Any) -> None:
@@ -193,10 +205,13 @@ class Server:
         await lifespan.startup()
         if lifespan.should_exit:
             raise StartupError("application startup failed")
+        options = native_options(config, tls)
+        if self.metrics is not None:
+            options["metrics_fd"] = self.metrics.fd
         self._native = native.Server(
             self._loop,
             application,
-            options=native_options(config, tls),
+            options=options,
             state=lifespan.state,
             on_idle=self._on_idle,
             on_access=make_on_access(config),
@@ -210,6 +225,10 @@ class Server:
         if self._listeners is not None:
             message, color_message = self._listeners.started_message(is_tls=tls is not None)
             _logger.info("%s", message, extra={"color_message": color_message.replace("%", "%%")})
+        if self.metrics is not None:
+            self._monitor = LoopMonitor(self.metrics, None if self._admin is None else self._admin.tasks)
+        if self._admin is not None:
+            self._admin.start()
         if config.limit_max_requests is not None:
             self._look_at_requests(config.limit_max_requests + random.randint(0, config.limit_max_requests_jitter))
 
@@ -235,6 +254,7 @@ class Server:
         finally:
             self._native.close()
             self._state = _State.STOPPED
+            await self._end_metrics()
         _log_process("Finished")
 
     async def _accept_waiting(self) -> None:
@@ -297,6 +317,15 @@ class Server:
         _logger.info("Maximum request limit of %d exceeded. Terminating process.", requests_max)
         self.on_max_requests()
 
+    async def _end_metrics(self) -> None:
+        if self._monitor is not None:
+            self._monitor.stop()
+        if self._admin is not None:
+            await self._admin.close()
+        if self.metrics is not None:
+            self.metrics.close()
+            self.metrics = None
+
     def _exit_by_limit(self) -> None:
         self.should_exit = True
 
@@ -313,6 +342,12 @@ def _running_cxxloop() -> Loop:
         name = f"{type(loop).__module__}.{type(loop).__qualname__}"
         raise RuntimeError(f"cxxloop.web serves on cxxloop's event loop, not on {name}: start the program with cxxloop.run()")
     return loop
+
+
+def _make_admin(config: Config) -> "Admin":
+    from .admin import Admin
+
+    return Admin.of_this_process(config)
 
 
 def _log_process(verb: str) -> None:

@@ -120,23 +120,34 @@ class Listeners:
             made = os.stat(config.uds)
             self._uds = (config.uds, made.st_dev, made.st_ino)
         else:
-            self._bind_addresses(config.host, port)
+            bind_addresses(self.sockets, config.host, port, reuse_port=config.reuse_port)
 
-    def _bind_addresses(self, host: str, port: int) -> None:
-        for family, kind, protocol, _, address in _resolve(host, port):
-            sock = socket.socket(family, kind, protocol)
-            self.sockets.append(sock)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if self._config.reuse_port:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if family == socket.AF_INET6:
-                # Or "::" would take IPv4's port, too, and the socket of "0.0.0.0" could not be bound.
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            try:
-                sock.bind((address[0], port, *address[2:]))
-            except OSError as error:
-                raise _listen_error(error, f"{host}:{port}") from None
-            port = sock.getsockname()[1]  # of port 0: the same for all addresses of the host
+
+def bind_addresses(sockets: list[socket.socket], host: str, port: int, *, reuse_port: bool = False) -> None:
+    """Bind a stream socket to each address of a host.
+
+    Args:
+        sockets: they are appended here, also before an error.
+        host, port: where; a port of 0 is chosen by the kernel, the same for all.
+        reuse_port: others may be bound beside them.
+
+    Raises:
+        ListenError: one line that says what cannot be listened on, and why.
+    """
+    for family, kind, protocol, _, address in _resolve(host, port):
+        sock = socket.socket(family, kind, protocol)
+        sockets.append(sock)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            # Or "::" would take IPv4's port, too, and the socket of "0.0.0.0" could not be bound.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            sock.bind((address[0], port, *address[2:]))
+        except OSError as error:
+            raise _listen_error(error, f"{host}:{port}") from None
+        port = sock.getsockname()[1]  # of port 0: the same for all addresses of the host
 
 
 def _resolve(host: str, port: int) -> list[tuple[Any, ...]]:

@@ -17,6 +17,7 @@ from .._runner import run as run_on_loop
 from .config import Config
 from .error import FAILURE
 from .logging import style
+from .metrics import Totals, shown_totals
 from .sockets import Listeners
 from .tls import make_context
 from .worker_process import WorkerProcess, describe_end
@@ -54,6 +55,7 @@ class Supervisor:
         self._config = config
         self._slots: list[_Slot] = []
         self._workers: set[WorkerProcess] = set()  # all that run, also those that drain
+        self._totals: Totals | None = None  # None: there is no admin address
         self._stop = asyncio.Event()
         self._signals = 0  # that have asked for the end
         self._exit_code = 0
@@ -76,11 +78,12 @@ class Supervisor:
         color_message = f"Started parent process [{style(str(os.getpid()), 'cyan', bold=True)}]"
         _logger.info("Started parent process [%d]", os.getpid(), extra={"color_message": color_message})
         try:
-            self._handle_signals()
-            for _ in range(self._config.worker_count):
-                self._add_slot(shared)
-            await self._stop.wait()
-            await self._end_all()
+            async with shown_totals(self._config) as self._totals:
+                self._handle_signals()
+                for _ in range(self._config.worker_count):
+                    self._add_slot(shared)
+                await self._stop.wait()
+                await self._end_all()
             if self._error is not None:
                 raise self._error
         finally:
@@ -206,7 +209,7 @@ class Supervisor:
     async def _start(self, slot: _Slot) -> WorkerProcess | None:
         """Start a worker for a slot and wait until it serves. None: it has failed, and has ended."""
         try:
-            worker = await WorkerProcess.start(self._config, slot.listeners.sockets, slot.changed.set)
+            worker = await WorkerProcess.start(self._config, slot.listeners.sockets, slot.changed.set, self._totals)
         except OSError as error:
             _logger.error("Cannot start a child process: %s", error)
             return None

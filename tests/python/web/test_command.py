@@ -31,7 +31,7 @@ def test_help_lists_every_flag_under_a_heading(command):
     assert result.returncode == 0 and result.stderr == ""
     for flag, name in flags_and_names():
         assert re.search(rf"^  {flag}\b", result.stdout, re.MULTILINE), name
-    for heading in ("Where to listen", "Processes", "HTTP", "WebSocket", "Time limits", "Limits", "Logging", "TLS"):
+    for heading in ("Where to listen", "Processes", "HTTP", "WebSocket", "Time limits", "Limits", "Logging", "Metrics", "TLS"):
         assert f"\n{heading}:\n" in result.stdout
 
 
@@ -69,6 +69,8 @@ def test_version(command):
         (["--static", "public"], "Error: Invalid value for --static: must be MOUNT=FOLDER, not 'public'"),
         (["--static", "a=."], "Error: Invalid value for --static: 'a' is no path of a URL: it must begin with '/'"),
         (["--static", "/a=nothing"], "Error: Invalid value for --static: 'nothing' is no folder"),
+        (["--admin", "9000"], "Error: Invalid value for --admin: must be HOST:PORT, not '9000'"),
+        (["--admin", "::1:9000"], "Error: Invalid value for --admin: must be HOST:PORT, an IPv6 address in brackets, not '::1:9000'"),
         (["--header", "X-A"], "Error: Invalid value for --header: must be NAME:VALUE, not 'X-A'"),
         (["--uds", "a", "--fd", "3"], "Error: Invalid value for --fd: cannot be given together with uds"),
         (["--log-level", "loud"], "Error: Invalid value for --log-level: must be one of critical, error"),
@@ -142,6 +144,8 @@ def example_of(name, setting):
     if isinstance(setting.default, bool) or "BOOLEAN" in setting.kind.metavar:
         wanted = not setting.default
         return str(wanted).lower(), wanted
+    if setting.kind.metavar == "HOST:PORT":
+        return "[::1]:80", ("::1", 80)
     if "NUMBER" in setting.kind.metavar or "BYTES" in setting.kind.metavar:
         return "17", 17
     if "SECONDS" in setting.kind.metavar:

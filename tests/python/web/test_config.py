@@ -55,6 +55,8 @@ def test_defaults_of_uvicorn_are_kept():
         ({"headers": [("Content-Length", "1")]}, "headers: 'Content-Length' is the server's own to send"),
         ({"uds": "a", "fd": 3}, "fd: cannot be given together with uds"),
         ({"uds": "a", "reuse_port": True}, "reuse_port: is for ports, not for uds or fd"),
+        ({"admin": 9000}, "admin: must be HOST:PORT or a pair (host, port), not 9000"),
+        ({"admin": ("::1", 70000)}, "admin: must be at least 0 and at most 65535, not 70000"),
         ({"uds_permissions": "888"}, "uds_permissions: must be octal digits like 660, not '888'"),
         ({"root_path": "api"}, "root_path: must begin with '/', not 'api'"),
         ({"env_file": "no.env"}, "env_file: 'no.env' does not exist"),
