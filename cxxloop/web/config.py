@@ -157,6 +157,7 @@ class Config:
     timeout_handler_seconds: float = option(
         600, _SECONDS, _TIMES, "From a request to the start of its response: 503, and receive() reports a disconnect."
     )
+    timeout_handshake_seconds: float = option(30, _SECONDS, _TIMES, "From a connection to the end of TLS's handshake: then it is closed.")
     timeout_write_seconds: float = option(
         30, _SECONDS, _TIMES, "A client that takes nothing of its response for so long is disconnected."
     )

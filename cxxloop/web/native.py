@@ -17,6 +17,7 @@ _SAME = {
     "handler_seconds": "timeout_handler_seconds",
     "idle_seconds": "timeout_keep_alive",
     "write_seconds": "timeout_write_seconds",
+    "handshake_seconds": "timeout_handshake_seconds",
     "body_rate_min": "limit_body_rate_bytes_per_second",
     "body_rate_grace_seconds": "timeout_body_rate_grace_seconds",
     "body_bytes_max": "limit_body_bytes",

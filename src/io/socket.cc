@@ -60,6 +60,10 @@ Result<size_t> send_file(int socket, int file, uint64_t offset, size_t size) noe
   return size_or_error(without_eintr([&] { return ::sendfile(socket, file, &at, size); }));
 }
 
+Result<size_t> read_file(int file, std::span<std::byte> into, uint64_t offset) noexcept {
+  return size_or_error(without_eintr([&] { return ::pread(file, into.data(), into.size(), static_cast<off_t>(offset)); }));
+}
+
 Result<size_t> send(int fd, std::span<const std::byte> bytes) noexcept {
   return size_or_error(without_eintr([&] { return ::send(fd, bytes.data(), bytes.size(), send_flags); }));
 }

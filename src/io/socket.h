@@ -29,6 +29,9 @@ namespace cxxloop::io {
 // The one call here that raises SIGPIPE: its caller has seen to it that it is ignored.
 [[nodiscard]] Result<size_t> send_file(int socket, int file, uint64_t offset, size_t size) noexcept;
 
+// Bytes of a file from `offset` on, which may be fewer than there is room for; 0 at its end.
+[[nodiscard]] Result<size_t> read_file(int file, std::span<std::byte> into, uint64_t offset) noexcept;
+
 // One datagram and its sender. What does not fit is lost.
 [[nodiscard]] Result<size_t> receive_from(int fd, std::span<std::byte> into, Address* peer) noexcept;
 // One datagram to `address`; null: to the connected peer.

@@ -7,6 +7,7 @@
 #include "io/address.h"
 #include "web/core/exchange.h"
 #include "web/core/request_head.h"
+#include "web/core/tls_session.h"
 
 namespace cxxloop::web {
 
@@ -14,6 +15,7 @@ namespace cxxloop::web {
 struct Request {
   const RequestHead& head;
   void* connection;         // what on_connect() has returned
+  TlsSession* tls = nullptr;    // null: the connection is not secured
   bool asks_websocket = false;  // Exchange::accept() may answer; each_subprotocol() of the head
 };
 

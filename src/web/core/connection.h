@@ -2,8 +2,8 @@
 //
 // web/core/connection.h: one accepted stream: its session, its time limit, and the orderly end of it.
 //
-// Bytes go from the stream to the session by on_bytes(), and back through output() and wrote(): TLS would stand in these
-// two places.
+// Bytes go from the stream to the session by on_bytes(), and back through output() and wrote(): TLS stands in these two
+// places.
 // Decision: received bytes are parsed where the kernel put them, in the backend's one buffer; a connection has no buffer
 // until a request arrives in pieces, and none while it is idle.
 // Thread: loop thread.  Python: none.  Owns: the descriptor, the stream, the session.
@@ -22,6 +22,7 @@
 #include "web/core/file_sending.h"
 #include "web/core/http1_session.h"
 #include "web/core/output.h"
+#include "web/core/tls_stream.h"
 
 namespace cxxloop::web {
 
@@ -32,6 +33,10 @@ class Connection final : public net::StreamHandler,
  public:
   static constexpr int64_t linger_ns = 2 * second_ns;
   static constexpr size_t linger_bytes_max = 512 * 1024;
+  // How long after drain() a handshake may still take.
+  static constexpr int64_t drain_handshake_ns = 2 * second_ns;
+  // Of TLS's own messages that the client has caused and does not read: then the connection ends.
+  static constexpr size_t tls_backlog_bytes_max = 256 * 1024;
 
   // While one exists the connection stays; the outermost ends what has ended, or sets the deadline anew.
   class Scope {
@@ -68,7 +73,7 @@ class Connection final : public net::StreamHandler,
   }
 
   // --- for the session -----------------------------------------------------------------------------------------
-  [[nodiscard]] Output output() noexcept { return Output(host_.output, stream_.queue()); }
+  [[nodiscard]] Output output() noexcept { return Output(host_.output, tls_ != nullptr ? tls_->queue() : stream_.queue()); }
   // What was put to the output is sent, at the end of this callback if that is allowed.
   void wrote() noexcept;
   // True: more is queued than Limits::write_buffer_bytes; Session::on_room() will tell.
@@ -85,10 +90,14 @@ class Connection final : public net::StreamHandler,
   // Sends a part of a file behind what is queued. True: all of it is sent. False: Session::on_file_sent() will tell, before
   // which nothing may be put to the output; or the connection ends.
   [[nodiscard]] bool send_file(int file, uint64_t offset, uint64_t size) noexcept;
-  [[nodiscard]] bool is_sending_file() const noexcept { return file_ != nullptr; }
+  [[nodiscard]] bool is_sending_file() const noexcept { return file_ != nullptr || (tls_ != nullptr && tls_->has_file()); }
+  [[nodiscard]] TlsSession* tls_session() noexcept { return tls_ != nullptr ? &tls_->session() : nullptr; }
   [[nodiscard]] void* application_part() const noexcept { return application_part_; }
   // Gives back what an idle connection does not need.
-  void release_memory() noexcept { stream_.release_memory(); }
+  void release_memory() noexcept {
+    stream_.release_memory();
+    if (tls_ != nullptr) tls_->release_memory();
+  }
 
   // --- net::StreamHandler --------------------------------------------------------------------------------------
   std::optional<std::span<std::byte>> on_read_target() noexcept override { return std::span<std::byte>(); }
@@ -101,13 +110,29 @@ class Connection final : public net::StreamHandler,
   void on_released() noexcept override;
 
  private:
-  // open -> flushing (finish()) -> lingering (all is sent) -> ended; open, flushing -> ended.
-  enum class Phase : uint8_t { open, flushing, lingering, ended };
+  // securing (the handshake of TLS) -> open -> flushing (finish()) -> lingering (all is sent) -> ended; each -> ended;
+  // securing -> flushing (it has failed).
+  enum class Phase : uint8_t { securing, open, flushing, lingering, ended };
 
   static void on_file_ready(void* connection) noexcept;
   void leave() noexcept;
   [[nodiscard]] bool pump_file() noexcept;
-  [[nodiscard]] bool has_to_send() const noexcept { return stream_.is_send_waiting() || file_ != nullptr; }
+  [[nodiscard]] bool has_to_send() const noexcept { return stream_.is_send_waiting() || is_sending_file(); }
+  [[nodiscard]] size_t queued_bytes() const noexcept {
+    return stream_.queued_bytes() + (tls_ != nullptr ? tls_->queue().bytes() : 0);
+  }
+  void hold_or_flush() noexcept;
+  void flush() noexcept;
+  void break_off() noexcept;
+
+  // Of TLS.
+  static void on_seal_due(void* connection) noexcept;
+  [[nodiscard]] bool begin_tls() noexcept;
+  void on_encrypted(std::span<const std::byte> data) noexcept;
+  [[nodiscard]] bool secure() noexcept;
+  void on_tls_end(bool is_orderly) noexcept;
+  void seal() noexcept;
+  void seal_and_tell() noexcept;
   void on_flushed() noexcept;
   [[nodiscard]] int64_t next_deadline_ns() const noexcept;
 
@@ -129,6 +154,7 @@ class Connection final : public net::StreamHandler,
   void* application_part_ = nullptr;
   std::unique_ptr<FileSending> file_;
   net::Stream stream_;
+  std::unique_ptr<TlsStream> tls_;  // null: there is no TLS
   Http1Session session_;
 };
 

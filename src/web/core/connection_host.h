@@ -19,6 +19,7 @@
 #include "web/core/metrics_block.h"
 #include "web/core/output.h"
 #include "web/core/request_head.h"
+#include "web/core/tls_stream.h"
 #include "web/core/websocket_deflate.h"
 
 namespace cxxloop::web {
@@ -60,6 +61,8 @@ class ConnectionHost {
   ServerCounters& counts;
   LatencyHistogram* const latency;  // of exchanges, from their heads on; null: nobody measures
   OutputPool output;
+  TlsContext* tls = nullptr;                 // null: no TLS is spoken
+  std::unique_ptr<TlsBuffers> tls_buffers;   // null exactly when `tls` is
   Deadlines deadlines;
   DateLine date;
   RequestHead head;    // of the request whose on_request() runs

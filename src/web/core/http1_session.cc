@@ -151,7 +151,7 @@ void Http1Session::begin_exchange() noexcept {
   if (websocket_ != nullptr) request_.keep_alive = false;
   user_ = nullptr;
   stage_ = Stage::exchange;
-  host_.application.on_request(*this, {head, connection_.application_part(), websocket_ != nullptr});
+  host_.application.on_request(*this, {head, connection_.application_part(), connection_.tls_session(), websocket_ != nullptr});
   if (stage_ == Stage::exchange && user_ == nullptr) abort();
 }
 
@@ -212,8 +212,8 @@ void Http1Session::finish_refused() noexcept {
   close(true);
 }
 
-void Http1Session::refuse_connection() noexcept {
-  answer_error(503, "too many connections");
+void Http1Session::refuse_connection(Refusal refusal) noexcept {
+  answer_error(refusal.status, refusal.reason);
   close(true);
 }
 

@@ -49,7 +49,10 @@ class Http1Session final : public Exchange {
   void on_deadline(int64_t now_ns) noexcept;
   void on_connection_end(Ending::Why why) noexcept;
   void on_drain() noexcept;
-  void refuse_connection() noexcept;
+  // Answers so instead of reading a request.
+  void refuse_connection(Refusal refusal) noexcept;
+  // The connection was not to be used before.
+  void on_secured() noexcept { since_ns_ = host_.now_ns; }
 
   // --- Exchange ------------------------------------------------------------------------------------------------
   [[nodiscard]] BodyPart take_body() noexcept override;

@@ -29,6 +29,7 @@ struct Limits {
   int64_t body_rate_grace_ns = 5 * second_ns;
   int64_t handler_ns = 600 * second_ns;           // from a request's head to the start of its response: 503
   int64_t idle_ns = 5 * second_ns;                // between a response and the next request: closed
+  int64_t handshake_ns = 30 * second_ns;          // from a connection's begin to the end of TLS's handshake: closed
   int64_t write_ns = 30 * second_ns;              // a client takes nothing of what waits for it: reset
 
   uint64_t requests_per_connection_max = 100'000;  // then `connection: close`

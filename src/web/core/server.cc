@@ -16,7 +16,7 @@ namespace {
 int64_t smallest_limit_ns(const Limits& limits) noexcept {
   int64_t smallest_ns = Connection::linger_ns;
   for (const int64_t limit_ns : {limits.head_ns, limits.body_ns, limits.handler_ns, limits.idle_ns, limits.write_ns,
-                                 limits.websocket.ping_ns, limits.websocket.pong_ns, limits.websocket.close_ns}) {
+                                 limits.handshake_ns, limits.websocket.ping_ns, limits.websocket.pong_ns, limits.websocket.close_ns}) {
     if (limit_ns > 0) smallest_ns = std::min(smallest_ns, limit_ns);
   }
   return smallest_ns;
@@ -69,6 +69,9 @@ Server::Server(net::Engine& engine_of_all, io::Backend& backend_of_all, Applicat
   retry_timer_.run = on_retry;
   ready_timer_.server = retry_timer_.server = this;
   set_limits(options.limits);
+  if (options.tls == nullptr) return;
+  tls_buffers.reset(new (std::nothrow) TlsBuffers);
+  tls = options.tls;
 }
 
 Server::~Server() {

@@ -29,6 +29,7 @@ struct ServerOptions {
   bool date_header = true;
   bool websockets = true;                          // false: who asks for one is answered as if he had not
   std::optional<DeflateOptions> websocket_deflate = DeflateOptions{};  // nothing: messages are not compressed
+  TlsContext* tls = nullptr;                       // null: no TLS. Outlives the server.
   // Of the owners given to Exchange::write(). It must not call the server or an exchange.
   net::WriteQueue::ReleaseFn release = nullptr;
   // Where the server counts, and measures how long exchanges take; no other server's. Outlives the server. Null: it counts for

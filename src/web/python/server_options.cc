@@ -48,6 +48,7 @@ constexpr LimitRow limit_rows[] = {
     {"handler_seconds", true, true, store<&Limits::handler_ns>},
     {"idle_seconds", true, true, store<&Limits::idle_ns>},
     {"write_seconds", true, true, store<&Limits::write_ns>},
+    {"handshake_seconds", true, true, store<&Limits::handshake_ns>},
     {"requests_per_connection_max", false, true, store<&Limits::requests_per_connection_max>},
     {"connections_max", false, true, store<&Limits::connections_max>},
     {"connections_per_address_max", false, true, store<&Limits::connections_per_address_max>},

@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -48,6 +49,18 @@ TEST_F(SocketTest, AVectorLongerThanTheKernelTakesIsSentInPart) {
   ASSERT_TRUE(sent.ok());
   EXPECT_GT(sent.value(), 0U);
   EXPECT_LE(sent.value(), 3000U);
+}
+
+TEST_F(SocketTest, ReadsAFileWhereItIsTold) {
+  const UniqueFd file(::memfd_create("file", MFD_CLOEXEC));
+  ASSERT_EQ(::write(file.get(), "0123456789", 10), 10);
+  std::array<std::byte, 4> buffer;
+  Result<size_t> read = read_file(file.get(), buffer, 8);
+  ASSERT_TRUE(read.ok());
+  EXPECT_EQ(read.value(), 2U);
+  EXPECT_EQ(std::to_integer<char>(buffer[0]), '8');
+  EXPECT_EQ(read_file(file.get(), buffer, 10).value(), 0U);
+  EXPECT_EQ(read_file(near.get(), buffer, 0).error(), static_cast<Errno>(ESPIPE));
 }
 
 TEST_F(SocketTest, AClosedPeerIsAnErrorAndNoSignal) {
