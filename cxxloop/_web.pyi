@@ -13,6 +13,27 @@ METRICS_BYTES: int
 class ClientDisconnected(OSError): ...
 
 @final
+class HandlerTable:
+    def __new__(
+        cls,
+        *,
+        request_type: type,
+        response_type: type,
+        json_type: type,
+        http_error: type[Exception],
+        client_disconnected: type[Exception],
+        response_of: Callable[[Any], Any],
+        state: dict[str, Any],
+        dumps: Callable[[Any], bytes | str],
+        loads: Callable[[bytes], Any],
+        body_bytes_max: int,
+    ) -> HandlerTable: ...
+    def add(self, method: str, path: str, handler: Callable[..., Any], *, is_async: bool, is_native: bool) -> None: ...
+    def add_mount(self) -> None: ...
+    def find(self, method: str, path: str) -> tuple[Any, dict[str, str | int], tuple[str, ...]] | None: ...
+    def set_state(self, state: dict[str, Any], /) -> None: ...
+
+@final
 class Server:
     def __new__(
         cls,

@@ -57,24 +57,34 @@ class App:
         body_bytes_max: of a request whose route has not stream=True; longer ones are answered with 413.
         dumps: makes JSON, text or bytes, of what handlers return: json.dumps, orjson.dumps and their like.
         loads: parses the JSON of request.json().
-
-    Attributes:
-        state: a dictionary that every request has as request.state; for what startup hooks make.
     """
 
     def __init__(
         self, *, threads: int = 0, body_bytes_max: int = 16 * 1024 * 1024, dumps: Dumps = dumps, loads: Loads = json.loads
     ) -> None:
-        self.state: dict[str, Any] = {}
+        self._state: dict[str, Any] = {}
         self._threads = threads
         self._body_bytes_max = body_bytes_max
         self._dumps = dumps
         self._loads = loads
         self._router: Router[_Route] = Router()
+        self._routes: list[tuple[str, str, _Route]] = []
+        self._native: Any = None  # the HandlerTable of native_handlers(); None: no native server has asked for it
         self._mounts: list[tuple[str, Application]] = []
         self._startup_hooks: list[Hook] = []
         self._shutdown_hooks: list[Hook] = []
         self._executor: Executor | None = None
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """A dictionary that every request has as request.state; for what startup hooks make."""
+        return self._state
+
+    @state.setter
+    def state(self, state: dict[str, Any]) -> None:
+        self._state = state
+        if self._native is not None:
+            self._native.set_state(state)
 
     # --- routes ------------------------------------------------------------------------------------------------------
 
@@ -105,7 +115,11 @@ class App:
         if stream and not is_async:
             raise TypeError(f"{name} has stream=True and is no coroutine function")
         in_thread = not is_async and (self._threads > 0 if thread is None else thread)
-        self._router.add(method.upper(), path, _Route(called, is_async, in_thread, stream))
+        added = method.upper(), path, _Route(called, is_async, in_thread, stream)
+        self._router.add(*added)
+        self._routes.append(added)
+        if self._native is not None:
+            _add_native(self._native, *added)
 
     def route(
         self, path: str, *, methods: Iterable[str] = ("GET",), thread: bool | None = None, stream: bool = False
@@ -158,6 +172,39 @@ class App:
             raise ValueError(f"{path!r} is taken by another mount")
         self._mounts.append((path, application))
         self._mounts.sort(key=lambda mount: -len(mount[0]))
+        if self._native is not None:
+            self._native.add_mount()
+
+    def native_handlers(self, make_table: Callable[..., Any]) -> Any:
+        """Give cxxloop's own server what it needs to call the handlers itself. Called by the server.
+
+        Args:
+            make_table: makes a HandlerTable of the native server.
+
+        Returns:
+            The table, the same one for every server, which gets each route that is added later; None: every request must go through
+            __call__(), because a subclass has its own.
+        """
+        if type(self).__call__ is not App.__call__:
+            return None
+        if self._native is None:
+            self._native = make_table(
+                request_type=Request,
+                response_type=Response,
+                json_type=JSON,
+                http_error=HTTPError,
+                client_disconnected=ClientDisconnected,
+                response_of=self._response_of,
+                state=self._state,
+                dumps=self._dumps,
+                loads=self._loads,
+                body_bytes_max=self._body_bytes_max,
+            )
+            for added in self._routes:
+                _add_native(self._native, *added)
+            if self._mounts:
+                self._native.add_mount()
+        return self._native
 
     # --- start and end -----------------------------------------------------------------------------------------------
 
@@ -287,6 +334,11 @@ def _path_of(scope: Scope) -> str:
     if root_path and (path == root_path or path.startswith(root_path + "/")):
         return path[len(root_path) :]
     return path
+
+
+def _add_native(table: Any, method: str, path: str, route: _Route) -> None:
+    is_native = not route.in_thread and not route.is_stream
+    table.add(method, path, route.handler, is_async=route.is_async, is_native=is_native)
 
 
 async def _call_hook(hook: Hook) -> None:

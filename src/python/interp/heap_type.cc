@@ -45,6 +45,7 @@ Slots slots_of(const TypeSpec& spec) noexcept {
   slots.add(Py_tp_repr, spec.repr);
   slots.add(Py_tp_setattro, spec.setattro);
   slots.add(Py_sq_length, spec.length);
+  slots.add(Py_mp_subscript, spec.subscript);
   slots.add(Py_tp_call, spec.call);
   slots.add(Py_am_await, spec.await);
   slots.add(Py_am_send, spec.send);

@@ -173,6 +173,7 @@ struct TypeSpec {
   reprfunc repr = nullptr;
   setattrofunc setattro = nullptr;
   lenfunc length = nullptr;
+  binaryfunc subscript = nullptr;
   ternaryfunc call = nullptr;                            // PyVectorcall_Call, with "__vectorcalloffset__" in `members`
   unaryfunc await = nullptr;
   sendfunc send = nullptr;

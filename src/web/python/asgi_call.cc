@@ -52,12 +52,9 @@ AsgiCall::AsgiCall(WebServer& server) noexcept
 PyObject* AsgiCall::make(Gil gil, WebServer& server) noexcept {
   CallObject* const object = server.pools().calls.make<CallObject>(gil, server.state().call_type);
   if (object == nullptr) return nullptr;
-  AsgiCall& call = *new (object->storage) AsgiCall(server);
+  new (object->storage) AsgiCall(server);
   PyObject_GC_Track(object);
-  Ref owner = Ref::steal(reinterpret_cast<PyObject*>(object));
-  call.receive_ = make_receive(gil, *object);
-  call.send_ = call.receive_ ? make_send(gil, *object) : Ref();
-  return call.send_ ? owner.release() : nullptr;
+  return reinterpret_cast<PyObject*>(object);
 }
 
 PyObject* AsgiCall::object() noexcept {
@@ -70,14 +67,19 @@ bool AsgiCall::make_websocket(Gil) noexcept {
   return websocket_ != nullptr;
 }
 
-void AsgiCall::begin(Gil gil, web::Exchange& exchange, Ref scope) noexcept {
+void AsgiCall::begin(Gil gil, web::Exchange& exchange, Ref app, Ref scope, Ref context) noexcept {
   Ref scope_of_log = server_.wants_access() ? Ref::borrow(scope.get()) : Ref();
   websocket_ != nullptr ? websocket_->open(exchange, std::move(scope_of_log)) : exchange_.open(exchange, std::move(scope_of_log));
+  app_ = std::move(app);
   scope_ = std::move(scope);
+  run(gil, std::move(context));
+}
+
+void AsgiCall::run(Gil gil, Ref context) noexcept {
   Py_INCREF(object());  // of the server's list: finish() drops it
   server_.add_call(*this);
   // Runs Python: the application's first step, if the loop runs.
-  Ref task = server_.make_task(gil, object());
+  Ref task = server_.make_task(gil, object(), context.get());
   if (state_ == State::finished) {
     if (!task) server_.report(gil, "Exception in an ASGI application");  // a KeyboardInterrupt, say
     return;
@@ -104,18 +106,26 @@ bool AsgiCall::check_not_running(Gil) noexcept {
   return false;
 }
 
-bool AsgiCall::call_application(Gil gil) noexcept {
-  const Ref app = Ref::borrow(server_.app());
+// Null: the indicator is set.
+Ref AsgiCall::call_application(Gil gil) noexcept {
+  const Ref app = app_.take();
   const Ref scope = scope_.take();
-  const Ref receive = receive_.take();
-  const Ref send = send_.take();
-  if (!app) {
+  if (!app) {  // the collector has cleared it
     PyErr_SetString(PyExc_RuntimeError, "the server has gone");
-    return false;
+    return {};
   }
+  CallObject& self = *reinterpret_cast<CallObject*>(object());
+  const Ref receive = make_receive(gil, self);
+  const Ref send = receive ? make_send(gil, self) : Ref();
+  if (!send) return {};
   PyObject* const args[] = {nullptr, scope.get(), receive.get(), send.get()};
   // Runs Python: an application that is no coroutine function may do anything here.
-  const Ref awaitable = Ref::steal(PyObject_Vectorcall(app.get(), args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
+  return Ref::steal(PyObject_Vectorcall(app.get(), args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr));
+}
+
+bool AsgiCall::call(Gil gil) noexcept {
+  // Runs Python: see there.
+  const Ref awaitable = is_of_handler() ? work_.call(gil) : call_application(gil);
   coroutine_ = awaitable ? iterator_of(gil, awaitable.get()) : Ref();
   return static_cast<bool>(coroutine_);
 }
@@ -125,7 +135,7 @@ PySendResult AsgiCall::resume(Gil gil, PyObject* value, PyObject** result) noexc
   if (!check_not_running(gil)) return PYGEN_ERROR;
   const bool is_first = state_ == State::created;
   state_ = State::running;
-  if (is_first && !call_application(gil)) return failed(gil, result);
+  if (is_first && !call(gil)) return failed(gil, result);
   const Ref coroutine = Ref::borrow(coroutine_.get());
   CXL_ASSERT(coroutine);
   // Runs Python: the application.
@@ -163,6 +173,7 @@ PySendResult AsgiCall::throw_into(Gil gil, PyObject* const* args, Py_ssize_t nar
 
 // The order is uvicorn's: what went wrong is logged before the client is answered.
 PySendResult AsgiCall::returned(Gil gil, PyObject** result) noexcept {
+  if (is_of_handler()) return handler_returned(gil, result);
   const Ref value = Ref::steal(std::exchange(*result, nullptr));
   finish(gil);
   if (value.get() != Py_None) {
@@ -179,6 +190,7 @@ PySendResult AsgiCall::returned(Gil gil, PyObject** result) noexcept {
 
 // A task whose application fails has done its work; one that was cancelled or interrupted says so.
 PySendResult AsgiCall::failed(Gil gil, PyObject** result) noexcept {
+  if (is_of_handler()) return handler_failed(gil, result);
   const WebState& state = server_.state();
   Ref exception = take_exception(gil);
   finish(gil);

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// web/python/asgi_call.h: one call of an ASGI application: the coroutine that a task drives, and its exchange.
+// web/python/asgi_call.h: one call of an ASGI application, or of a handler: the coroutine that a task drives, and its exchange.
 //
 // Decision: an object of ours and not the application's coroutine is what the task runs. It calls the application inside
 // the task, so that current_task() and the context are right in a plain function too, and it learns of the end without a
 // callback. Introspection (cr_frame and its kin) is the application's coroutine's.
+// A call of a handler becomes one of an application if the handler has returned a response that is one: a stream, a file.
 // Thread: loop thread.  Owns: the application's coroutine, and a reference to the task while that is not done.
 // Dies: with its Python object, which the task, the server (until it has finished) and the exchange keep alive.
 #pragma once
@@ -14,6 +15,8 @@
 
 #include "web/python/asgi_exchange.h"
 #include "web/python/asgi_websocket.h"
+#include "web/python/handler_response.h"
+#include "web/python/handler_work.h"
 
 namespace cxxloop::python {
 
@@ -25,8 +28,9 @@ class AsgiCall final : public ListNode {
 
   // The request asks for a WebSocket. False: the indicator is set.
   [[nodiscard]] bool make_websocket(Gil gil) noexcept;
-  // Makes the task, whose first step may run at once. Runs Python: the application.
-  void begin(Gil gil, web::Exchange& exchange, Ref scope) noexcept;
+  // Both make the task, whose first step may run at once, in this context. Run Python: the application.
+  void begin(Gil gil, web::Exchange& exchange, Ref app, Ref scope, Ref context) noexcept;
+  void begin_handler(Gil gil, web::Exchange& exchange, HandlerWork work, Ref context) noexcept;
 
   // What the Python object does; see Coroutine in collections.abc.
   [[nodiscard]] PySendResult resume(Gil gil, PyObject* value, PyObject** result) noexcept;
@@ -46,7 +50,8 @@ class AsgiCall final : public ListNode {
 
   template <class F>
   void each_ref(F& f) noexcept {
-    f(scope_, receive_, send_, coroutine_, task_);
+    f(app_, scope_, coroutine_, task_);
+    work_.each_ref(f);
     exchange_.each_ref(f);
     if (websocket_ != nullptr) websocket_->each_ref(f);
   }
@@ -61,21 +66,29 @@ class AsgiCall final : public ListNode {
 
   explicit AsgiCall(WebServer& server) noexcept;
   friend struct CallObject;
-  [[nodiscard]] bool call_application(Gil gil) noexcept;
+  void run(Gil gil, Ref context) noexcept;
+  [[nodiscard]] bool call(Gil gil) noexcept;
+  [[nodiscard]] Ref call_application(Gil gil) noexcept;
   [[nodiscard]] bool check_not_running(Gil gil) noexcept;
   [[nodiscard]] PySendResult after_step(Gil gil, PySendResult how, PyObject** result) noexcept;
   [[nodiscard]] PySendResult returned(Gil gil, PyObject** result) noexcept;
   [[nodiscard]] PySendResult failed(Gil gil, PyObject** result) noexcept;
   void finish(Gil gil) noexcept;
 
+  // handler_call.cc
+  [[nodiscard]] bool is_of_handler() const noexcept { return static_cast<bool>(work_.handler); }
+  [[nodiscard]] PySendResult handler_returned(Gil gil, PyObject** result) noexcept;
+  [[nodiscard]] PySendResult handler_failed(Gil gil, PyObject** result) noexcept;
+  [[nodiscard]] PySendResult answer(Gil gil, HandlerResponse& response, PyObject** result) noexcept;
+
   WebServer& server_;
   PyObject* server_object_;  // owned
   AsgiExchange exchange_;
   std::unique_ptr<AsgiWebSocket> websocket_;  // null: an ordinary request
-  Ref scope_;                // this and the next two: until the application is called
-  Ref receive_;
-  Ref send_;
-  Ref coroutine_;            // the application's, or the iterator of another awaitable
+  Ref app_;                  // this and the next: until the application is called
+  Ref scope_;
+  HandlerWork work_;         // until the handler has returned; empty: the call is one of an application
+  Ref coroutine_;            // the application's or the handler's, or the iterator of another awaitable
   Ref task_;
   State state_ = State::created;
 };

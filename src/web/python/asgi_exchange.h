@@ -12,6 +12,7 @@
 #include "base/unique_fd.h"
 #include "web/core/exchange.h"
 #include "web/python/asgi_channel.h"
+#include "web/python/handler_response.h"
 #include "web/python/header_list.h"
 
 namespace cxxloop::python {
@@ -21,6 +22,9 @@ class AsgiExchange final : public AsgiChannel, public web::ExchangeUser {
   AsgiExchange(PyObject* object, WebServer& server) noexcept : AsgiChannel(object, server) {}
   // Inside Application::on_request(). A null scope: nobody asks for it at the end.
   void open(web::Exchange& exchange, Ref scope) noexcept;
+
+  // The whole response of a handler, instead of messages. False: the indicator is set.
+  [[nodiscard]] bool send_response(Gil gil, HandlerResponse& response, bool is_head) noexcept;
 
   // --- AsgiChannel -----------------------------------------------------------------------------------------------
   [[nodiscard]] Ref take_event(Gil gil) noexcept override;

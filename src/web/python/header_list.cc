@@ -63,6 +63,12 @@ bool HeaderList::append(Gil gil, PyObject* iterable) noexcept {
   return true;
 }
 
+bool HeaderList::append(Gil, const web::Header& header) noexcept {
+  if (!make_room(count_ + 1)) return false;
+  add(header);
+  return true;
+}
+
 bool HeaderList::assign_values(Gil gil, std::string_view name, PyObject* values) noexcept {
   clear();
   pairs_ = Ref::steal(PySequence_Tuple(values));

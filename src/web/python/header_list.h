@@ -20,6 +20,8 @@ class HeaderList {
   [[nodiscard]] bool assign(Gil gil, std::span<const web::Header> in_front, PyObject* iterable) noexcept;
   // Adds more of them to those that were added. Likewise.
   [[nodiscard]] bool append(Gil gil, PyObject* iterable) noexcept;
+  // Adds one whose views outlive this. False: the indicator is set.
+  [[nodiscard]] bool append(Gil gil, const web::Header& header) noexcept;
   // Replaces what was there by a header of one name for each value of an iterable. Likewise.
   [[nodiscard]] bool assign_values(Gil gil, std::string_view name, PyObject* values) noexcept;
   void clear() noexcept;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // web/python/module.cc: the extension module cxxloop._web: its state, its types, once per interpreter.
+#include "web/python/handler_scope.h"
+#include "web/python/handler_table.h"
 #include "web/python/web_server.h"
 
 namespace cxxloop::python {
@@ -43,6 +45,7 @@ int module_exec(PyObject* module) {
   WebState& state = web_state_of(module);
   const bool added = init_web_state(gil, module, state) && add_op_type(gil, module, state) &&
                      add_call_type(gil, module, state) && add_callable_types(gil, module, state) &&
+                     add_handler_scope_type(gil, module, state) && add_handler_table_type(gil, module, state) &&
                      add_server_type(gil, module, state) && add_metrics_layout(module) && register_coroutines(state);
   return added ? 0 : -1;
 }

@@ -22,6 +22,9 @@ class ScopeMaker {
                           PyObject* lifespan_state) noexcept;
   // Its connection is a Peer; null: nothing is known of it. Null: the indicator is set.
   [[nodiscard]] Ref make(Gil gil, const web::Request& request, const TrustedPeers& trusted) noexcept;
+  // Parts of it; null: the indicator is set.
+  [[nodiscard]] Ref make_headers(Gil gil, const web::RequestHead& head) noexcept;
+  [[nodiscard]] Ref make_path(Gil gil, std::string_view raw_path) const noexcept;
 
   template <class F>
   void each_ref(F& f) noexcept {
@@ -43,8 +46,6 @@ class ScopeMaker {
   [[nodiscard]] bool set_peer(Gil gil, PyObject* scope, const web::RequestHead& head, const Peer& peer,
                               const TrustedPeers& trusted) const noexcept;
   [[nodiscard]] bool set_websocket(Gil gil, PyObject* scope, const web::RequestHead& head) const noexcept;
-  [[nodiscard]] Ref make_headers(Gil gil, const web::RequestHead& head) noexcept;
-  [[nodiscard]] Ref make_path(Gil gil, std::string_view raw_path) const noexcept;
 
   const WebState* state_ = nullptr;
   Ref template_;

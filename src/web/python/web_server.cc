@@ -6,6 +6,8 @@
 
 #include "base/clock.h"
 #include "python/interp/error.h"
+#include "web/python/handler_exchange.h"
+#include "web/python/handler_table.h"
 #include "web/python/server_options.h"
 
 namespace cxxloop::python {
@@ -34,7 +36,7 @@ bool WebServer::open(Gil gil, const WebServerArgs& args) noexcept {
   if (texts.headers && !default_headers_.assign(gil, {}, texts.headers.get())) return false;
   if (!scopes_.open(gil, state_, texts.scheme.get(), texts.root_path.get(),
                     args.state == Py_None ? nullptr : args.state) ||
-      !prepare_tasks(gil)) {
+      !prepare_tasks(gil) || !find_handlers(gil)) {
     return false;
   }
   web::ServerOptions options;
@@ -59,6 +61,18 @@ bool WebServer::open(Gil gil, const WebServerArgs& args) noexcept {
   if (engine_ == nullptr) return false;
   core_.emplace(*engine_, *backend, *this, options);
   state_.access->add_guest(gil, loop_.get(), *this);
+  return true;
+}
+
+// An App gives a table of its handlers, whose requests need not go through its __call__(). The attribute is the type's, so
+// that what wraps an App and passes its attributes on is not taken for one.
+bool WebServer::find_handlers(Gil) noexcept {
+  PyObject* const type = reinterpret_cast<PyObject*>(Py_TYPE(app_.get()));
+  if (PyObject_HasAttrString(type, "native_handlers") == 0) return true;
+  // Runs Python: App.native_handlers().
+  Ref table = Ref::steal(PyObject_CallMethod(app_.get(), "native_handlers", "O", state_.handler_table_type));
+  if (!table) return false;
+  if (Py_IS_TYPE(table.get(), state_.handler_table_type)) handlers_ = std::move(table);
   return true;
 }
 
@@ -176,17 +190,18 @@ void WebServer::clear(Gil gil) noexcept {
 
 // --- calls ----------------------------------------------------------------------------------------------------
 
-Ref WebServer::make_task(Gil gil, PyObject* call) noexcept {
-  const Ref context = context_ ? Ref::steal(PyContext_Copy(context_.get())) : Ref();
-  if (!context) {
-    if (PyErr_Occurred() == nullptr) PyErr_SetString(PyExc_RuntimeError, "the server has gone");
-    return {};
-  }
-  if (state_.access->has_task_factory(loop_.get())) return make_task_by_loop(gil, call, context.get());
+Ref WebServer::make_context(Gil) noexcept {
+  if (context_) return Ref::steal(PyContext_Copy(context_.get()));
+  PyErr_SetString(PyExc_RuntimeError, "the server has gone");
+  return {};
+}
+
+Ref WebServer::make_task(Gil gil, PyObject* call, PyObject* context) noexcept {
+  if (state_.access->has_task_factory(loop_.get())) return make_task_by_loop(gil, call, context);
   const Ref args = Ref::steal(PyTuple_Pack(1, call));
   const Ref keywords = Ref::borrow(task_keywords_.get());
   PyObject* const key = state_.name(Name::context);
-  if (!args || PyDict_SetItem(keywords.get(), key, context.get()) < 0) return {};
+  if (!args || !keywords || PyDict_SetItem(keywords.get(), key, context) < 0) return {};
   const Ref type = Ref::borrow(task_type_.get());
   // Runs Python: the application's first step. One that brings the next request here uses the same keywords: the task
   // that is made around it has read them by then.
@@ -248,9 +263,14 @@ void* WebServer::on_connect(int fd, const io::Address& peer) noexcept {
 void WebServer::on_request(web::Exchange& exchange, const web::Request& request) noexcept {
   const Gil gil = Gil::in_slot();
   const Ref pin = Ref::borrow(self_);
+  const Ref table = Ref::borrow(handlers_.get());
+  if (table && !request.asks_websocket && serve_handler(gil, *this, table.get(), exchange, request)) return;
   const Ref call = Ref::steal(AsgiCall::make(gil, *this));
-  Ref scope = call ? scopes_.make(gil, request, trusted_) : Ref();
-  if (scope && (!request.asks_websocket || AsgiCall::of(call.get()).make_websocket(gil))) return AsgiCall::of(call.get()).begin(gil, exchange, std::move(scope));
+  Ref scope = call ? make_scope(gil, request) : Ref();
+  Ref context = scope ? make_context(gil) : Ref();
+  if (context && (!request.asks_websocket || AsgiCall::of(call.get()).make_websocket(gil))) {
+    return AsgiCall::of(call.get()).begin(gil, exchange, Ref::borrow(app_.get()), std::move(scope), std::move(context));
+  }
   report(gil, "Exception while a web server took a request");
   exchange.set_user(no_user_);
   exchange.abort();

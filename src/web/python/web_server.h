@@ -31,6 +31,7 @@ struct WebPools {
   ObjectPool calls;
   ObjectPool callables;
   ObjectPool ops;
+  ObjectPool handler_scopes;
 };
 
 // What Server() is given besides the loop; all borrowed.
@@ -68,8 +69,15 @@ class WebServer final : public web::Application, public LoopGuest {
   [[nodiscard]] std::span<const web::Header> default_headers() const noexcept { return default_headers_.view(); }
   [[nodiscard]] const web::Limits& limits() const noexcept { return limits_; }
   [[nodiscard]] bool wants_access() const noexcept { return static_cast<bool>(on_access_); }
-  // A task that runs the coroutine `call`, in a context of its own. Null: the indicator is set. Runs Python: its first step.
-  [[nodiscard]] Ref make_task(Gil gil, PyObject* call) noexcept;
+  // Of an exchange whose user is not made yet.
+  [[nodiscard]] NoUser& no_user() noexcept { return no_user_; }
+  [[nodiscard]] ScopeMaker& scopes() noexcept { return scopes_; }
+  // The scope of a request; null: the indicator is set.
+  [[nodiscard]] Ref make_scope(Gil gil, const web::Request& request) noexcept { return scopes_.make(gil, request, trusted_); }
+  // Of a request; null: the indicator is set.
+  [[nodiscard]] Ref make_context(Gil gil) noexcept;
+  // A task that runs the coroutine `call` in a context. Null: the indicator is set. Runs Python: its first step.
+  [[nodiscard]] Ref make_task(Gil gil, PyObject* call, PyObject* context) noexcept;
   void add_call(AsgiCall& call) noexcept { calls_.push_back(call); }
   // The two callbacks; what they raise goes to the loop's exception handler. Run Python.
   void tell_access(Gil gil, PyObject* scope, const web::Ending& ending, int64_t duration_ns) noexcept;
@@ -96,7 +104,7 @@ class WebServer final : public web::Application, public LoopGuest {
 
   template <class F>
   void each_ref(F& f) noexcept {
-    f(app_, on_idle_, on_access_, on_error_, context_, task_type_, task_keywords_);
+    f(app_, handlers_, on_idle_, on_access_, on_error_, context_, task_type_, task_keywords_);
     scopes_.each_ref(f);
   }
   template <class F>
@@ -119,6 +127,7 @@ class WebServer final : public web::Application, public LoopGuest {
     WebServer& server;
   };
 
+  [[nodiscard]] bool find_handlers(Gil gil) noexcept;
   static void on_release(Task& task) noexcept { static_cast<ReleaseTask&>(task).server.unpin(); }
   [[nodiscard]] bool prepare_tasks(Gil gil) noexcept;
   [[nodiscard]] Ref make_task_by_loop(Gil gil, PyObject* call, PyObject* context) noexcept;
@@ -130,6 +139,7 @@ class WebServer final : public web::Application, public LoopGuest {
   const WebState& state_;
   Ref loop_;
   Ref app_;
+  Ref handlers_;       // the HandlerTable of an App; null: all requests go to app_
   Ref on_idle_;
   Ref on_access_;  // null: nobody asks
   Ref on_error_;

@@ -38,6 +38,8 @@ struct WebState {
   PyTypeObject* receive_type;
   PyTypeObject* send_type;
   PyTypeObject* op_type;
+  PyTypeObject* handler_scope_type;
+  PyTypeObject* handler_table_type;
   PyObject* client_disconnected;  // the exception of that name
   PyObject* cancelled_error;      // asyncio.CancelledError
   PyObject* tasks_module;         // asyncio.tasks: Task is looked up for each server, programs replace it
@@ -54,7 +56,7 @@ struct WebState {
   void each_ref(F& f) noexcept {
     for (PyObject*& text : names) f(text);
     for (PyObject*& text : methods) f(text);
-    f(server_type, call_type, receive_type, send_type, op_type, client_disconnected, cancelled_error, tasks_module, empty_bytes, body_event,
+    f(server_type, call_type, receive_type, send_type, op_type, handler_scope_type, handler_table_type, client_disconnected, cancelled_error, tasks_module, empty_bytes, body_event,
       disconnect_event, empty_text, websocket_connect_event, websocket_receive_event);
   }
 };
