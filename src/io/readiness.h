@@ -18,6 +18,8 @@
 #include <cerrno>
 #include <limits>
 #include <optional>
+#include <span>
+#include <utility>
 
 #include "base/assert.h"
 #include "base/page_buffer.h"
@@ -65,12 +67,13 @@ class ReadinessBackend : public Backend {
  private:
   [[nodiscard]] Calls& calls() noexcept { return static_cast<Calls&>(*this); }
 
-  // An empty target means the shared buffer. False: no memory for it.
-  [[nodiscard]] bool resolve_target(std::optional<std::span<std::byte>>& target) noexcept {
+  // An empty target means the shared buffer, or `nested` while a callback that turns the loop still looks at that. False: no
+  // memory for it.
+  [[nodiscard]] bool resolve_target(std::optional<std::span<std::byte>>& target, PageBuffer& nested) noexcept {
     if (!target->empty()) return true;
     // One buffer for the whole loop: its pages stay mapped and warm, where a fresh one of this size would cost
     // mmap, page faults and munmap for every read.
-    target = shared_buffer_.get(Calls::shared_buffer_size);
+    target = (is_shared_lent_ ? nested : shared_buffer_).get(Calls::shared_buffer_size);
     return !target->empty();
   }
 
@@ -83,7 +86,9 @@ class ReadinessBackend : public Backend {
       op.on_complete(op, result);
     };
     if (!op.still_owned()) return end(-EBADF);
-    if (!resolve_target(target)) return end(-ENOMEM);
+    const bool is_lent = is_shared_lent_ || target->empty();
+    PageBuffer nested;
+    if (!resolve_target(target, nested)) return end(-ENOMEM);
     const size_t size_max = std::min<size_t>(target->size(), std::numeric_limits<int32_t>::max());
     Result<size_t> received = calls().receive(op, target->first(size_max));
     if (!received.ok()) {
@@ -92,13 +97,16 @@ class ReadinessBackend : public Backend {
     }
     if (received.value() == 0) return end(0);
     op.data = target->data();
+    const bool was_lent = std::exchange(is_shared_lent_, is_lent);
     op.on_complete(op, static_cast<int32_t>(received.value()));
+    is_shared_lent_ = was_lent;
   }
 
   void complete_recv_from(RecvFromOp& op) noexcept {
     CXL_ASSERT(dispatching_ == nullptr);
     dispatching_ = &op;
     op.received = 0;
+    PageBuffer nested;
     while (dispatching_ == &op) {
       std::optional<std::span<std::byte>> target = op.read_target(op);
       if (!target.has_value() || dispatching_ != &op) break;
@@ -106,7 +114,7 @@ class ReadinessBackend : public Backend {
         complete_last(op, -EBADF);
         break;
       }
-      Result<size_t> received = resolve_target(target) ? calls().receive_from(op, *target) : Errno::no_memory;
+      Result<size_t> received = resolve_target(target, nested) ? calls().receive_from(op, *target) : Errno::no_memory;
       if (!received.ok()) {
         if (received.error() != Errno::again) op.on_complete(op, -static_cast<int32_t>(received.error()));
         break;
@@ -147,6 +155,7 @@ class ReadinessBackend : public Backend {
 
   Op* dispatching_ = nullptr;  // the op that may complete several times in this dispatch; on_taken_back() clears it
   PageBuffer shared_buffer_;
+  bool is_shared_lent_ = false;  // True exactly while a callback may look at received bytes in the shared buffer
 };
 
 }  // namespace cxxloop::io

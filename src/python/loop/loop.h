@@ -70,6 +70,7 @@ struct LoopCore : HandleHost {
   AddressCache addresses;                          // of datagrams
   IntrusiveList<Lingering> lingering;
   IntrusiveList<LoopGuest> guests;             // what other modules serve
+  IntrusiveList<Lingering> closed_guests;      // of a loop that a callback has closed: the callback may return into them
   static constexpr size_t read_buffer_size = 256 * 1024;  // what asyncio reads at once
   PageBuffer read_buffer;                      // of sock_recv and pipes: bytes are copied out at their exact size
   Ref tls_scratch;                             // a bytearray that plaintext is copied out of likewise; null: not used yet

@@ -23,8 +23,9 @@ class LoopGuest : public Lingering {
   [[nodiscard]] virtual PyObject* object() const noexcept = 0;  // borrowed
   // True exactly while the poller may call it: the loop's reference to object() is shown to the garbage collector then.
   [[nodiscard]] virtual bool is_pinned() const noexcept = 0;
-  // The loop closes: take every op back. The guest is in no list any more. False: the kernel has not let go of an op;
-  // on_backend_drained() follows. May destroy this if it returns true.
+  // The loop closes: take every op back. The guest is in no list any more. False: the kernel has not let go of an op, or the
+  // cork is open, so that a callback of the guest may stand on the stack; on_backend_drained() follows, then without one. May
+  // destroy this if it returns true.
   [[nodiscard]] virtual bool on_loop_close(Gil gil) noexcept = 0;
 
  protected:

@@ -168,6 +168,7 @@ PyObject* run_turns(Gil gil, LoopCore& core) noexcept {
   }
   if (!is_nested) {
     core.engine.cork().close();
+    while (Lingering* const guest = core.closed_guests.pop_front()) guest->on_backend_drained(gil);
     core.closed_backend.reset();
     track_queued(gil, core);
   }

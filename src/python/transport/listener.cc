@@ -346,8 +346,9 @@ void release_net(Gil gil, LoopCore& core) noexcept {
     if (Served* const transport = std::exchange(row.transport, nullptr)) transport->detach_from_loop(gil);
   });
   // Runs Python: what a guest has served may end, and with it the destructors of a program.
+  IntrusiveList<Lingering>& later = core.engine.cork().is_open() ? core.closed_guests : core.lingering;
   while (LoopGuest* const guest = core.guests.pop_front()) {
-    if (!guest->on_loop_close(gil)) core.lingering.push_back(*guest);
+    if (!guest->on_loop_close(gil)) later.push_back(*guest);
   }
 }
 

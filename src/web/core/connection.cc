@@ -79,6 +79,7 @@ int64_t Connection::next_deadline_ns() const noexcept {
 }
 
 void Connection::on_deadline(int64_t now_ns) noexcept {
+  if (depth_ > 0) return;  // a callback of ours turns the loop: its end sets the deadline anew
   const Scope scope(*this);
   host_.now_ns = now_ns;
   if (phase_ == Phase::lingering) return end(Ending::Why::answered);

@@ -161,7 +161,8 @@ bool WebServer::on_loop_close(Gil gil) noexcept {
   const Ref pin = Ref::borrow(self_);
   const bool was_open = life_ == Life::open;
   if (was_open) close_core();
-  if (life_ == Life::lingering) return false;
+  is_closing_ = life_ == Life::lingering || engine_->cork().is_open();
+  if (is_closing_) return false;
   engine_ = nullptr;
   drop_calls(gil);
   if (was_open) unpin();  // else the task that is posted does it, which the loop runs before it closes
@@ -170,6 +171,7 @@ bool WebServer::on_loop_close(Gil gil) noexcept {
 
 void WebServer::on_backend_drained(Gil gil) noexcept {
   const Ref pin = Ref::borrow(self_);
+  is_closing_ = false;
   core_->finish_close();
   life_ = Life::closed;
   engine_ = nullptr;

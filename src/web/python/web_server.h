@@ -128,7 +128,10 @@ class WebServer final : public web::Application, public LoopGuest {
   };
 
   [[nodiscard]] bool find_handlers(Gil gil) noexcept;
-  static void on_release(Task& task) noexcept { static_cast<ReleaseTask&>(task).server.unpin(); }
+  static void on_release(Task& task) noexcept {
+    WebServer& server = static_cast<ReleaseTask&>(task).server;
+    if (!server.is_closing_) server.unpin();
+  }
   [[nodiscard]] bool prepare_tasks(Gil gil) noexcept;
   [[nodiscard]] Ref make_task_by_loop(Gil gil, PyObject* call, PyObject* context) noexcept;
   void close_core() noexcept;
@@ -160,6 +163,7 @@ class WebServer final : public web::Application, public LoopGuest {
   ReleaseTask release_task_{*this};
   Life life_ = Life::open;
   bool is_pinned_ = false;  // True exactly when the loop owns a reference
+  bool is_closing_ = false;  // True exactly when the loop has closed and on_backend_drained() will follow
 };
 
 struct WebServerObject {

@@ -3,6 +3,7 @@
 
 import asyncio
 import gc
+import socket
 import warnings
 
 import pytest
@@ -120,3 +121,66 @@ def test_collector_runs_while_a_forgotten_operation_warns(run, serve_app, monkey
 
     assert run(serve_app(app).ask()).status == 200
     assert warned == [(f"coroutine '{name}' was never awaited", []) for name in ("receive", "send")]
+
+
+# --- the loop, turned or closed inside ------------------------------------------------------------------------------
+
+
+def speak(served, request):
+    """A blocking client that has sent a request."""
+    client = socket.create_connection(served.sock.getsockname(), timeout=10)
+    client.sendall(request)
+    return client
+
+
+def test_request_is_not_overwritten_by_one_that_comes_while_its_application_turns_the_loop(loop, serve_app):
+    def app(scope, receive, send):
+        if scope["path"] == "/outer":
+            request = b"POST /inner HTTP/1.1\r\nHost: a\r\nContent-Length: 400\r\n\r\n" + b"s" * 400
+            clients.append(speak(served, request))
+            while len(paths) < 1:
+                loop._run_once()
+        paths.append(scope["path"])
+        return echo(scope, receive, send)
+
+    async def echo(scope, receive, send):
+        await send(START)
+        await send({**BODY, "body": (await receive())["body"]})
+        if scope["path"] == "/last":
+            loop.stop()
+
+    paths = []
+    served = serve_app(app)
+    outer = b"POST /outer HTTP/1.1\r\nHost: a\r\nContent-Length: 26\r\n\r\nabcdefghijklmnopqrstuvwxyz"
+    last = b"POST /last HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nConnection: close\r\n\r\n123"
+    clients = [speak(served, outer + last)]
+    loop.run_forever()
+    served.close()
+    with clients[0].makefile("rb") as answers:
+        text = answers.read()
+    for client in clients:
+        client.close()
+    assert paths == ["/inner", "/outer", "/last"]
+    assert b"\r\n\r\nabcdefghijklmnopqrstuvwxyz" in text
+    assert text.endswith(b"\r\n\r\n123")
+
+
+@pytest.mark.parametrize("ends", ["returns", "raises"])
+def test_task_factory_closes_a_loop_that_is_turned_by_hand(loop, serve_app, ends):
+    def factory(loop, coroutine, **keywords):
+        loop.close()
+        if ends == "raises":
+            raise KeyError
+        return asyncio.Future(loop=loop)
+
+    loop.set_exception_handler(lambda loop, context: None)
+    loop.set_task_factory(factory)
+    served = serve_app(text())
+    client = speak(served, GET * 3)
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        while True:
+            loop.call_soon(int)
+            loop._run_once()
+    assert client.recv(65536) == b""
+    client.close()
+    assert served.server.tasks() == []
