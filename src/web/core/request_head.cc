@@ -147,15 +147,14 @@ bool HeadParser::split_target(RequestHead& head) noexcept {
   return true;
 }
 
-bool HeadParser::note(const Header& header, RequestHead& head, Facts& facts) noexcept {
+bool HeadParser::note(Header& header, RequestHead& head, Facts& facts) noexcept {
   const std::string_view name = header.name;
   switch (name.size()) {
     case 4:
       if (!equals(name, "host")) return true;
-      if (facts.has_host) return refuse(400, "two Host headers");
+      if (facts.host != nullptr) return refuse(400, "two Host headers");
       if (!is_host(header.value)) return refuse(400, "the Host is none");
-      facts.has_host = true;
-      facts.host = header.value;
+      facts.host = &header;
       return true;
     case 6: return !equals(name, "expect") || note_expectation(header.value, head);
     case 7:
@@ -222,11 +221,14 @@ bool HeadParser::note_expectation(std::string_view value, RequestHead& head) noe
 
 bool HeadParser::conclude(RequestHead& head, const Facts& facts) noexcept {
   if (facts.has_length && facts.has_coding) return refuse(400, "Content-Length and Transfer-Encoding");
-  if (!facts.has_host && head.minor_version == 1) return refuse(400, "no Host");
-  if (head.authority.empty()) head.authority = facts.host;
+  if (facts.host == nullptr && head.minor_version == 1) return refuse(400, "no Host");
+  if (facts.host != nullptr) {
+    if (!head.authority.empty()) facts.host->value = head.authority;  // what looks at Host must see what another server sees
+    head.authority = facts.host->value;
+  }
   if (facts.has_coding) head.framing = Framing::chunked;
   if (head.content_length > 0) head.framing = Framing::length;
-  head.keep_alive = !facts.connection_close && (head.minor_version == 1 || facts.connection_keep_alive);
+  head.keep_alive = head.method != "CONNECT" && !facts.connection_close && (head.minor_version == 1 || facts.connection_keep_alive);
   head.upgrade = facts.connection_upgrade ? facts.upgrade : std::string_view();
   if (head.framing == Framing::none) head.expects_continue = false;
   return true;

@@ -41,12 +41,14 @@ class RequestHead {
   std::string_view target;     // as it was sent
   std::string_view path;       // of the target, still percent-encoded; "*" for OPTIONS *, empty for CONNECT
   std::string_view query;      // behind the first "?"
-  std::string_view authority;  // of an absolute or authority-form target, else of Host
+  // Of an absolute or authority-form target, which the value of Host among headers() is too then, whatever was sent
+  // (RFC 9112 3.2.2); else of Host.
+  std::string_view authority;
   std::string_view upgrade;    // what Upgrade asks for, if Connection names it
   uint64_t content_length = 0;
   Framing framing = Framing::none;
   uint8_t minor_version = 1;   // of HTTP/1.x
-  bool keep_alive = true;
+  bool keep_alive = true;      // never of CONNECT: what follows an answer to that may be a tunnel's
   bool expects_continue = false;
 
  private:
@@ -74,20 +76,19 @@ class HeadParser {
   struct Facts {
     bool has_length = false;
     bool has_coding = false;
-    bool has_host = false;
     bool has_content_type = false;
     bool connection_close = false;
     bool connection_keep_alive = false;
     bool connection_upgrade = false;
     std::string_view upgrade;
-    std::string_view host;
+    Header* host = nullptr;
   };
 
   [[nodiscard]] bool skip_empty_lines(std::string_view bytes) noexcept;
   [[nodiscard]] Outcome find_end(std::string_view bytes) noexcept;
   [[nodiscard]] bool parse_whole(std::string_view text, RequestHead& head) noexcept;
   [[nodiscard]] const char* parse_request_line(const char* at, const char* end, RequestHead& head) noexcept;
-  [[nodiscard]] bool note(const Header& header, RequestHead& head, Facts& facts) noexcept;
+  [[nodiscard]] bool note(Header& header, RequestHead& head, Facts& facts) noexcept;
   [[nodiscard]] bool note_length(std::string_view value, RequestHead& head, Facts& facts) noexcept;
   [[nodiscard]] bool note_coding(std::string_view value, RequestHead& head, Facts& facts) noexcept;
   [[nodiscard]] bool note_expectation(std::string_view value, RequestHead& head) noexcept;

@@ -33,7 +33,8 @@ async def app(scope, receive, send):
     }
     status = {"/204": 204, "/304": 304}.get(scope["path"], 200)
     answer = b"" if status != 200 else b"%s %s %s" % (scope["method"].encode(), scope["raw_path"], body)
-    await send({"type": "http.response.start", "status": status, "headers": answers.get(scope["path"], [])})
+    hosts = [(b"x-host", value) for name, value in scope["headers"] if name == b"host"]
+    await send({"type": "http.response.start", "status": status, "headers": answers.get(scope["path"], hosts)})
     await send({"type": "http.response.body", "body": answer})
 """
 
@@ -219,6 +220,16 @@ def test_byte_by_byte_is_the_same(port, name):
     whole = converse(port, text)
     split = converse(port, *[text[i : i + 1] for i in range(len(text))])
     assert split.statuses == whole.statuses
+
+
+def test_host_of_an_absolute_target_wins(port):
+    answer = converse(port, request(b"Connection: close", method=b"GET", target=b"http://b:81/p"))
+    assert re.findall(rb"x-host: (.*)\r", answer.text) == [b"b:81"]
+
+
+def test_nothing_behind_a_connect_becomes_a_request(port):
+    answer = converse(port, request(method=b"CONNECT", target=b"a:80") + request(method=b"GET", target=b"/next"))
+    assert answer.statuses == [200]
 
 
 @pytest.mark.parametrize("target", [b"/204", b"/304"])

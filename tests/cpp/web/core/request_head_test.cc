@@ -96,6 +96,9 @@ TEST(RequestHead, NamesItsAuthorityInEveryForm) {
   const std::string form_1 = line("GET http://Example.org:81/p?q HTTP/1.1");
   ASSERT_EQ(parse(form_1, head).outcome, Outcome::complete);
   EXPECT_EQ(head.authority, "Example.org:81");
+  ASSERT_EQ(head.headers().front().name, "Host");
+  EXPECT_EQ(head.headers().front().value, "Example.org:81");
+  EXPECT_TRUE(head.keep_alive);
   EXPECT_EQ(head.path, "/p");
   EXPECT_EQ(head.query, "q");
   const std::string form_2 = line("GET https://[::1]?q HTTP/1.1");
@@ -109,6 +112,7 @@ TEST(RequestHead, NamesItsAuthorityInEveryForm) {
   ASSERT_EQ(parse(form_4, head).outcome, Outcome::complete);
   EXPECT_EQ(head.authority, "example.org:443");
   EXPECT_EQ(head.path, "");
+  EXPECT_FALSE(head.keep_alive);
 }
 
 TEST(RequestHead, ExpectsAContinueOnlyWithABody) {
