@@ -133,10 +133,11 @@ class Engine {
   void expect_io() noexcept { pacing_.empty_polls = 0; }
   // False: no completion waits for dispatch_one(). True: some may wait; those that were cancelled meanwhile do not.
   [[nodiscard]] bool has_io() const noexcept { return has_io_; }
-  // The oldest collected completion, then what its callback wrote.
+  // The oldest collected completion, then what its callback wrote, unless that may wait for the next one.
   void dispatch_one() noexcept {
     backend_->dispatch_one();
     note_collected();
+    if (cork_.empty() || (has_io_ && cork_.may_wait())) return;
     pull_cork();
   }
 

@@ -141,6 +141,14 @@ bool run_turn(Gil gil, LoopCore& core) noexcept {
   return queue_due_timers(gil, core) && run_batch(gil, core);
 }
 
+// An exception has left a batch in which writes were waiting with patience.
+void send_what_waits(Gil gil, LoopCore& core) noexcept {
+  if (core.engine.cork().empty()) return;
+  Ref exception = take_exception(gil);
+  core.engine.pull_cork();
+  set_exception(gil, std::move(exception));
+}
+
 }  // namespace
 
 void leave_run_forever(Gil gil, LoopCore& core) noexcept {
@@ -166,6 +174,7 @@ PyObject* run_turns(Gil gil, LoopCore& core) noexcept {
     go_on = run_turn(gil, core);
     if (core.stopping || only_one) break;
   }
+  if (!go_on) send_what_waits(gil, core);
   if (!is_nested) {
     core.engine.cork().close();
     while (Lingering* const guest = core.closed_guests.pop_front()) guest->on_backend_drained(gil);

@@ -119,7 +119,7 @@ void Connection::hold_or_flush() noexcept {
   if (!stream_.is_send_waiting()) {
     net::Cork& cork = host_.engine.cork();
     if (cork.may_hold(queued_bytes(), host_.limits.write_buffer_bytes)) {
-      return tls_ != nullptr ? cork.add(stream_, *tls_) : cork.add(stream_);
+      return tls_ != nullptr ? cork.add(stream_, *tls_) : cork.add_patiently(stream_, host_.now_ns);
     }
     host_.engine.expect_io();
     flush();

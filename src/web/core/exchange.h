@@ -29,7 +29,7 @@ struct BodyPart {
     lost,
   };
   Kind kind;
-  std::string_view bytes = {};  // valid until the next call of a method of the exchange, or the return to the session
+  std::string_view bytes = {};  // valid until the return to the session, or a call other than take_body()
 };
 
 // How an exchange has ended.

@@ -5,6 +5,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <memory>
+#include <vector>
+
 #include "cpp/net/stream_probe.h"
 
 namespace cxxloop::net {
@@ -144,6 +147,51 @@ TEST_F(CorkTest, WritesMadeDuringTheFlushAreFlushedToo) {
   cork.pull();
   EXPECT_TRUE(cork.empty());
   EXPECT_EQ(world.read(other_fds.far), "peer is gone");
+}
+
+TEST_F(CorkTest, WritesWithPatienceWaitForEachOtherUpToABound) {
+  cork.add_patiently(*probe.stream, 0);
+  EXPECT_TRUE(cork.may_wait());
+  cork.add_patiently(*other.stream, Cork::patience_ns);
+  EXPECT_TRUE(cork.may_wait());
+  cork.pull();
+  EXPECT_FALSE(cork.may_wait()) << "what is written after this waits for nobody";
+}
+
+TEST_F(CorkTest, PatienceEndsAfterSomeWrites) {
+  std::vector<io::FdPair> pairs;
+  std::vector<std::unique_ptr<StreamProbe>> probes;
+  for (uint32_t i = 1; i <= Cork::patient_writes_max; ++i) {
+    pairs.push_back(world.make_pair());
+    probes.push_back(std::make_unique<StreamProbe>(world, pairs.back().near));
+    cork.add_patiently(*probes.back()->stream, 0);
+    cork.add_patiently(*probes.back()->stream, 0);  // the same response goes on
+    EXPECT_EQ(cork.may_wait(), i < Cork::patient_writes_max);
+  }
+  cork.pull();
+  for (const io::FdPair& pair : pairs) world.close(pair.far);
+}
+
+TEST_F(CorkTest, PatienceEndsWithAWriteThatHasNone) {
+  cork.add_patiently(*probe.stream, 0);
+  cork.add(*other.stream);
+  EXPECT_FALSE(cork.may_wait());
+  cork.pull();
+}
+
+TEST_F(CorkTest, NobodyIsPatientForAWhileAfterASlowCallback) {
+  constexpr int64_t slow_ns = Cork::patience_ns + 1;
+  cork.add_patiently(*probe.stream, 0);
+  cork.add_patiently(*other.stream, slow_ns);
+  EXPECT_FALSE(cork.may_wait());
+  cork.pull();
+  constexpr int64_t again_ns = slow_ns + slow_ns * Cork::haste_per_delay;
+  cork.add_patiently(*probe.stream, again_ns - 1);
+  EXPECT_FALSE(cork.may_wait());
+  cork.pull();
+  cork.add_patiently(*probe.stream, again_ns);
+  EXPECT_TRUE(cork.may_wait());
+  cork.pull();
 }
 
 TEST_F(CorkTest, AHandlerMayDestroyTheStreamThatIsFlushed) {

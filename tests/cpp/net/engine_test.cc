@@ -162,6 +162,36 @@ TYPED_TEST(EngineTest, WhatATurnWroteIsSentAfterEachCallback) {
   this->world.close(fds.far);
 }
 
+TYPED_TEST(EngineTest, WritesWithPatienceAreSentWithThoseOfTheLastCompletionOfTheBatch) {
+  const io::FdPair pairs[] = {this->world.make_pair(), this->world.make_pair()};
+  StreamProbe probes[] = {{this->world, pairs[0].near}, {this->world, pairs[1].near}};
+  size_t answered = 0;
+  for (StreamProbe& probe : probes) {
+    probe.then = [this, &probe, &pairs, &answered](std::string_view event) {
+      if (event != "data") return;
+      const bool is_held = answered++ > 0 && !this->engine.cork().empty();
+      for (const io::FdPair& fds : pairs) EXPECT_TRUE(!is_held || this->world.read(fds.far).empty());
+      probe.append("x");
+      this->engine.cork().add_patiently(*probe.stream, 0);
+    };
+    ASSERT_EQ(probe.stream->start_reading(), Errno::ok);
+  }
+  for (const io::FdPair& fds : pairs) ASSERT_EQ(this->world.write(fds.far, "?"), 1U);
+  Alarm look;
+  look.action = [this, &look, &answered] {
+    EXPECT_TRUE(this->engine.cork().empty()) << "nobody waits for a completion that does not wait itself";
+    if (answered < 2) return this->add(look, ns_per_ms);
+    this->engine.stop();
+  };
+  this->add(look, ns_per_ms);
+  this->run();
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_TRUE(this->world.run_until([&probes, i] { return probes[i].stream->is_drained(); }));
+    EXPECT_EQ(this->world.read(pairs[i].far), "x");
+    this->world.close(pairs[i].far);
+  }
+}
+
 TYPED_TEST(EngineTest, AnEchoIsServed) {
   const io::FdPair fds = this->world.make_pair();
   StreamProbe probe(this->world, fds.near);

@@ -57,6 +57,35 @@ def test_head_and_body_leave_in_one_packet(run, serve_app):
     run(main())
 
 
+def test_responses_of_a_batch_leave_also_when_an_exception_ends_it(loop, run, serve_app, logged_errors):
+    """The first answer may wait for the second request, but not for the next run of the loop."""
+    answer, answered = text(b"hello"), []
+
+    async def app(scope, receive, send):
+        if answered:
+            raise KeyboardInterrupt
+        await answer(scope, receive, send)
+        answered.append(scope["client"])
+
+    served = serve_app(app)
+    clients = [socket.create_connection(served.sock.getsockname()) for _ in range(2)]
+
+    async def accepted():
+        while served.server.counters()["connections"] < len(clients):
+            await asyncio.sleep(0.001)
+
+    run(accepted())
+    for client in clients:
+        client.sendall(GET)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    first = next(client for client in clients if client.getsockname() == answered[0])
+    first.settimeout(10)
+    assert first.recv(10_000).endswith(b"hello")
+    for client in clients:
+        client.close()
+
+
 def test_body_in_pieces_is_chunked(run, serve_app):
     app, raised = sending(START, body(b"one", True), body(b"", True), body(b"two"))
     response = run(serve_app(app).ask())
