@@ -77,7 +77,7 @@ class Client(threading.Thread):
 @contextlib.contextmanager
 def clients(port):
     """Clients of both kinds, which have all had an answer; they have ended when it is left."""
-    running = [Client(port, keeps_alive=index % 2 == 0) for index in range(8)]
+    running = [Client(port, keeps_alive=index % 2 == 0) for index in range(4)]
     for client in running:
         client.start()
     try:
