@@ -136,6 +136,9 @@ class Config:
         "Proxies that are trusted: addresses and networks, separated by commas; '*': all.",
         shown_default="$FORWARDED_ALLOW_IPS, or 127.0.0.1,::1",
     )
+    proxy_protocol: bool = option(
+        False, Flag(), _HTTP, "Connections of trusted proxies begin with a header of the PROXY protocol, version 1 or 2."
+    )
     server_header: bool = option(True, Flag(), _HTTP, "Send a Server header.")
     date_header: bool = option(True, Flag(), _HTTP, "Send a Date header.")
     headers: list[tuple[str, str]] = option([], Headers(), _HTTP, "Add this header to every response.", flag="--header")

@@ -36,6 +36,8 @@ _SAME = {
     "websocket_deflate": "ws_per_message_deflate",
     "root_path": "root_path",
     "date_header": "date_header",
+    "proxies": "forwarded_allow_ips",
+    "proxy_protocol": "proxy_protocol",
 }
 
 

@@ -21,10 +21,14 @@ struct Request {
 
 class Application {
  public:
-  // A connection was accepted and takes requests. Returns what the application keeps of it, or null.
+  // A connection was accepted and takes requests. `peer`: of a proxy, whom it has named; without an address: whoever is
+  // connected. Returns what the application keeps of it, or null.
   virtual void* on_connect(int fd, const io::Address& peer) noexcept = 0;
   // The connection has ended; no exchange of it is left.
   virtual void on_connection_end(void* connection) noexcept = 0;
+  // A connection is a proxy's, which speaks for many: it does not count for connections_per_address_max, and begins with a
+  // header of the PROXY protocol where that is spoken.
+  virtual bool is_proxy(int fd, const io::Address& peer) noexcept { return static_cast<void>(fd), static_cast<void>(peer), false; }
   // The head of a request is whole. The application calls exchange.set_user() and may take the body and answer at once.
   virtual void on_request(Exchange& exchange, const Request& request) noexcept = 0;
   // accept() has failed: EMFILE, say. The server tries again by itself.

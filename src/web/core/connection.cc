@@ -42,6 +42,34 @@ void Connection::begin(const io::Address& peer) noexcept {
   if (phase_ != Phase::ended) set_reading(true);
 }
 
+void Connection::begin_proxied() noexcept {
+  const Scope scope(*this);
+  introduction_.reset(new (std::nothrow) ProxyHeader);
+  if (introduction_ == nullptr) return end(Ending::Why::closed);
+  phase_ = Phase::introducing;
+  progress_ns_ = host_.now_ns;
+  set_reading(true);
+}
+
+// What is no header gets no answer: a proxy does not expect one.
+void Connection::on_introduction(std::string_view bytes) noexcept {
+  const ProxyHeader::Step step = introduction_->next(bytes);
+  if (step.outcome == ProxyHeader::Outcome::more) return;
+  if (step.outcome == ProxyHeader::Outcome::refused) {
+    ++host_.counts.bad_requests;
+    return end(Ending::Why::refused);
+  }
+  const std::unique_ptr<ProxyHeader> introduction = std::move(introduction_);
+  phase_ = Phase::open;
+  if (introduction->has_address() && !host_.admit(introduction->address(), &address_)) {
+    if (host_.tls != nullptr) return end(Ending::Why::closed);  // not worth a handshake
+    return session_.refuse_connection(too_many);
+  }
+  begin(introduction->address());
+  bytes.remove_prefix(step.used);
+  if (!bytes.empty() && phase_ != Phase::ended) take(std::as_bytes(std::span(bytes)));
+}
+
 void Connection::begin_refused() noexcept {
   const Scope scope(*this);
   is_refused_ = true;
@@ -71,6 +99,12 @@ int64_t Connection::next_deadline_ns() const noexcept {
     if (host_.limits.handshake_ns > 0) deadline_ns = tls_->begin_ns() + host_.limits.handshake_ns;
     if (host_.is_draining()) deadline_ns = std::min(deadline_ns, std::max(tls_->begin_ns(), host_.drain_ns) + drain_handshake_ns);
   }
+  if (phase_ == Phase::introducing) {
+    if (host_.limits.head_ns > 0) deadline_ns = progress_ns_ + host_.limits.head_ns;
+    if (host_.is_draining()) {
+      deadline_ns = std::min(deadline_ns, std::max(progress_ns_, host_.drain_ns) + Http1Session::drain_grace_ns);
+    }
+  }
   if (phase_ == Phase::lingering) deadline_ns = progress_ns_ + linger_ns;
   if (has_to_send() && host_.limits.write_ns > 0) {
     deadline_ns = std::min(deadline_ns, progress_ns_ + host_.limits.write_ns);
@@ -85,6 +119,10 @@ void Connection::on_deadline(int64_t now_ns) noexcept {
   if (phase_ == Phase::lingering) return end(Ending::Why::answered);
   if (phase_ == Phase::securing) {
     host_.counts.count_timeout(Limit::handshake_time);
+    return end(Ending::Why::timed_out);
+  }
+  if (phase_ == Phase::introducing) {
+    host_.counts.count_timeout(Limit::head_time);
     return end(Ending::Why::timed_out);
   }
   if (has_to_send() && host_.limits.write_ns > 0 && progress_ns_ + host_.limits.write_ns <= now_ns) {
@@ -243,16 +281,25 @@ void Connection::end(Ending::Why why) noexcept {
   if (tls_ != nullptr) tls_->unlink();
   (void)stream_.release();  // false: on_released() will tell
   session_.on_connection_end(why);
-  if (std::exchange(is_known_, false)) host_.application.on_connection_end(application_part_);
+  if (!is_known_) return;
+  is_known_ = false;
+  host_.application.on_connection_end(application_part_);
 }
 
 void Connection::on_data(std::span<const std::byte> data) noexcept {
   const Scope scope(*this);
   host_.look_at_clock();
   host_.counts.received_bytes += data.size();
+  take(data);
+}
+
+// What has come goes to whoever reads in this phase.
+void Connection::take(std::span<const std::byte> data) noexcept {
+  const std::string_view bytes(reinterpret_cast<const char*>(data.data()), data.size());
+  if (phase_ == Phase::introducing) return on_introduction(bytes);
   if (tls_ != nullptr && (phase_ == Phase::open || phase_ == Phase::securing)) return on_encrypted(data);
-  if (phase_ == Phase::open) return session_.on_bytes({reinterpret_cast<const char*>(data.data()), data.size()});
-  dropped_bytes_ += data.size();
+  if (phase_ == Phase::open) return session_.on_bytes(bytes);
+  dropped_bytes_ += static_cast<uint32_t>(bytes.size());
   if (dropped_bytes_ > linger_bytes_max) end(Ending::Why::answered);
 }
 
@@ -261,7 +308,7 @@ void Connection::on_eof() noexcept {
   host_.look_at_clock();
   has_eof_ = true;
   if (phase_ == Phase::lingering) return end(Ending::Why::answered);
-  if (phase_ == Phase::securing) return end(Ending::Why::client_gone);
+  if (phase_ == Phase::introducing || phase_ == Phase::securing) return end(Ending::Why::client_gone);
   if (phase_ == Phase::open) session_.on_eof();
 }
 

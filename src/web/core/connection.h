@@ -22,6 +22,7 @@
 #include "web/core/file_sending.h"
 #include "web/core/http1_session.h"
 #include "web/core/output.h"
+#include "web/core/proxy_protocol.h"
 #include "web/core/tls_stream.h"
 
 namespace cxxloop::web {
@@ -32,7 +33,7 @@ class Connection final : public net::StreamHandler,
                          public ConnectionHost::Member {
  public:
   static constexpr int64_t linger_ns = 2 * second_ns;
-  static constexpr size_t linger_bytes_max = 512 * 1024;
+  static constexpr uint32_t linger_bytes_max = 512 * 1024;
   // How long after drain() a handshake may still take.
   static constexpr int64_t drain_handshake_ns = 2 * second_ns;
   // Of TLS's own messages that the client has caused and does not read: then the connection ends.
@@ -56,6 +57,8 @@ class Connection final : public net::StreamHandler,
   // --- for the server ------------------------------------------------------------------------------------------
   // Tells the application, and begins to read. May destroy the connection, as those below.
   void begin(const io::Address& peer) noexcept;
+  // begin(), once the header of the PROXY protocol has told who the client is.
+  void begin_proxied() noexcept;
   // Answers 503 and ends; the application never hears of it.
   void begin_refused() noexcept;
   void drain() noexcept;  // the server has begun to
@@ -110,9 +113,9 @@ class Connection final : public net::StreamHandler,
   void on_released() noexcept override;
 
  private:
-  // securing (the handshake of TLS) -> open -> flushing (finish()) -> lingering (all is sent) -> ended; each -> ended;
-  // securing -> flushing (it has failed).
-  enum class Phase : uint8_t { securing, open, flushing, lingering, ended };
+  // introducing (the proxy's header) -> securing (the handshake of TLS) -> open -> flushing (finish()) -> lingering (all is
+  // sent) -> ended; introducing -> open (no TLS), securing -> flushing (it has failed); each -> ended.
+  enum class Phase : uint8_t { introducing, securing, open, flushing, lingering, ended };
 
   static void on_file_ready(void* connection) noexcept;
   void leave() noexcept;
@@ -134,24 +137,27 @@ class Connection final : public net::StreamHandler,
   void seal() noexcept;
   void seal_and_tell() noexcept;
   void on_flushed() noexcept;
+  void take(std::span<const std::byte> data) noexcept;
+  void on_introduction(std::string_view bytes) noexcept;
   [[nodiscard]] int64_t next_deadline_ns() const noexcept;
 
   ConnectionHost& host_;
   AddressCounts& addresses_;
-  AddressCounts::Entry* const address_;
+  AddressCounts::Entry* address_;
   UniqueFd fd_;
   Phase phase_ = Phase::open;
-  bool is_full_ = false;
-  bool is_broken_ = false;     // True exactly when a write has failed: end() follows in a callback of its own
-  bool is_cut_off_ = false;    // True exactly when a file was shorter than promised: reset() follows likewise
-  bool has_lingering_ = false; // True exactly when finish() wants to linger
-  bool has_eof_ = false;
-  bool is_refused_ = false;    // True exactly after begin_refused()
-  bool is_known_ = false;      // True exactly when the application was told
-  uint32_t depth_ = 0;         // of Scopes
-  size_t dropped_bytes_ = 0;   // while lingering
-  int64_t progress_ns_ = 0;    // when the kernel has last taken something, or lingering began
+  bool is_full_ : 1 = false;
+  bool is_broken_ : 1 = false;      // True exactly when a write has failed: end() follows in a callback of its own
+  bool is_cut_off_ : 1 = false;     // True exactly when a file was shorter than promised: reset() follows likewise
+  bool has_lingering_ : 1 = false;  // True exactly when finish() wants to linger
+  bool has_eof_ : 1 = false;
+  bool is_refused_ : 1 = false;     // True exactly after begin_refused()
+  bool is_known_ : 1 = false;       // True exactly when the application was told
+  uint16_t depth_ = 0;              // of Scopes
+  uint32_t dropped_bytes_ = 0;      // while lingering
+  int64_t progress_ns_ = 0;         // when the kernel has last taken something, or introducing or lingering began
   void* application_part_ = nullptr;
+  std::unique_ptr<ProxyHeader> introduction_;  // null but for Phase::introducing
   std::unique_ptr<FileSending> file_;
   net::Stream stream_;
   std::unique_ptr<TlsStream> tls_;  // null: there is no TLS

@@ -11,6 +11,7 @@
 #include "base/intrusive_list.h"
 #include "io/backend.h"
 #include "net/engine.h"
+#include "web/core/address_counts.h"
 #include "web/core/application.h"
 #include "web/core/chunked_decoder.h"
 #include "web/core/date_line.h"
@@ -47,6 +48,8 @@ class ConnectionHost {
   void look_at_clock() noexcept { now_ns = backend.now_ns(); }
   // Has Ready called. No effect on one that waits already.
   virtual void make_ready(Ready& connection) noexcept = 0;
+  // Counts a connection of `client`. False: it has too many, and this one is not counted for it.
+  [[nodiscard]] virtual bool admit(const io::Address& client, AddressCounts::Entry** address) noexcept = 0;
   // A connection is gone: the last thing it does. `was_refused`: it was begun to answer 503.
   virtual void on_gone(bool was_refused) noexcept = 0;
 

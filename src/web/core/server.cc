@@ -65,6 +65,7 @@ Server::Server(net::Engine& engine_of_all, io::Backend& backend_of_all, Applicat
   has_date_header = options.date_header;
   has_websockets = options.websockets;
   websocket_deflate = options.websocket_deflate;
+  has_proxy_protocol_ = options.proxy_protocol;
   ready_timer_.run = on_ready;
   retry_timer_.run = on_retry;
   ready_timer_.server = retry_timer_.server = this;
@@ -129,16 +130,14 @@ void Server::on_retry(TimerTask& timer) noexcept {
 void Server::accept(UniqueFd fd, const io::Address& peer) noexcept {
   ++counts.accepted;
   look_at_clock();
-  AddressCounts::Entry* address = addresses_.add(peer);
-  const size_t served = counts.connections - refusing_;
-  const bool is_address_full =
-      address != nullptr && limits.connections_per_address_max > 0 && address->count > limits.connections_per_address_max;
-  const bool is_refused = is_address_full || (limits.connections_max > 0 && served >= limits.connections_max);
-  if (is_refused) {
+  const bool is_proxy = application.is_proxy(fd.get(), peer);
+  const bool is_full = limits.connections_max > 0 && counts.connections - refusing_ >= limits.connections_max;
+  if (is_full) {
     ++counts.refused;
-    counts.count_limit(is_address_full ? Limit::connections_per_address : Limit::connections);
-    addresses_.drop(std::exchange(address, nullptr));
+    counts.count_limit(Limit::connections);
   }
+  AddressCounts::Entry* address = nullptr;
+  const bool is_refused = is_full || (!is_proxy && !admit(peer, &address));
   Connection* connection = nullptr;
   if (!is_refused || refusing_ < refusing_max) {
     connection = new (std::nothrow) Connection(*this, std::move(fd), addresses_, address);
@@ -149,9 +148,19 @@ void Server::accept(UniqueFd fd, const io::Address& peer) noexcept {
     return;
   }
   connections_.push_back(*connection);
-  if (!is_refused) return connection->begin(peer);
+  if (!is_refused) return is_proxy && has_proxy_protocol_ ? connection->begin_proxied() : connection->begin(peer);
   ++refusing_;
   connection->begin_refused();
+}
+
+bool Server::admit(const io::Address& client, AddressCounts::Entry** address) noexcept {
+  *address = addresses_.add(client);
+  const size_t connections_max = limits.connections_per_address_max;
+  if (*address == nullptr || connections_max == 0 || (*address)->count <= connections_max) return true;
+  addresses_.drop(std::exchange(*address, nullptr));
+  ++counts.refused;
+  counts.count_limit(Limit::connections_per_address);
+  return false;
 }
 
 void Server::make_ready(Ready& connection) noexcept {

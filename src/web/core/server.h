@@ -28,6 +28,7 @@ struct ServerOptions {
   std::string_view server_header = "cxxloop";      // empty: no Server line. Outlives the server.
   bool date_header = true;
   bool websockets = true;                          // false: who asks for one is answered as if he had not
+  bool proxy_protocol = false;                     // true: each connection of Application::is_proxy() begins with its header
   std::optional<DeflateOptions> websocket_deflate = DeflateOptions{};  // nothing: messages are not compressed
   TlsContext* tls = nullptr;                       // null: no TLS. Outlives the server.
   // Of the owners given to Exchange::write(). It must not call the server or an exchange.
@@ -79,6 +80,7 @@ class Server final : private ConnectionHost {
   void pause_accepting(Errno error) noexcept;
   void make_ready(Ready& connection) noexcept override;
   void on_gone(bool was_refused) noexcept override;
+  [[nodiscard]] bool admit(const io::Address& client, AddressCounts::Entry** address) noexcept override;
   // f(Connection&) for each, which may end it.
   template <class F>
   void each_connection(F&& f) noexcept;
@@ -92,6 +94,7 @@ class Server final : private ConnectionHost {
   Timer ready_timer_;
   Timer retry_timer_;
   size_t refusing_ = 0;
+  bool has_proxy_protocol_ = false;
   State state_ = State::open;
 };
 

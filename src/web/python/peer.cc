@@ -39,7 +39,7 @@ Ref client_of(Gil gil, int fd, const io::Address& known) noexcept {
 }
 
 bool is_trusted(const TrustedPeers& trusted, PyObject* client) noexcept {
-  if (client == Py_None) return trusted.contains({});
+  if (client == Py_None) return trusted.contains(std::string_view());
   Py_ssize_t size = 0;
   const char* const host = PyUnicode_AsUTF8AndSize(PyTuple_GET_ITEM(client, 0), &size);
   if (host != nullptr) return trusted.contains({host, static_cast<size_t>(size)});

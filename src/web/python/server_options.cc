@@ -145,6 +145,11 @@ bool read_text(PyObject* name, PyObject* value, ServerTexts* texts) noexcept {
     texts->trusted = Ref::borrow(value);
     return true;
   }
+  if (is_named(name, "proxies")) {
+    texts->proxies = Ref::borrow(value);
+    return true;
+  }
+  if (is_named(name, "proxy_protocol")) return read_truth(value, &texts->proxy_protocol);
   if (is_named(name, "date_header")) return read_truth(value, &texts->date_header);
   if (is_named(name, "websockets")) return read_truth(value, &texts->websockets);
   if (is_named(name, "websocket_deflate")) return read_truth(value, &texts->websocket_deflate);

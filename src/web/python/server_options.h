@@ -22,6 +22,8 @@ struct ServerTexts {
   Ref server_header;  // a str; null: no Server line
   Ref headers;        // an iterable of (name, value); null: none
   Ref trusted;        // a list of str, or a str; null: nobody
+  Ref proxies;        // likewise; their connections are those of many
+  bool proxy_protocol = false;
   bool date_header = true;
   bool websockets = true;
   bool websocket_deflate = true;

@@ -2,6 +2,7 @@
 #include "web/python/trusted_peers.h"
 
 #include <arpa/inet.h>
+#include <netinet/in.h>
 
 #include <charconv>
 #include <cstring>
@@ -115,17 +116,36 @@ bool TrustedPeers::contains(std::string_view host) const noexcept {
   if (host.empty()) return false;
   std::array<uint8_t, 16> address;
   const size_t address_bytes = parse_address(host, address);
+  if (address_bytes != 0) return contains(address, address_bytes);
+  for (const std::string& literal : literals_) {
+    if (literal == host) return true;
+  }
+  return false;
+}
+
+bool TrustedPeers::contains(const std::array<uint8_t, 16>& address, size_t address_bytes) const noexcept {
   for (const Network& network : networks_) {
     if (network.address_bytes == address_bytes &&
         starts_alike(network.address.data(), address.data(), network.prefix_bits)) {
       return true;
     }
   }
-  if (address_bytes != 0) return false;
-  for (const std::string& literal : literals_) {
-    if (literal == host) return true;
-  }
   return false;
+}
+
+bool TrustedPeers::contains(const io::Address& address) const noexcept {
+  if (is_everybody_) return true;
+  if (address.size == 0) return false;
+  std::array<uint8_t, 16> bytes;
+  if (address.storage.ss_family == AF_INET) {
+    const in_addr& four = reinterpret_cast<const sockaddr_in&>(address.storage).sin_addr;
+    std::memcpy(bytes.data(), &four, sizeof(four));
+    return contains(bytes, sizeof(four));
+  }
+  if (address.storage.ss_family != AF_INET6) return false;
+  const in6_addr& six = reinterpret_cast<const sockaddr_in6&>(address.storage).sin6_addr;
+  std::memcpy(bytes.data(), &six, sizeof(six));
+  return contains(bytes, sizeof(six));
 }
 
 // Each proxy appends whom it has heard from, so the list is read from its end.

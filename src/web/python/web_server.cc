@@ -33,6 +33,7 @@ bool WebServer::open(Gil gil, const WebServerArgs& args) noexcept {
   on_access_ = Ref::borrow(args.on_access == Py_None ? nullptr : args.on_access);
   on_error_ = Ref::borrow(args.on_error);
   if (texts.trusted && !trusted_.assign(gil, texts.trusted.get())) return false;
+  if (texts.proxies && !proxies_.assign(gil, texts.proxies.get())) return false;
   if (texts.headers && !default_headers_.assign(gil, {}, texts.headers.get())) return false;
   if (!scopes_.open(gil, state_, texts.scheme.get(), texts.root_path.get(),
                     args.state == Py_None ? nullptr : args.state) ||
@@ -43,6 +44,7 @@ bool WebServer::open(Gil gil, const WebServerArgs& args) noexcept {
   options.limits = limits_;
   options.date_header = texts.date_header;
   options.websockets = texts.websockets;
+  options.proxy_protocol = texts.proxy_protocol;
   if (!texts.websocket_deflate) options.websocket_deflate.reset();
   options.release = release_owner;
   if (texts.metrics_fd >= 0) {
@@ -276,6 +278,16 @@ void WebServer::on_request(web::Exchange& exchange, const web::Request& request)
   report(gil, "Exception while a web server took a request");
   exchange.set_user(no_user_);
   exchange.abort();
+}
+
+// Who reaches a UNIX socket was let in by its permissions, and is never the client itself where proxies are expected.
+bool WebServer::is_proxy(int fd, const io::Address& peer) noexcept {
+  io::Address address = peer;
+  if (address.size == 0) {
+    address.size = sizeof(address.storage);
+    if (getpeername(fd, address.get(), &address.size) != 0) return false;
+  }
+  return address.storage.ss_family == AF_UNIX || proxies_.contains(address);
 }
 
 // The core tries again by itself.

@@ -90,6 +90,7 @@ class WebServer final : public web::Application, public LoopGuest {
   void* on_connect(int fd, const io::Address& peer) noexcept override;
   void on_connection_end(void* connection) noexcept override { delete static_cast<Peer*>(connection); }
   void on_request(web::Exchange& exchange, const web::Request& request) noexcept override;
+  bool is_proxy(int fd, const io::Address& peer) noexcept override;
   void on_accept_error(Errno error) noexcept override;
   void on_idle() noexcept override;
 
@@ -151,7 +152,8 @@ class WebServer final : public web::Application, public LoopGuest {
   Ref task_keywords_;  // of each task: loop, eager_start; "context" is set for each
   Ref server_header_;  // a str, or null
   HeaderList default_headers_;
-  TrustedPeers trusted_;
+  TrustedPeers trusted_;  // whose headers are believed
+  TrustedPeers proxies_;  // whose connections are those of many
   ScopeMaker scopes_;
   WebPools pools_;
   IntrusiveList<AsgiCall> calls_;  // a reference to each is owned

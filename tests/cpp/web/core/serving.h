@@ -93,8 +93,9 @@ class Answer final : public ExchangeUser {
 
 class TestApplication final : public Application {
  public:
-  void* on_connect(int, const io::Address&) noexcept override {
+  void* on_connect(int, const io::Address& peer) noexcept override {
     ++connects;
+    last_peer = peer;
     return this;
   }
   void on_connection_end(void* connection) noexcept override {
@@ -106,6 +107,7 @@ class TestApplication final : public Application {
     answers.push_back(std::make_unique<Answer>(exchange, request));
     if (handle) handle(*answers.back());
   }
+  bool is_proxy(int, const io::Address&) noexcept override { return are_proxies; }
   void on_accept_error(Errno) noexcept override { ++accept_errors; }
   void on_idle() noexcept override {
     ++idles;
@@ -117,6 +119,8 @@ class TestApplication final : public Application {
   std::vector<std::unique_ptr<Answer>> answers;
   std::function<void(Answer&)> handle;
   std::function<void()> when_idle;
+  io::Address last_peer;
+  bool are_proxies = false;
   int connects = 0;
   int connection_ends = 0;
   int accept_errors = 0;
