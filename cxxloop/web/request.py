@@ -25,29 +25,27 @@ class MultiMapping(Mapping[str, str]):
         pairs: (name, value), in order.
     """
 
-    __slots__ = ("_pairs", "_values")
+    __slots__ = ("_first", "_pairs")
 
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
         self._pairs = list(pairs)
-        self._values: dict[str, list[str]] = {}
-        for name, value in self._pairs:
-            self._values.setdefault(name, []).append(value)
+        self._first = dict(reversed(self._pairs))  # one call: the first value of a name is the last one that is set
 
     def __getitem__(self, name: str) -> str:
-        return self._values[name][0]
+        return self._first[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
+        return iter(dict.fromkeys(name for name, _ in self._pairs))
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self._first)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._pairs!r})"
 
     def get_all(self, name: str) -> list[str]:
         """All values of a name; [] if there are none."""
-        return list(self._values.get(name, ()))
+        return [value for key, value in self._pairs if key == name]
 
     def pairs(self) -> list[tuple[str, str]]:
         """All (name, value), in their order."""
@@ -115,16 +113,25 @@ class Request:
     def headers(self) -> Headers:
         """The header fields, as Latin-1."""
         if self._headers is None:
-            pairs = self._scope["headers"]
-            self._headers = Headers((name.decode("latin-1"), value.decode("latin-1")) for name, value in pairs)
+            scope = self._scope
+            if not hasattr(scope, "text_headers"):  # an application's, not the native server's
+                pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+            else:
+                pairs = scope.text_headers()
+            self._headers = Headers(pairs)
         return self._headers
 
     @property
     def query(self) -> MultiMapping:
         """The parameters of the query, decoded; empty values are kept."""
         if self._query is None:
-            text = self._scope["query_string"].decode("latin-1")
-            self._query = MultiMapping(urllib.parse.parse_qsl(text, keep_blank_values=True) if text else ())
+            scope = self._scope
+            if not hasattr(scope, "query_pairs"):
+                text = scope["query_string"].decode("latin-1")
+                pairs = urllib.parse.parse_qsl(text, keep_blank_values=True) if text else []
+            else:
+                pairs = scope.query_pairs()
+            self._query = MultiMapping(pairs)
         return self._query
 
     @property

@@ -26,6 +26,10 @@ class HandlerScope {
   [[nodiscard]] Ref whole(Gil gil) noexcept;
   // As scope[key]; null: the indicator is set.
   [[nodiscard]] Ref find(Gil gil, PyObject* key) noexcept;
+  // The headers as pairs of str, names in lower case; the parameters of the query as urllib.parse.parse_qsl() has them. Lists;
+  // null: the indicator is set.
+  [[nodiscard]] Ref text_headers(Gil gil) noexcept;
+  [[nodiscard]] Ref query_pairs(Gil gil) noexcept;
   // The core's request is valid no longer: makes the scope, if somebody besides the caller may look at it yet.
   void detach(Gil gil) noexcept;
   [[nodiscard]] bool is_head() const noexcept { return is_head_; }

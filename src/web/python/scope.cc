@@ -5,6 +5,7 @@
 
 #include "web/core/characters.h"
 #include "web/core/websocket_handshake.h"
+#include "web/python/percent.h"
 
 namespace cxxloop::python {
 namespace {
@@ -17,23 +18,6 @@ Ref ascii_of(std::string_view text) noexcept {
   Ref made = Ref::steal(PyUnicode_New(static_cast<Py_ssize_t>(text.size()), 127));
   if (made && !text.empty()) std::memcpy(PyUnicode_DATA(made.get()), text.data(), text.size());
   return made;
-}
-
-int digit_of(char c) noexcept {
-  if (c >= '0' && c <= '9') return c - '0';
-  c = web::lower(c);
-  return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-// Percent signs that no two hexadecimal digits follow stay, as in urllib.parse.unquote(). Returns how many bytes it wrote.
-size_t unquote(std::string_view text, char* target) noexcept {
-  char* const begin = target;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const bool is_escape = text[i] == '%' && i + 2 < text.size() && digit_of(text[i + 1]) >= 0 && digit_of(text[i + 2]) >= 0;
-    *target++ = is_escape ? static_cast<char>(digit_of(text[i + 1]) << 4 | digit_of(text[i + 2])) : text[i];
-    if (is_escape) i += 2;
-  }
-  return static_cast<size_t>(target - begin);
 }
 
 bool is_scheme(std::string_view text) noexcept { return text == "http" || text == "https" || text == "ws" || text == "wss"; }

@@ -19,6 +19,7 @@ from asgi_driver import call, scope_of
 
 import cxxloop
 from cxxloop.web import JSON, App, File, HTTPError, ImportFromStringError, Request, Response, StaticFiles, Streaming
+from cxxloop.web.response import dumps
 from cxxloop.web.router import Router
 
 HOLD_S = 10  # a thread of a test that waits longer has been forgotten
@@ -156,6 +157,19 @@ def test_response_without_a_body(returned):
 def test_wrong_response_is_refused(make):
     with pytest.raises(ValueError):
         make()
+
+
+def test_json_is_that_of_the_json_module():
+    values = ["\u00fc\U0001f600\ud800\"\\\n\x00", 1e300, -0.0, 10**30, {"a": [{}, [], None, True], 1: 2.5, None: 3}, [[[]]], (1, 2)]
+    for value in values:
+        assert dumps(value) == json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    circle = []
+    circle.append(circle)
+    with pytest.raises((RecursionError, ValueError)):
+        dumps(circle)
+    for value in (math.inf, {object(): 1}, {"a": {1}}):
+        with pytest.raises((TypeError, ValueError)):
+            dumps(value)
 
 
 def test_json_by_any_dumps(run, ask):

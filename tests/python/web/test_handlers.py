@@ -4,7 +4,9 @@
 import asyncio
 import contextvars
 import gc
+import json
 import random
+import urllib.parse
 import weakref
 
 import pytest
@@ -261,6 +263,39 @@ def test_nothing_is_left_of_a_request(app, loop):
         assert loop.run_until_complete(call_native(app, "/", method)).status == 500
     gc.collect()
     assert [reference() for reference in seen] == [None, None]
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_query_is_decoded_as_urllib_does(app, loop, is_kept):
+    seen = []
+
+    @app.get("/")
+    async def handler(request):
+        if is_kept:
+            await asyncio.sleep(0)
+        seen.append(request.query.pairs())
+
+    random_ = random.Random(1)
+    pieces = ["a", "=", "&", "+", "%", "%20", "%2B", "%C3%BC", "%FF", "%2", "%zz", "b=1", "&&", "%00", "%3D", "%26"]
+    queries = ["".join(random_.choices(pieces, k=random_.randint(0, 12))) for _ in range(100)]
+    served = LoggingServed(loop, app)
+    loop.run_until_complete(served.ask_many(b"".join(head_of(f"/?{query}", "GET", {}) for query in queries), len(queries)))
+    served.close()
+    assert seen == [urllib.parse.parse_qsl(query, keep_blank_values=True) for query in queries]
+
+
+@pytest.mark.parametrize("is_kept", [False, True])
+def test_headers_are_text(app, loop, is_kept):
+    headers = [("X", "1"), ("x-Many", "\u00fc"), ("X-MANY", ""), ("A" * 100, "b")]
+
+    @app.get("/")
+    async def handler(request):
+        if is_kept:
+            await asyncio.sleep(0)
+        return request.headers.pairs()
+
+    body = loop.run_until_complete(call_native(app, headers=headers)).body
+    assert json.loads(body) == [["host", "localhost"], *([name.lower(), value] for name, value in headers)]
 
 
 def test_state_may_be_replaced(app, loop, served):
