@@ -4,7 +4,7 @@
 //
 // Decision: held until the end of the callback and not of the turn, because a slow callback later in the turn would delay
 // a response that is finished. A writer that serves many streams may ask for patience: what it writes then waits for the
-// next callbacks too, while descriptors wait to be served, up to a bound. To wake a client that sleeps costs the kernel as
+// next callbacks of the same turn too, up to a bound. To wake a client that sleeps costs the kernel as
 // much as the rest of a send; one that is awake still when the next response comes is not woken again.
 // In a forked child the streams that the parent has written to are still linked. The parent sends those bytes; the child
 // drops its copy of them.

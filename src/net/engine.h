@@ -137,13 +137,17 @@ class Engine {
   void dispatch_one() noexcept {
     backend_->dispatch_one();
     note_collected();
-    if (cork_.empty() || (has_io_ && cork_.may_wait())) return;
-    pull_cork();
+    has_io_ ? end_callback() : pull_cork();
   }
 
   // --- the cork ------------------------------------------------------------------------------------------------
   [[nodiscard]] Cork& cork() noexcept { return cork_; }
-  // At the end of each callback: sends what it wrote.
+  // At the end of a callback that another one follows at once.
+  void end_callback() noexcept {
+    if (cork_.empty() || cork_.may_wait()) return;
+    pull_cork();
+  }
+  // At the end of a callback: sends what it wrote.
   void pull_cork() noexcept {
     if (cork_.empty()) return;
     expect_io();

@@ -100,14 +100,14 @@ bool run_next_ready(Gil gil, LoopCore& core) noexcept {
   return true;
 }
 
-// Runs one callback, then sends what the callback wrote.
+// Runs one callback, then sends what the callback wrote, unless that may wait for the next one.
 bool run_step(Gil gil, LoopCore& core, bool is_io) noexcept {
   if (is_io && !core.debug) {
     core.engine.dispatch_one();
     return take_exit(gil, core);
   }
   if (is_io ? dispatch_timed(gil, core) : run_next_ready(gil, core)) {
-    core.engine.pull_cork();
+    core.engine.end_callback();
     return take_exit(gil, core);
   }
   Ref exception = take_exception(gil);
@@ -123,12 +123,14 @@ bool run_batch(Gil gil, LoopCore& core) noexcept {
     if (core.closed) return check_closed(gil, core);
     const bool is_io = core.ready_before_io == 0 && core.engine.has_io();
     if (!is_io) {
-      if (to_run == 0 || core.ready.empty()) return true;
+      if (to_run == 0 || core.ready.empty()) break;
       --to_run;
       if (core.ready_before_io > 0) --core.ready_before_io;
     }
     if (!run_step(gil, core, is_io)) return false;
   }
+  core.engine.pull_cork();
+  return take_exit(gil, core);
 }
 
 bool run_turn(Gil gil, LoopCore& core) noexcept {

@@ -157,7 +157,9 @@ void Connection::hold_or_flush() noexcept {
   if (!stream_.is_send_waiting()) {
     net::Cork& cork = host_.engine.cork();
     if (cork.may_hold(queued_bytes(), host_.limits.write_buffer_bytes)) {
-      return tls_ != nullptr ? cork.add(stream_, *tls_) : cork.add_patiently(stream_, host_.now_ns);
+      if (tls_ != nullptr) return cork.add(stream_, *tls_);
+      if (depth_ <= 1 && !stream_.is_linked()) host_.look_at_clock();  // the application writes in a callback of its own
+      return cork.add_patiently(stream_, host_.now_ns);
     }
     host_.engine.expect_io();
     flush();

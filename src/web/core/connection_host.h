@@ -20,6 +20,7 @@
 #include "web/core/metrics_block.h"
 #include "web/core/output.h"
 #include "web/core/request_head.h"
+#include "web/core/response_head.h"
 #include "web/core/tls_stream.h"
 #include "web/core/websocket_deflate.h"
 
@@ -68,6 +69,7 @@ class ConnectionHost {
   std::unique_ptr<TlsBuffers> tls_buffers;   // null exactly when `tls` is
   Deadlines deadlines;
   DateLine date;
+  LastHead last_head;
   RequestHead head;    // of the request whose on_request() runs
   Trailers trailers;   // of the body whose end was just taken
   int64_t now_ns = 0;  // of the last look_at_clock()

@@ -81,12 +81,19 @@ void Http1Session::refuse_body() noexcept {
 }
 
 const char* Http1Session::put_response_head(const ResponseHead& head, const AnsweredRequest& request) noexcept {
-  const HeadPlan plan = plan_head(request, head);
-  if (plan.fault != nullptr) return plan.fault;
   Output output = connection_.output();
+  const HeadPlan* const kept = host_.last_head.find(request, head);
+  const HeadPlan plan = kept != nullptr ? *kept : plan_head(request, head);
+  if (plan.fault != nullptr) return plan.fault;
   char* const at = output.reserve(plan.bytes_max);
   if (at == nullptr) return no_memory;
-  output.commit(static_cast<size_t>(put_head(at, request, head, plan) - at));
+  if (kept != nullptr) {
+    output.put(host_.last_head.text());
+  } else {
+    const std::string_view text(at, static_cast<size_t>(put_head(at, request, head, plan) - at));
+    host_.last_head.keep(request, head, plan, text);
+    output.commit(text.size());
+  }
   if (head.status < 200) return nullptr;
   host_.counts.count_response(head.status);
   framing_ = plan.framing;

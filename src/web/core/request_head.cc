@@ -59,6 +59,10 @@ HeadParser::Outcome HeadParser::find_end(std::string_view bytes) noexcept {
 }
 
 HeadParser::Outcome HeadParser::parse(std::string_view bytes, RequestHead& head) noexcept {
+  if (seen_ == 0 && head.is_same(bytes)) {
+    consumed_ = head.kept_bytes_;
+    return Outcome::complete;
+  }
   if (line_ == begin_ && seen_ <= begin_ + 1) {  // nothing of a request yet, or the first half of an empty line
     if (!skip_empty_lines(bytes)) return Outcome::refused;
     seen_ = line_ = begin_;
@@ -68,7 +72,17 @@ HeadParser::Outcome HeadParser::parse(std::string_view bytes, RequestHead& head)
   const std::string_view text = bytes.substr(begin_, seen_ - begin_);
   consumed_ = seen_;
   begin_ = seen_ = line_ = 0;
-  return parse_whole(text, head) ? Outcome::complete : Outcome::refused;
+  return parse_kept(text, head) ? Outcome::complete : Outcome::refused;
+}
+
+bool HeadParser::parse_kept(std::string_view text, RequestHead& head) noexcept {
+  head.kept_bytes_ = 0;
+  if (text.size() > RequestHead::kept_bytes_max) return parse_whole(text, head);
+  std::memcpy(head.kept_.data(), text.data(), text.size());
+  if (!parse_whole({head.kept_.data(), text.size()}, head)) return false;
+  head.kept_bytes_ = text.size();
+  ++head.version_;
+  return true;
 }
 
 // `text` ends with an empty line, and each of its lines with CR LF.

@@ -4,12 +4,15 @@
 //
 // Decision: no lenient mode. Whatever two servers could read in two ways (a bare LF, a folded line, a second length) is
 // refused, because a proxy in front of us may have read it the other way: that is how requests are smuggled.
-// Thread: any.  Python: none.  Owns: nothing: every view points into the bytes that were parsed.
+// Decision: a short head is copied and parsed in the copy. Clients repeat themselves, and a head that is the one before,
+// byte for byte, has been parsed already, by whichever connection.
+// Thread: any.  Python: none.  Owns: a copy of a short head. The views of a longer one point into the bytes that were parsed.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <string_view>
 
@@ -35,6 +38,10 @@ class RequestHead {
  public:
   static constexpr size_t headers_room = 256;
 
+  RequestHead() noexcept = default;
+  RequestHead(const RequestHead&) = delete;
+  RequestHead& operator=(const RequestHead&) = delete;
+
   [[nodiscard]] std::span<const Header> headers() const noexcept { return {headers_.data(), count_}; }
 
   std::string_view method;
@@ -51,11 +58,25 @@ class RequestHead {
   bool keep_alive = true;      // never of CONNECT: what follows an answer to that may be a tunnel's
   bool expects_continue = false;
 
+  // Of what stands here: as long as it is the same, so is everything else. 0: of a head that is not kept.
+  [[nodiscard]] uint64_t version() const noexcept { return kept_bytes_ > 0 ? version_ : 0; }
+  // The next head is parsed even if it is the same: limits have changed.
+  void forget() noexcept { kept_bytes_ = 0; }
+
  private:
   friend class HeadParser;
 
+  static constexpr size_t kept_bytes_max = 2048;
+
+  [[nodiscard]] bool is_same(std::string_view bytes) const noexcept {
+    return kept_bytes_ > 0 && bytes.size() >= kept_bytes_ && std::memcmp(bytes.data(), kept_.data(), kept_bytes_) == 0;
+  }
+
   std::array<Header, headers_room> headers_;
   size_t count_ = 0;
+  size_t kept_bytes_ = 0;  // of kept_; 0: what stands here is not whole, or is not kept
+  uint64_t version_ = 0;
+  std::array<char, kept_bytes_max> kept_;
 };
 
 // Finds the end of a head that arrives in pieces, and parses it when it is whole. One object serves a connection.
@@ -86,6 +107,7 @@ class HeadParser {
 
   [[nodiscard]] bool skip_empty_lines(std::string_view bytes) noexcept;
   [[nodiscard]] Outcome find_end(std::string_view bytes) noexcept;
+  [[nodiscard]] bool parse_kept(std::string_view text, RequestHead& head) noexcept;
   [[nodiscard]] bool parse_whole(std::string_view text, RequestHead& head) noexcept;
   [[nodiscard]] const char* parse_request_line(const char* at, const char* end, RequestHead& head) noexcept;
   [[nodiscard]] bool note(Header& header, RequestHead& head, Facts& facts) noexcept;

@@ -116,14 +116,14 @@ HeadPlan decide(const AnsweredRequest& request, const ResponseHead& head, const 
 }
 
 char* put(char* at, std::string_view text) noexcept {
+  if (text.empty()) return at;  // of a view that points nowhere
   std::memcpy(at, text.data(), text.size());
   return at + text.size();
 }
 
 char* put_line(char* at, std::string_view name, std::string_view value) noexcept {
   at = put(put(at, name), ": ");
-  if (!value.empty()) at = put(at, value);
-  return put(at, "\r\n");
+  return put(put(at, value), "\r\n");
 }
 
 // "HTTP/1.1 200 OK\r\n"; an unknown status has no phrase (RFC 9110 15).
@@ -180,6 +180,48 @@ char* put_head(char* at, const AnsweredRequest& request, const ResponseHead& hea
   if (!plan.keep_alive) at = put(at, "connection: close\r\n");
   if (plan.keep_alive && request.minor_version == 0) at = put(at, "connection: keep-alive\r\n");
   return put(at, "\r\n");
+}
+
+const HeadPlan* LastHead::find(const AnsweredRequest& request, const ResponseHead& head) const noexcept {
+  if (head.status != status_ || head.headers.size() != count_ || head.body_bytes != body_bytes_ || request != request_ ||
+      head.date.size() != date_bytes_ || head.server.size() != server_bytes_) {
+    return nullptr;
+  }
+  const char* at = key_.data();
+  const auto is_next = [&at](std::string_view text) {
+    const bool is_same = text.empty() || std::memcmp(at, text.data(), text.size()) == 0;
+    at += text.size();
+    return is_same;
+  };
+  for (size_t i = 0; i < count_; ++i) {
+    const Header& header = head.headers[i];
+    if (header.name.size() != sizes_[i].name || header.value.size() != sizes_[i].value) return nullptr;
+    if (!is_next(header.name) || !is_next(header.value)) return nullptr;
+  }
+  return is_next(head.date) && is_next(head.server) ? &plan_ : nullptr;
+}
+
+void LastHead::keep(const AnsweredRequest& request, const ResponseHead& head, const HeadPlan& plan,
+                    std::string_view text) noexcept {
+  status_ = 0;
+  // The plan's bound covers all of the key.
+  if (head.headers.size() > headers_max || plan.bytes_max > bytes_max) return;
+  char* at = key_.data();
+  for (size_t i = 0; i < head.headers.size(); ++i) {
+    const Header& header = head.headers[i];
+    sizes_[i] = {static_cast<uint32_t>(header.name.size()), static_cast<uint32_t>(header.value.size())};
+    at = put(put(at, header.name), header.value);
+  }
+  put(put(at, head.date), head.server);
+  put(text_.data(), text);
+  count_ = head.headers.size();
+  date_bytes_ = head.date.size();
+  server_bytes_ = head.server.size();
+  request_ = request;
+  body_bytes_ = head.body_bytes;
+  plan_ = plan;
+  plan_.bytes_max = text.size();
+  status_ = head.status;
 }
 
 TrailerPlan plan_trailers(std::span<const Header> trailers) noexcept {

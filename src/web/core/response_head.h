@@ -7,6 +7,7 @@
 // Thread: any.  Python: none.  Owns: nothing.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -29,6 +30,8 @@ struct AnsweredRequest {
   uint8_t minor_version = 1;
   bool is_head = false;
   bool keep_alive = true;  // the client would go on, and so would we
+
+  bool operator==(const AnsweredRequest&) const noexcept = default;
 };
 
 struct ResponseHead {
@@ -55,6 +58,36 @@ struct HeadPlan {
 // Writes the head to `at`, where there is room for plan.bytes_max, and returns its end. REQUIRES: the plan of these two,
 // without a fault.
 [[nodiscard]] char* put_head(char* at, const AnsweredRequest& request, const ResponseHead& head, const HeadPlan& plan) noexcept;
+
+// The head that was written last: a server answers many requests in the same words, and need not check and write them anew.
+class LastHead {
+ public:
+  // Null: this head is another one. Else its plan, in which bytes_max is exact: the head is text().
+  [[nodiscard]] const HeadPlan* find(const AnsweredRequest& request, const ResponseHead& head) const noexcept;
+  [[nodiscard]] std::string_view text() const noexcept { return {text_.data(), plan_.bytes_max}; }
+  // `text`: what put_head() has written. No effect on a large head, which is written anew each time.
+  void keep(const AnsweredRequest& request, const ResponseHead& head, const HeadPlan& plan, std::string_view text) noexcept;
+
+ private:
+  static constexpr size_t headers_max = 16;
+  static constexpr size_t bytes_max = 1024;  // of the text, and of what it was made of
+
+  struct Sizes {
+    uint32_t name;
+    uint32_t value;
+  };
+
+  AnsweredRequest request_;
+  int status_ = 0;  // 0: nothing is kept
+  std::optional<uint64_t> body_bytes_;
+  HeadPlan plan_;
+  size_t count_ = 0;
+  std::array<Sizes, headers_max> sizes_;
+  std::array<char, bytes_max> key_;  // names and values, Date and Server, one behind the other
+  size_t date_bytes_ = 0;
+  size_t server_bytes_ = 0;
+  std::array<char, bytes_max> text_;
+};
 
 // The trailers behind a chunked body (RFC 9112 7.1.2), and the empty line that ends it.
 struct TrailerPlan {

@@ -84,6 +84,7 @@ Server::~Server() {
 
 void Server::set_limits(const Limits& limits_of_all) noexcept {
   limits = limits_of_all;
+  head.forget();
   deadlines.set_smallest_limit(smallest_limit_ns(limits));
 }
 

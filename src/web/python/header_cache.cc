@@ -54,7 +54,10 @@ Ref make_pair(std::string_view name, std::string_view value) noexcept {
 }  // namespace
 
 Ref HeaderCache::pair_of(Gil, std::string_view name, std::string_view value) noexcept {
-  if (name.size() > name_bytes_max || value.size() > value_bytes_max) return make_pair(name, value);
+  if (name.size() > name_bytes_max || value.size() > value_bytes_max) {
+    ++unkept_count_;
+    return make_pair(name, value);
+  }
   Row& row = rows_[hash_of(name, value) % rows_max];
   if (row.pair && view_of(PyTuple_GET_ITEM(row.pair.get(), 1)) == value &&
       view_of(PyTuple_GET_ITEM(row.pair.get(), 0)).size() == name.size() &&
@@ -62,7 +65,10 @@ Ref HeaderCache::pair_of(Gil, std::string_view name, std::string_view value) noe
     return Ref::borrow(row.pair.get());
   }
   Ref pair = make_pair(name, value);
-  if (!pair || is_secret(name)) return pair;
+  if (!pair || is_secret(name)) {
+    ++unkept_count_;
+    return pair;
+  }
   row.pair = Ref::borrow(pair.get());
   std::memcpy(row.name.data(), name.data(), name.size());
   return pair;

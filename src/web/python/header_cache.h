@@ -19,6 +19,8 @@ class HeaderCache {
  public:
   // The name in lower case and the value, both bytes. Null: the indicator is set.
   [[nodiscard]] Ref pair_of(Gil gil, std::string_view name, std::string_view value) noexcept;
+  // How many were made so far that may not be kept: they are secret or long.
+  [[nodiscard]] size_t unkept_count() const noexcept { return unkept_count_; }
 
  private:
   static constexpr size_t rows_max = 512;  // a power of two
@@ -31,6 +33,7 @@ class HeaderCache {
   };
 
   std::array<Row, rows_max> rows_;
+  size_t unkept_count_ = 0;
 };
 
 }  // namespace cxxloop::python

@@ -2,6 +2,7 @@
 #include "web/python/scope.h"
 
 #include <cstring>
+#include <utility>
 
 #include "web/core/characters.h"
 #include "web/core/websocket_handshake.h"
@@ -64,18 +65,45 @@ bool ScopeMaker::open(Gil, const WebState& state, PyObject* scheme, PyObject* ro
 Ref ScopeMaker::make(Gil gil, const web::Request& request, const TrustedPeers& trusted) noexcept {
   const web::RequestHead& head = request.head;
   const Peer* const peer = static_cast<const Peer*>(request.connection);
-  Ref scope = Ref::steal(PyDict_Copy(template_.get()));
-  if (!scope) return {};
-  PyObject* const target = scope.get();
-  if (head.minor_version == 0 && !set(target, Name::http_version, Ref::borrow(state_->name(Name::version_1_0)))) return {};
-  const bool is_get = head.method == "GET";  // as the template says
-  const bool is_whole = (is_get || set(target, Name::method, method_of(gil, *state_, head.method))) && set_target(gil, target, head) &&
-                        set(target, Name::headers, make_headers(gil, head)) && set_copy(target, Name::asgi, asgi_) &&
+  const Repeated made = make_repeated(gil, head);
+  if (!made.headers) return {};
+  PyObject* const target = made.scope.get();
+  const bool is_whole = set(target, Name::headers, made.headers) && set_copy(target, Name::asgi, asgi_) &&
                         set_copy(target, Name::extensions, extensions_) &&
                         (!lifespan_state_ || set_copy(target, Name::state, lifespan_state_)) &&
                         (peer == nullptr || set_peer(gil, target, head, *peer, trusted)) &&
                         (!request.asks_websocket || set_websocket(gil, target, head));
-  return is_whole ? std::move(scope) : Ref();
+  return is_whole ? Ref::borrow(target) : Ref();
+}
+
+ScopeMaker::Repeated ScopeMaker::make_repeated(Gil gil, const web::RequestHead& head) noexcept {
+  const uint64_t version = head.version();
+  if (version != repeated_.version || version == 0) {
+    repeated_ = {version, Ref(), Ref()};
+    return make_once(gil, head);
+  }
+  if (!repeated_.scope) {
+    const size_t unkept_before = headers_.unkept_count();
+    Repeated made = make_once(gil, head);
+    if (!made.headers || headers_.unkept_count() != unkept_before) return made;
+    repeated_.scope = std::move(made.scope);
+    repeated_.headers = std::move(made.headers);
+  }
+  Ref scope = Ref::steal(PyDict_Copy(repeated_.scope.get()));
+  Ref headers = scope ? Ref::steal(PyList_GetSlice(repeated_.headers.get(), 0, PY_SSIZE_T_MAX)) : Ref();
+  return {version, std::move(scope), std::move(headers)};
+}
+
+ScopeMaker::Repeated ScopeMaker::make_once(Gil gil, const web::RequestHead& head) noexcept {
+  Ref scope = Ref::steal(PyDict_Copy(template_.get()));
+  Ref headers = scope && set_head(gil, scope.get(), head) ? make_headers(gil, head) : Ref();
+  return {head.version(), std::move(scope), std::move(headers)};
+}
+
+bool ScopeMaker::set_head(Gil gil, PyObject* scope, const web::RequestHead& head) const noexcept {
+  if (head.minor_version == 0 && !set(scope, Name::http_version, Ref::borrow(state_->name(Name::version_1_0)))) return false;
+  const bool is_get = head.method == "GET";  // as the template says
+  return (is_get || set(scope, Name::method, method_of(gil, *state_, head.method))) && set_target(gil, scope, head);
 }
 
 // What differs in the scope of a WebSocket. A proxy that says "http" or "https" means the same.

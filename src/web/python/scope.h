@@ -4,6 +4,8 @@
 //
 // Decision: a copy of a template whose keys are all there, with the changing values set: a dictionary that is filled anew
 // would be resized and would hash each key.
+// Decision: a head that comes a second time in a row (RequestHead::version()) gets a template of its own, with all that the
+// head alone decides: clients and proxies that repeat a request pay for a copy of it. A head with a secret does not.
 // Thread: loop thread.
 #pragma once
 
@@ -28,7 +30,7 @@ class ScopeMaker {
 
   template <class F>
   void each_ref(F& f) noexcept {
-    f(template_, asgi_, extensions_, websocket_extensions_, lifespan_state_, scheme_, root_path_);
+    f(template_, repeated_.scope, repeated_.headers, asgi_, extensions_, websocket_extensions_, lifespan_state_, scheme_, root_path_);
   }
 
  private:
@@ -37,11 +39,22 @@ class ScopeMaker {
     std::string_view scheme;
     ByteBuffer for_hosts;  // the values joined by commas
   };
+  // What the scopes of one head have in common.
+  struct Repeated {
+    uint64_t version = 0;  // of the head; 0: of none
+    Ref scope;             // null: the head was seen once, or has a secret
+    Ref headers;           // a list, to be copied; null likewise
+  };
 
   [[nodiscard]] bool set(PyObject* scope, Name key, const Ref& value) const noexcept {
     return value && PyDict_SetItem(scope, state_->name(key), value.get()) == 0;
   }
   [[nodiscard]] bool set_copy(PyObject* scope, Name key, const Ref& dictionary) const noexcept;
+  // Sets what the head alone decides, but for the headers.
+  [[nodiscard]] bool set_head(Gil gil, PyObject* scope, const web::RequestHead& head) const noexcept;
+  // The scope and the headers of a head, as far as it alone decides. Null: the indicator is set.
+  [[nodiscard]] Repeated make_repeated(Gil gil, const web::RequestHead& head) noexcept;
+  [[nodiscard]] Repeated make_once(Gil gil, const web::RequestHead& head) noexcept;
   [[nodiscard]] bool set_target(Gil gil, PyObject* scope, const web::RequestHead& head) const noexcept;
   [[nodiscard]] bool set_peer(Gil gil, PyObject* scope, const web::RequestHead& head, const Peer& peer,
                               const TrustedPeers& trusted) const noexcept;
@@ -49,6 +62,7 @@ class ScopeMaker {
 
   const WebState* state_ = nullptr;
   Ref template_;
+  Repeated repeated_;
   Ref asgi_;
   Ref extensions_;
   Ref websocket_extensions_;

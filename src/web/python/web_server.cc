@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "web/python/web_server.h"
 
+#include <cstdlib>
+
 #include <array>
 #include <cstring>
 
@@ -11,6 +13,17 @@
 #include "web/python/server_options.h"
 
 namespace cxxloop::python {
+namespace {
+
+// A body of 100 KiB would make the heap grow and shrink again with each request, and the kernel zero its pages. glibc takes
+// a freed piece as large as this one for a sign that smaller ones are usual, and keeps up to twice as much at the heap's end.
+void make_malloc_keep_bodies() noexcept {
+  constexpr size_t piece_bytes = 1024 * 1024;
+  void* volatile piece = std::malloc(piece_bytes);
+  std::free(piece);
+}
+
+}  // namespace
 
 WebServer::WebServer(PyObject* self_object, const WebState& state, PyObject* loop) noexcept
     : self_(self_object), state_(state), loop_(Ref::borrow(loop)) {}
@@ -23,6 +36,7 @@ WebServer::~WebServer() {
 // --- the beginning --------------------------------------------------------------------------------------------
 
 bool WebServer::open(Gil gil, const WebServerArgs& args) noexcept {
+  make_malloc_keep_bodies();
   io::Backend* const backend = state_.access->backend_of(gil, loop_.get());
   if (backend == nullptr) return false;
   const Ref rest = Ref::steal(PyDict_New());

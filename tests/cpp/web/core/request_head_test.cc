@@ -47,6 +47,54 @@ TEST(RequestHead, HasWhatWasSent) {
   EXPECT_EQ(head.headers()[2].value, "");
 }
 
+TEST(RequestHead, TheHeadBeforeIsKnownAndOneThatDiffersIsParsed) {
+  RequestHead head;
+  EXPECT_EQ(head.version(), 0u);
+  const std::string text = "POST /a?b HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n";
+  ASSERT_EQ(parse(text + "hello", head).outcome, Outcome::complete);
+  const uint64_t version = head.version();
+  for (std::string_view behind : {"", "world", "GET"}) {
+    std::string again = text;
+    again += behind;
+    const Parsed parsed = parse(again, head);
+    again.assign(again.size(), '?');
+    EXPECT_EQ(parsed.outcome, Outcome::complete);
+    EXPECT_EQ(parsed.consumed, text.size());
+    EXPECT_EQ(head.version(), version);
+    EXPECT_EQ(head.path, "/a") << "the views point into no bytes of the caller";
+    EXPECT_EQ(head.headers()[1].value, "5");
+    EXPECT_EQ(head.content_length, 5u);
+  }
+  EXPECT_EQ(parse(text.substr(0, text.size() - 1), head).outcome, Outcome::incomplete);
+  EXPECT_EQ(head.version(), version);
+  std::string other = text;
+  other[6] = 'c';
+  EXPECT_EQ(parse(other, head).outcome, Outcome::complete);
+  EXPECT_NE(head.version(), version);
+  EXPECT_EQ(head.path, "/c");
+}
+
+TEST(RequestHead, NothingIsKnownAfterARefusalOrALargeHead) {
+  RequestHead head;
+  ASSERT_EQ(parse(line("GET /a HTTP/1.1"), head).outcome, Outcome::complete);
+  EXPECT_EQ(parse(with("bad header"), head).outcome, Outcome::refused);
+  EXPECT_EQ(head.version(), 0u);
+  EXPECT_EQ(parse(with("bad header"), head).outcome, Outcome::refused);
+  const std::string large = with("x: " + std::string(4000, 'x'));
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(parse(large, head).outcome, Outcome::complete);
+    EXPECT_EQ(head.version(), 0u);
+  }
+}
+
+TEST(RequestHead, AKnownHeadMeetsNewLimitsWhenItWasForgotten) {
+  RequestHead head;
+  const std::string text = line("GET /long HTTP/1.1");
+  ASSERT_EQ(parse(text, head).outcome, Outcome::complete);
+  head.forget();
+  EXPECT_EQ(parse(text, head, {.line_bytes_max = 10}).status, 414);
+}
+
 TEST(RequestHead, IsTheSameInPiecesOfEverySize) {
   const std::string text = "\r\nGET /x?y HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\r\nGET /next";
   for (size_t size = 1; size <= text.size(); ++size) {

@@ -119,5 +119,55 @@ TEST(ResponseHead, WritesTrailersThatMayGoOut) {
   EXPECT_NE(plan_trailers(std::vector<Header>{{"transfer-encoding", "chunked"}}).fault, nullptr);
 }
 
+TEST(LastHead, IsFoundOnlyForTheSameWords) {
+  LastHead last;
+  const std::vector<Header> headers = {{"a", "bc"}, {"d", ""}};
+  const ResponseHead head = {.status = 201, .headers = headers, .body_bytes = 3, .date = "now", .server = "us"};
+  EXPECT_EQ(last.find({}, head), nullptr);
+  const Written written = write({}, head, headers);
+  last.keep({}, head, written.head, written.text);
+  const HeadPlan* const plan = last.find({}, head);
+  ASSERT_NE(plan, nullptr);
+  EXPECT_EQ(last.text(), written.text);
+  EXPECT_EQ(plan->bytes_max, written.text.size());
+  EXPECT_EQ(plan->content_length, 3u);
+  EXPECT_EQ(last.find({.minor_version = 0}, head), nullptr);
+  EXPECT_EQ(last.find({.is_head = true}, head), nullptr);
+  EXPECT_EQ(last.find({.keep_alive = false}, head), nullptr);
+  const auto is_found = [&last, &head](auto change) {
+    ResponseHead other = head;
+    change(other);
+    return last.find({}, other) != nullptr;
+  };
+  EXPECT_TRUE(is_found([](ResponseHead&) {}));
+  EXPECT_FALSE(is_found([](ResponseHead& other) { other.status = 200; }));
+  EXPECT_FALSE(is_found([](ResponseHead& other) { other.body_bytes = 4; }));
+  EXPECT_FALSE(is_found([](ResponseHead& other) { other.body_bytes.reset(); }));
+  EXPECT_FALSE(is_found([](ResponseHead& other) { other.date = "new"; }));
+  EXPECT_FALSE(is_found([](ResponseHead& other) { other.date = {}; }));
+  EXPECT_FALSE(is_found([](ResponseHead& other) { other.server = "it"; }));
+  const std::vector<Header> others[] = {{{"ab", "c"}, {"d", ""}}, {{"a", "bc"}}, {{"a", "bc"}, {"d", ""}, {"e", ""}}, {{"a", "bd"}, {"d", ""}}};
+  for (const std::vector<Header>& other_headers : others) {
+    EXPECT_FALSE(is_found([&other_headers](ResponseHead& other) { other.headers = other_headers; }));
+  }
+}
+
+TEST(LastHead, ALargeOneIsNotKeptNorWhatWasBefore) {
+  LastHead last;
+  const std::string value(2000, 'x');
+  const Written small = write({}, {});
+  last.keep({}, {}, small.head, small.text);
+  ASSERT_NE(last.find({}, {}), nullptr);
+  const std::vector<Header> large = {{"a", value}};
+  const std::vector<Header> many(17, Header{"a", "b"});
+  for (const std::vector<Header>& headers : {large, many}) {
+    const ResponseHead head = {.headers = headers};
+    const Written written = write({}, head, headers);
+    last.keep({}, head, written.head, written.text);
+    EXPECT_EQ(last.find({}, head), nullptr);
+  }
+  EXPECT_EQ(last.find({}, {}), nullptr);
+}
+
 }  // namespace
 }  // namespace cxxloop::web
