@@ -9,7 +9,6 @@ PACKAGE = Path(__file__).resolve().parents[2] / "cxxloop"
 
 def test_every_file_of_the_package_is_installed():
     installed = re.findall(r"^  '([\w./]+)',$", (PACKAGE / "meson.build").read_text(), re.MULTILINE)
-    present = {
-        str(path.relative_to(PACKAGE)) for pattern in ("*.py", "*.pyi", "py.typed") for path in PACKAGE.rglob(pattern)
-    }
+    patterns = ("*.py", "*.pyi", "py.typed", "admin_page/*")
+    present = {str(path.relative_to(PACKAGE)) for pattern in patterns for path in PACKAGE.rglob(pattern)}
     assert sorted(installed) == sorted(present)
