@@ -55,6 +55,7 @@ class Sampler:
 
     def _take(self) -> None:
         assert self._before is not None
+        self._timer = asyncio.get_running_loop().call_later(SAMPLE_SECONDS, self._take)
         now = (time.monotonic(), self._totals.cpu_seconds(), self._totals.read())
         sample = make_sample(self._before[2], now[2], now[0] - self._before[0])
         sample["cpu"] = round((now[1] - self._before[1]) / (now[0] - self._before[0]) * 100, 1)
@@ -64,7 +65,6 @@ class Sampler:
         self.history.append(sample)
         self._arrived.set()
         self._arrived = asyncio.Event()
-        self._timer = asyncio.get_running_loop().call_later(SAMPLE_SECONDS, self._take)
 
 
 def make_sample(before: Numbers, now: Numbers, seconds: float) -> Sample:

@@ -30,6 +30,7 @@ LIMITS = {
     "limit_body_time": "timeout-body-seconds",
     "limit_handler_time": "timeout-handler-seconds",
     "limit_write_time": "timeout-write-seconds",
+    "limit_handshake_time": "timeout-handshake-seconds",
 }
 _CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 

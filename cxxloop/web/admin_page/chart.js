@@ -28,11 +28,29 @@ export function niceMaximum(value) {
   return [1, 2, 2.5, 5, 10].find((step) => step * power >= value * 0.999) * power;
 }
 
+// An axis from zero to above the largest value.
+function linearScale(values, minimum) {
+  const top = niceMaximum(Math.max(minimum, ...values) * 1.05);
+  return { ticks: [0, top / 2, top], part: (value) => value / top };
+}
+
+// An axis over whole powers of ten, around all values: a slow request must not press the fast ones flat.
+function logarithmicScale(values, minimum) {
+  const found = values.filter((value) => value > 0);
+  const end = Math.ceil(Math.log10(Math.max(minimum, ...found)) - 1e-9);
+  const begin = Math.min(Math.floor(Math.log10(Math.min(minimum, ...found)) + 1e-9), end - 2);
+  const step = end - begin > 4 ? 2 : 1;
+  const ticks = [];
+  for (let power = end; power >= begin; power -= step) ticks.push(10 ** power);
+  return { ticks, part: (value) => (value > 0 ? Math.max((Math.log10(value) - begin) / (end - begin), 0) : 0) };
+}
+
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 export const timeText = (sample) => clock.format(new Date(sample.time * 1000));
 
 export class Chart {
-  // options: title, series [{key, label}], format(value), minimum (of the axis' end), span (samples from left to right).
+  // options: title, series [{key, label}], format(value), minimum (the axis reaches it at least), isLogarithmic, span (samples
+  // from left to right).
   // onCursor(index from the end, or null): the reader looks at another moment.
   constructor(options, onCursor) {
     this.options = options;
@@ -113,12 +131,12 @@ export class Chart {
   }
 
   draw() {
-    const { series, format, minimum } = this.options;
-    const peak = Math.max(minimum, ...this.samples.flatMap((sample) => series.map((line) => sample[line.key] ?? 0)));
-    const top = niceMaximum(peak * 1.05);
-    const y = (value) => HEIGHT - BOTTOM - (value / top) * (HEIGHT - TOP - BOTTOM);
+    const { series, format, minimum, isLogarithmic } = this.options;
+    const values = this.samples.flatMap((sample) => series.map((line) => sample[line.key] ?? 0));
+    const scale = (isLogarithmic ? logarithmicScale : linearScale)(values, minimum);
+    const y = (value) => HEIGHT - BOTTOM - scale.part(value) * (HEIGHT - TOP - BOTTOM);
     this.svg.setAttribute("viewBox", `0 0 ${this.width} ${HEIGHT}`);
-    this.svg.replaceChildren(...this.axes(top, y));
+    this.svg.replaceChildren(...this.axes(scale.ticks, y));
     const last = this.samples.length - 1;
     series.forEach((line, i) => {
       const runs = this.runs(line.key, y);
@@ -153,13 +171,13 @@ export class Chart {
     return runs;
   }
 
-  axes(top, y) {
+  axes(ticks, y) {
     const parts = [];
-    for (const part of [0, 0.5, 1]) {
-      const at = Math.round(y(top * part)) + 0.5;
+    for (const tick of ticks) {
+      const at = Math.round(y(tick)) + 0.5;
       parts.push(shape("line", { class: "grid", x1: LEFT, x2: this.width - RIGHT, y1: at, y2: at }));
       const label = shape("text", { class: "tick", x: LEFT - 8, y: at + 4, "text-anchor": "end" });
-      label.textContent = this.options.format(top * part, true);
+      label.textContent = this.options.format(tick, true);
       parts.push(label);
     }
     for (let minutes = 0; minutes <= (this.options.span - 1) / 60; ++minutes) {

@@ -16,7 +16,7 @@ const compact = (value) => (value >= 10000 ? `${decimals.format(value / 1000)}k`
 
 function milliseconds(value) {
   if (value >= 1000) return `${decimals.format(value / 1000)} s`;
-  return value < 0.1 && value > 0 ? `${decimals.format(value * 1000)} µs` : `${decimals.format(value)} ms`;
+  return value < 1 && value > 0 ? `${decimals.format(value * 1000)} µs` : `${decimals.format(value)} ms`;
 }
 
 function bytes(value) {
@@ -41,9 +41,9 @@ function duration(seconds) {
 
 const CHARTS = [
   { title: "Requests", minimum: 1, format: perSecond, series: [{ key: "requests", label: "per second" }] },
-  { title: "Latency", minimum: 0.1, format: milliseconds,
+  { title: "Latency", minimum: 1, isLogarithmic: true, format: milliseconds,
     series: [{ key: "p50", label: "p50" }, { key: "p95", label: "p95" }, { key: "p99", label: "p99" }] },
-  { title: "Loop lag", minimum: 1, format: milliseconds, series: [{ key: "lag", label: "p99" }] },
+  { title: "Loop lag", minimum: 1, isLogarithmic: true, format: milliseconds, series: [{ key: "lag", label: "p99" }] },
   { title: "Connections", minimum: 1, format: (value, isTick) => (isTick ? compact(value) : count(value)),
     series: [{ key: "connections", label: "open" }, { key: "in_flight", label: "requests in flight" }, { key: "websockets", label: "WebSockets" }] },
   { title: "Memory", minimum: 1e6, format: bytes, series: [{ key: "memory", label: "resident, all processes" }] },

@@ -82,10 +82,10 @@ def test_tasks_say_where_they_wait(serve):
     workers = json.loads(ask(program, "/tasks").text)["workers"]
     assert [worker["pid"] for worker in workers] == [program.process.pid]
     stacks = [group["stack"] for group in workers[0]["groups"] if group["coroutine"] == "app"]
-    assert any(re.match(r"app \(.*app\.py:\d+\)$", stack[0]) and stack[-1].startswith("sleep (") for stack in stacks), workers
+    assert any(re.match(r"app \(.*app\.py:\d+\)$", stack[0]) and stack[1].startswith("pass_gate (") and stack[-1].startswith("Event.wait (") for stack in stacks), workers
     assert not any("Admin" in group["coroutine"] for group in workers[0]["groups"])
     assert wait_for_metrics(program, lambda found: True)["cxxloop_http_requests_in_flight"] == 1
-    (program._folder / "go").touch()
+    program.let_go()
     assert held()[0] == 200
 
 
@@ -165,7 +165,7 @@ def test_stuck_worker_is_seen_all_the_same(serve):
     assert scrape(program)["cxxloop_http_requests_in_flight"] == 1
     (worker,) = json.loads(ask(program, "/tasks").text)["workers"]
     assert any(group["coroutine"] == "app" for group in worker["groups"])
-    (program._folder / "go").touch()
+    program.let_go()
     assert blocked()[0] == 200
     assert program.end() == 0
 
