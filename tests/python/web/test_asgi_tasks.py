@@ -325,13 +325,24 @@ def test_application_that_swallows_cancellation_goes_on(run, serve_app):
 
 
 @pytest.mark.parametrize("later", [False, True])
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_exit_leaves_run_forever(loop, serve_app, logged_errors, kind, later):
+def test_system_exit_is_an_error_of_the_application(run, serve_app, later):
+    async def app(scope, receive, send):
+        if later:
+            await asyncio.sleep(0)
+        raise SystemExit(2)
+
+    served = serve_app(app)
+    assert [run(served.ask()).status for _ in range(2)] == [500, 500]
+    assert [(message, type(error)) for message, error in served.errors] == [("Exception in ASGI application", SystemExit)] * 2
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_interrupt_leaves_run_forever(loop, serve_app, logged_errors, later):
     async def app(scope, receive, send):
         if scope["path"] == "/exit":
             if later:
                 await asyncio.sleep(0)
-            raise kind
+            raise KeyboardInterrupt
         await text()(scope, receive, send)
 
     served = serve_app(app)
@@ -341,7 +352,7 @@ def test_exit_leaves_run_forever(loop, serve_app, logged_errors, kind, later):
         answers.append((await served.ask(b"GET /exit HTTP/1.1\r\nHost: a\r\n\r\n")).status)
 
     task = loop.create_task(ask())
-    with pytest.raises(kind):
+    with pytest.raises(KeyboardInterrupt):
         loop.run_forever()
     loop.run_until_complete(task)
     assert answers == [500]

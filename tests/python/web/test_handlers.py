@@ -470,20 +470,32 @@ def test_access_log_has_every_answer(app, loop):
 # --- ends ----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("exit_type", [KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("is_async", [False, True])
-def test_exit_leaves_the_loop(app, loop, served, exit_type, is_async, logged_errors):
+def test_interrupt_leaves_the_loop(app, loop, served, is_async, logged_errors):
     def handler(request):
-        raise exit_type
+        raise KeyboardInterrupt
 
     async def asynchronous(request):
         handler(request)
 
     app.get("/")(asynchronous if is_async else handler)
     asked = loop.create_task(served.ask())
-    with pytest.raises(exit_type):
+    with pytest.raises(KeyboardInterrupt):
         loop.run_until_complete(asked)
     assert loop.run_until_complete(asked).status == 500
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_system_exit_is_an_error_of_the_handler(app, loop, served, is_async):
+    def handler(request):
+        raise SystemExit(2)
+
+    async def asynchronous(request):
+        handler(request)
+
+    app.get("/")(asynchronous if is_async else handler)
+    assert loop.run_until_complete(served.ask()).status == 500
+    assert [(message, type(error)) for message, error in served.errors] == [("Exception in ASGI application", SystemExit)]
 
 
 def test_cancelled_handler_is_an_error(app, loop):
