@@ -196,10 +196,10 @@ class Routed {
   // Null handler: the indicator is set.
   [[nodiscard]] HandlerWork make_work(PyObject* table_object, const WebState& state, std::string_view method) const noexcept {
     HandlerTable& table = HandlerTable::of(table_object);
-    const HandlerRoute& route = table.route(table.router().target());
+    const HandlerRoute& route = table.route(table.match().target);
     const HandlerKinds& kinds = table.kinds();
     auto* const type = reinterpret_cast<PyTypeObject*>(kinds.request_type.get());
-    Ref params = table.make_params(gil_);
+    Ref params = table.make_params(gil_, table.match());
     Ref method_text = params ? method_of(gil_, state, method) : Ref();
     Ref path_text = method_text ? text_of(route) : Ref();
     Ref request = path_text ? Ref::steal(type->tp_alloc(type, 0)) : Ref();
@@ -249,8 +249,8 @@ void serve_route(Gil gil, WebServer& server, PyObject* table, web::Exchange& exc
                  const Routed& routed) noexcept {
   HandlerWork work = routed.make_work(table, server.state(), request.head.method);
   if (!work.handler) return give_up(gil, server, exchange);
-  const HandlerTable& handlers = HandlerTable::of(table);
-  const bool is_async = handlers.route(HandlerTable::of(table).router().target()).is_async;
+  HandlerTable& handlers = HandlerTable::of(table);
+  const bool is_async = handlers.route(handlers.match().target).is_async;
   if (!may_have_body(request.head)) return run(gil, server, exchange, std::move(work), is_async);
   HandlerBody body(request.head, handlers.body_bytes_max());
   exchange.set_user(server.no_user());
@@ -275,16 +275,16 @@ bool serve_handler(Gil gil, WebServer& server, PyObject* table, web::Exchange& e
     give_up(gil, server, exchange);
     return true;
   }
-  const HandlerRouter::Found found = handlers.router().find(head.method, routed.path());
+  const HandlerRouter::Found found = handlers.router().find(head.method, routed.path(), handlers.match());
   if (found == HandlerRouter::Found::route) {
-    if (!handlers.route(handlers.router().target()).is_native) return false;
+    if (!handlers.route(handlers.match().target).is_native) return false;
     serve_route(gil, server, table, exchange, request, routed);
     return true;
   }
   if (found == HandlerRouter::Found::nothing && handlers.has_mounts()) return false;
   HandlerResponse response;
   std::string allow;
-  if (found == HandlerRouter::Found::wrong_method) allow = join(handlers.router().allowed());
+  if (found == HandlerRouter::Found::wrong_method) allow = join(HandlerRouter::allowed(handlers.match()));
   allow.empty() ? response.take_text(404, "Not Found") : response.take_text(405, "Method Not Allowed", allow);
   answer_text(gil, server, exchange, routed.scope(), response);
   return true;

@@ -40,62 +40,62 @@ HandlerRouter::Leaf& HandlerRouter::descend(std::string_view path) noexcept {
   return node->end;
 }
 
-HandlerRouter::Found HandlerRouter::find(std::string_view method, std::string_view path) noexcept {
-  method_ = method;
-  values_.clear();
-  seen_.clear();
+HandlerRouter::Found HandlerRouter::find(std::string_view method, std::string_view path, Match& match) const noexcept {
+  match.method = method;
+  match.values.clear();
+  match.seen.clear();
   const auto exact = exact_.find(path);
-  const bool is_found = (exact != exact_.end() && take(exact->second)) ||
-                        (has_parameters_ && path.starts_with('/') && walk(*root_, path, 1));
+  const bool is_found = (exact != exact_.end() && take(exact->second, match)) ||
+                        (has_parameters_ && path.starts_with('/') && walk(*root_, path, 1, match));
   if (is_found) return Found::route;
-  return seen_.empty() ? Found::nothing : Found::wrong_method;
+  return match.seen.empty() ? Found::nothing : Found::wrong_method;
 }
 
 // Goes down from a node: the more special way first, and back from it if it leads nowhere. `at`: where the next segment
 // begins; behind the path's end there is none. No deeper than the routes are long.
-bool HandlerRouter::walk(const Node& node, std::string_view path, size_t at) noexcept {
-  if (at > path.size()) return take(node.end);
+bool HandlerRouter::walk(const Node& node, std::string_view path, size_t at, Match& match) noexcept {
+  if (at > path.size()) return take(node.end, match);
   const size_t end = end_of_segment(path, at);
   const std::string_view segment = path.substr(at, end - at);
   const auto literal = node.literals.find(segment);
-  if (literal != node.literals.end() && walk(*literal->second, path, end + 1)) return true;
-  if (node.ints != nullptr && is_int(segment) && walk_with(*node.ints, path, end + 1, {segment, true})) return true;
-  if (node.strings != nullptr && !segment.empty() && walk_with(*node.strings, path, end + 1, {segment, false})) return true;
+  if (literal != node.literals.end() && walk(*literal->second, path, end + 1, match)) return true;
+  if (node.ints != nullptr && is_int(segment) && walk_with(*node.ints, path, end + 1, {segment, true}, match)) return true;
+  if (node.strings != nullptr && !segment.empty() && walk_with(*node.strings, path, end + 1, {segment, false}, match)) return true;
   if (node.rest.empty()) return false;
-  values_.push_back({path.substr(at), false});
-  if (take(node.rest)) return true;
-  values_.pop_back();
+  match.values.push_back({path.substr(at), false});
+  if (take(node.rest, match)) return true;
+  match.values.pop_back();
   return false;
 }
 
-bool HandlerRouter::walk_with(const Node& node, std::string_view path, size_t next, const Value& value) noexcept {
-  values_.push_back(value);
-  if (walk(node, path, next)) return true;
-  values_.pop_back();
+bool HandlerRouter::walk_with(const Node& node, std::string_view path, size_t next, const Value& value, Match& match) noexcept {
+  match.values.push_back(value);
+  if (walk(node, path, next, match)) return true;
+  match.values.pop_back();
   return false;
 }
 
 // A HEAD finds the GET, too.
-bool HandlerRouter::take(const Leaf& leaf) noexcept {
+bool HandlerRouter::take(const Leaf& leaf, Match& match) noexcept {
   const Row* found = nullptr;
   for (const Row& row : leaf) {
-    if (row.method == method_) {
+    if (row.method == match.method) {
       found = &row;
       break;
     }
-    if (row.method == "GET" && method_ == "HEAD") found = &row;
+    if (row.method == "GET" && match.method == "HEAD") found = &row;
   }
   if (found != nullptr) {
-    target_ = found->target;
+    match.target = found->target;
   } else if (!leaf.empty()) {
-    seen_.push_back(&leaf);
+    match.seen.push_back(&leaf);
   }
   return found != nullptr;
 }
 
-std::vector<std::string_view> HandlerRouter::allowed() const noexcept {
+std::vector<std::string_view> HandlerRouter::allowed(const Match& match) noexcept {
   std::vector<std::string_view> methods;
-  for (const Leaf* const leaf : seen_) {
+  for (const Leaf* const leaf : match.seen) {
     for (const Row& row : *leaf) {
       methods.push_back(row.method);
       if (row.method == "GET") methods.push_back("HEAD");

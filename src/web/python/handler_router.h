@@ -25,27 +25,30 @@ class HandlerRouter {
   };
   // What find() has found.
   enum class Found : uint8_t { route, wrong_method, nothing };
-
-  HandlerRouter() noexcept : root_(std::make_unique<Node>()) {}
-
-  // REQUIRES: Router.add() has taken this method and path.
-  void add(std::string_view method, std::string_view path, size_t target) noexcept;
-  // `path`: decoded, as UTF-8.
-  [[nodiscard]] Found find(std::string_view method, std::string_view path) noexcept;
-
-  // --- of the last find() --------------------------------------------------------------------------------------
-  [[nodiscard]] size_t target() const noexcept { return target_; }                          // of a route
-  [[nodiscard]] const std::vector<Value>& values() const noexcept { return values_; }      // likewise; views of its path
-  // Of wrong_method: sorted, each once.
-  [[nodiscard]] std::vector<std::string_view> allowed() const noexcept;
-
- private:
   struct Row {
     std::string method;
     size_t target;
   };
   // Routes of one shape.
   using Leaf = std::vector<Row>;
+  // Of one find(); may be used for the next one, which saves an allocation.
+  struct Match {
+    std::string_view method;
+    size_t target = 0;               // of a route
+    std::vector<Value> values;       // likewise; views of the path
+    std::vector<const Leaf*> seen;   // of wrong_method: the path fits these
+  };
+
+  HandlerRouter() noexcept : root_(std::make_unique<Node>()) {}
+
+  // REQUIRES: Router.add() has taken this method and path.
+  void add(std::string_view method, std::string_view path, size_t target) noexcept;
+  // `path`: decoded, as UTF-8.
+  [[nodiscard]] Found find(std::string_view method, std::string_view path, Match& match) const noexcept;
+  // Of wrong_method: sorted, each once; valid until the next add().
+  [[nodiscard]] static std::vector<std::string_view> allowed(const Match& match) noexcept;
+
+ private:
   struct Hash : std::hash<std::string_view> {
     using is_transparent = void;
   };
@@ -61,18 +64,13 @@ class HandlerRouter {
   };
 
   [[nodiscard]] Leaf& descend(std::string_view path) noexcept;
-  [[nodiscard]] bool walk(const Node& node, std::string_view path, size_t at) noexcept;
-  [[nodiscard]] bool walk_with(const Node& node, std::string_view path, size_t next, const Value& value) noexcept;
-  [[nodiscard]] bool take(const Leaf& leaf) noexcept;
+  [[nodiscard]] static bool walk(const Node& node, std::string_view path, size_t at, Match& match) noexcept;
+  [[nodiscard]] static bool walk_with(const Node& node, std::string_view path, size_t next, const Value& value, Match& match) noexcept;
+  [[nodiscard]] static bool take(const Leaf& leaf, Match& match) noexcept;
 
   Map<Leaf> exact_;
   std::unique_ptr<Node> root_;
   bool has_parameters_ = false;
-
-  std::string_view method_;  // this and the next three: of the find() that runs, or the last one
-  size_t target_ = 0;
-  std::vector<Value> values_;
-  std::vector<const Leaf*> seen_;  // the path fits, the method does not
 };
 
 }  // namespace cxxloop::python

@@ -86,11 +86,11 @@ bool HandlerTable::add(Gil, PyObject* method, PyObject* path, HandlerRoute route
   return true;
 }
 
-Ref HandlerTable::make_params(Gil) const noexcept {
+Ref HandlerTable::make_params(Gil, const HandlerRouter::Match& match) const noexcept {
   Ref params = Ref::steal(PyDict_New());
-  const HandlerRoute& found = routes_[router_.target()];
+  const HandlerRoute& found = routes_[match.target];
   for (size_t i = 0; params && i < found.names.size(); ++i) {
-    const Ref value = make_value(router_.values()[i]);
+    const Ref value = make_value(match.values[i]);
     if (!value || PyDict_SetItem(params.get(), found.names[i].get(), value.get()) < 0) return {};
   }
   return params;
@@ -144,9 +144,9 @@ PyObject* table_add_mount(PyObject* self, PyObject*) {
   Py_RETURN_NONE;
 }
 
-Ref make_allowed(const HandlerRouter& router) noexcept {
+Ref make_allowed(const HandlerRouter::Match& match) noexcept {
   Ref list = Ref::steal(PyList_New(0));
-  for (const std::string_view method : router.allowed()) {
+  for (const std::string_view method : HandlerRouter::allowed(match)) {
     const Ref text = Ref::steal(PyUnicode_FromStringAndSize(method.data(), static_cast<Py_ssize_t>(method.size())));
     if (!list || !text || PyList_Append(list.get(), text.get()) < 0) return {};
   }
@@ -162,13 +162,14 @@ PyObject* table_find(PyObject* self, PyObject* args, PyObject* keywords) {
   const std::string_view method_text = utf8_of(method);
   const std::string_view path_text = PyErr_Occurred() == nullptr ? utf8_of(path) : std::string_view();
   if (PyErr_Occurred() != nullptr) return nullptr;
-  switch (table.router().find(method_text, path_text)) {
+  HandlerRouter::Match match;
+  switch (table.router().find(method_text, path_text, match)) {
     case HandlerRouter::Found::route: {
-      const Ref params = table.make_params(Gil::in_slot());
-      return params ? Py_BuildValue("OO()", table.route(table.router().target()).handler.get(), params.get()) : nullptr;
+      const Ref params = table.make_params(Gil::in_slot(), match);
+      return params ? Py_BuildValue("OO()", table.route(match.target).handler.get(), params.get()) : nullptr;
     }
     case HandlerRouter::Found::wrong_method: {
-      const Ref allowed = make_allowed(table.router());
+      const Ref allowed = make_allowed(match);
       return allowed ? Py_BuildValue("O{}O", Py_None, allowed.get()) : nullptr;
     }
     case HandlerRouter::Found::nothing: break;

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <array>
+#include <deque>
 #include <vector>
 
 #include "web/python/handler_router.h"
@@ -57,12 +58,14 @@ class HandlerTable {
   void set_state(PyObject* state) noexcept { kinds_.state = Ref::borrow(state); }
   [[nodiscard]] bool has_mounts() const noexcept { return has_mounts_; }
 
-  [[nodiscard]] HandlerRouter& router() noexcept { return router_; }
+  [[nodiscard]] const HandlerRouter& router() const noexcept { return router_; }
+  // For the request that is being served.
+  [[nodiscard]] HandlerRouter::Match& match() noexcept { return match_; }
   [[nodiscard]] const HandlerRoute& route(size_t target) const noexcept { return routes_[target]; }
   [[nodiscard]] const HandlerKinds& kinds() const noexcept { return kinds_; }
   [[nodiscard]] size_t body_bytes_max() const noexcept { return body_bytes_max_; }
-  // The parameters of the route that the router has just found, a dict; null: the indicator is set.
-  [[nodiscard]] Ref make_params(Gil gil) const noexcept;
+  // The parameters of a route that was found, a dict; null: the indicator is set.
+  [[nodiscard]] Ref make_params(Gil gil, const HandlerRouter::Match& match) const noexcept;
   // Where a slot of a Request lies, or of a Response, JSON included.
   [[nodiscard]] Ref& slot(PyObject* request, RequestSlot which) const noexcept {
     return slot_at(request, request_slots_[static_cast<size_t>(which)]);
@@ -85,7 +88,8 @@ class HandlerTable {
 
   HandlerKinds kinds_;
   HandlerRouter router_;
-  std::vector<HandlerRoute> routes_;
+  HandlerRouter::Match match_;
+  std::deque<HandlerRoute> routes_;  // which stay where they are: the collector may run a program that adds one
   std::array<Py_ssize_t, static_cast<size_t>(RequestSlot::size)> request_slots_{};
   std::array<Py_ssize_t, static_cast<size_t>(ResponseSlot::size)> response_slots_{};
   size_t body_bytes_max_ = 0;
