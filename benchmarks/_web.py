@@ -31,6 +31,7 @@ QUANTITIES = {
     "per_cpu": ("", "k requests/CPU s", "more"),
     "rate": ("rate", "k requests/s", "more"),
     "p50": ("p50", "us", "less"),
+    "p95": ("p95", "us", "less"),
     "p99": ("p99", "us", "less"),
     "p99.9": ("p99.9", "us", "less"),
     "rss": ("RSS", "MiB", "less"),
@@ -38,7 +39,7 @@ QUANTITIES = {
 }
 
 
-PERCENTILES = ("p50", "p99", "p99.9")
+PERCENTILES = ("p50", "p95", "p99", "p99.9")
 
 
 def quantities_of(case: WebCase) -> list[str]:

@@ -31,6 +31,7 @@ WEB_CASES = {
         WebCase("pipelined-16", "GET 10 B pipelined x16", "get", "/bytes/10", 10, depth=16),
         WebCase("connections-1000", "GET 10 B, 1,000 connections", "get", "/bytes/10", 10, connections=1000),
         WebCase("json", "JSON", "get", "/json", 2),
+        WebCase("params", "a parameter in the path", "get", "/users/17", 2),
         WebCase("websocket-16", "WebSocket echo 16 B", "websocket", "/websocket", 16),
         WebCase("websocket-1k", "WebSocket echo 1 KiB", "websocket", "/websocket", 1024),
         WebCase("sleep-512", "sleep 10 ms, 512 connections", "get", "/sleep", 5, connections=512),

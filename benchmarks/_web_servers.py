@@ -55,6 +55,16 @@ def uvicorn(loop: str) -> WebServer:
     )
 
 
+def handlers(kind: str) -> WebServer:
+    """Plain handlers instead of the ASGI application: what a function costs, and what a coroutine function."""
+    return WebServer(
+        f"cxxloop-{kind}",
+        ("cxxloop",),
+        ("-m", "cxxloop", "serve", f"serve.web_handlers:{kind}", "--port", "{port}", "--no-access-log"),
+        idle=("--timeout-keep-alive", "{idle}"),
+    )
+
+
 WEB_SERVERS = {
     server.name: server
     for server in (
@@ -64,6 +74,8 @@ WEB_SERVERS = {
             ("-m", "cxxloop", "serve", APP, "--port", "{port}", "--no-access-log"),
             idle=("--timeout-keep-alive", "{idle}"),
         ),
+        handlers("functions"),
+        handlers("coroutines"),
         uvicorn("uvloop"),
         uvicorn("zuvloop"),
         uvicorn("cxxloop"),

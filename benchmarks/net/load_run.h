@@ -226,9 +226,9 @@ void LoadRun<Connection>::print_result() const {
   const auto as_ull = [](uint64_t value) { return static_cast<unsigned long long>(value); };
   std::printf("{\"messages\": %llu, \"seconds\": %.9f, \"bytes\": %llu, ", as_ull(latencies_.total()),
               static_cast<double>(window_ns_) / 1e9, as_ull(latencies_.total() * options_.message_bytes));
-  std::printf("\"latency_us\": {\"p50\": %.3f, \"p99\": %.3f, \"p99.9\": %.3f, \"max\": %.3f}, ",
-              us(latencies_.quantile_ns(0.5)), us(latencies_.quantile_ns(0.99)), us(latencies_.quantile_ns(0.999)),
-              us(latencies_.max_ns()));
+  std::printf("\"latency_us\": {\"p50\": %.3f, \"p95\": %.3f, \"p99\": %.3f, \"p99.9\": %.3f, \"max\": %.3f}, ",
+              us(latencies_.quantile_ns(0.5)), us(latencies_.quantile_ns(0.95)), us(latencies_.quantile_ns(0.99)),
+              us(latencies_.quantile_ns(0.999)), us(latencies_.max_ns()));
   if (!options_.server_pids.empty() && cpu_at_start_ns_ && cpu_at_end_ns_) {
     std::printf("\"server_cpu_ns\": %llu, ", as_ull(*cpu_at_end_ns_ - *cpu_at_start_ns_));
   }

@@ -40,8 +40,8 @@ end
 function done(summary, latency, requests)
   local errors = summary.errors
   io.stdout:write(string.format(
-    '\n{"requests": %d, "bytes": %d, "seconds": %.6f, "p50": %.3f, "p99": %.3f, "p99.9": %.3f,' ..
+    '\n{"requests": %d, "bytes": %d, "seconds": %.6f, "p50": %.3f, "p95": %.3f, "p99": %.3f, "p99.9": %.3f,' ..
       ' "errors": {"connect": %d, "read": %d, "write": %d, "status": %d, "timeout": %d}}\n',
-    summary.requests, summary.bytes, summary.duration / 1e6, latency:percentile(50), latency:percentile(99), latency:percentile(99.9),
+    summary.requests, summary.bytes, summary.duration / 1e6, latency:percentile(50), latency:percentile(95), latency:percentile(99), latency:percentile(99.9),
     errors.connect, errors.read, errors.write, errors.status, errors.timeout))
 end

@@ -16,6 +16,7 @@ SIZES = (10, 1024, 10 * 1024, 100 * 1024)
 BODIES = {f"/bytes/{size}": (PATTERN * (size // len(PATTERN) + 1))[:size] for size in SIZES}
 ANSWER = {"message": "Hello, World!", "numbers": [1, 2, 3], "nested": {"true": True, "none": None}}
 SLEEP_SECONDS = 0.01
+USERS = "/users/"  # A path with a parameter follows, which is the answer.
 FILE = os.environ.get("WEB_BENCHMARK_FILE", "")  # What /pathsend sends.
 
 
@@ -75,6 +76,10 @@ async def sleep(scope: Scope, receive: Receive, send: Send) -> None:
     await answer(send, 200, b"text/plain", b"slept")
 
 
+async def user(scope: Scope, receive: Receive, send: Send) -> None:
+    await answer(send, 200, b"text/plain", scope["path"][len(USERS) :].encode())
+
+
 async def pathsend(scope: Scope, receive: Receive, send: Send) -> None:
     if "http.response.pathsend" not in (scope.get("extensions") or {}):
         await answer(send, 501, b"text/plain", b"no http.response.pathsend")
@@ -119,7 +124,8 @@ async def lifespan(receive: Receive, send: Send) -> None:
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
     kind = scope["type"]
     if kind == "http":
-        handler = PATHS.get(scope["path"])
+        path = scope["path"]
+        handler = PATHS.get(path) or (user if path.startswith(USERS) else None)
         if handler is None:
             await answer(send, 404, b"text/plain", b"no such path")
         else:
