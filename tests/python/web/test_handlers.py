@@ -486,7 +486,7 @@ def test_interrupt_leaves_the_loop(app, loop, served, is_async, logged_errors):
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_system_exit_is_an_error_of_the_handler(app, loop, served, is_async):
+def test_system_exit_is_an_error_of_the_handler(app, loop, served, is_async, caplog):
     def handler(request):
         raise SystemExit(2)
 
@@ -495,7 +495,8 @@ def test_system_exit_is_an_error_of_the_handler(app, loop, served, is_async):
 
     app.get("/")(asynchronous if is_async else handler)
     assert loop.run_until_complete(served.ask()).status == 500
-    assert [(message, type(error)) for message, error in served.errors] == [("Exception in ASGI application", SystemExit)]
+    errors = [(record.getMessage(), record.exc_info[0]) for record in caplog.records if record.name == "cxxloop.error"]
+    assert errors == [("Exception in ASGI application", SystemExit)]
 
 
 def test_cancelled_handler_is_an_error(app, loop):
