@@ -58,7 +58,7 @@ class Headers(MultiMapping):
     __slots__ = ()
 
     def __getitem__(self, name: str) -> str:
-        return super().__getitem__(name.lower())
+        return self._first[name.lower()]
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and super().__contains__(name.lower())
