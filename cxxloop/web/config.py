@@ -80,6 +80,12 @@ class Config:
     static: list[tuple[str, str]] = option(
         [], Folders(), _APP, "Serve the files of this folder under this URL path; looked at before APP."
     )
+    static_cache_control: str | None = option(None, Text(), _APP, "Cache-Control of static files, like 'public, max-age=3600'.")
+    static_follow_links: bool = option(False, Flag(), _APP, "Follow symbolic links of static files that stay in their folder.")
+    static_dotfiles: bool = option(False, Flag(), _APP, "Serve static files whose names begin with a dot, too.")
+    health_path: str | None = option(
+        None, Text("PATH"), _APP, "Answer this URL path without the application: 200, and 503 while the server drains."
+    )
     env_file: str | None = option(None, File(must_exist=True), _APP, "Set environment variables from this file (python-dotenv).")
     wsgi_threads: int = option(10, _FROM_ONE, _APP, "Threads in which a WSGI application runs.")
 
@@ -166,7 +172,7 @@ class Config:
     )
 
     limit_concurrency: int | None = option(
-        None, _FROM_ONE, _LIMITS, "uvicorn's name of limit-connections; the smaller one counts.", shown_default="no limit of its own"
+        None, _FROM_ONE, _LIMITS, "Requests that find so many connections open, or requests running: 503.", shown_default="none"
     )
     limit_connections: int = option(60_000, _COUNT, _LIMITS, "Connections at a time, in each worker: 503.")
     limit_connections_per_address: int = option(4_000, _COUNT, _LIMITS, "Connections of one client address at a time: 503.")
@@ -222,15 +228,6 @@ class Config:
     )
     ssl_ca_certs: str | None = option(None, File(), _TLS, "Certificates that vouch for those of clients.")
     ssl_ciphers: str | None = option(None, Text(), _TLS, "Ciphers up to TLS 1.2.", shown_default="those of OpenSSL")
-    ssl_engine: str = option(
-        "auto",
-        Choice(("auto", "libssl", "python")),
-        _TLS,
-        "What speaks TLS: Python's libssl itself, or its module ssl (slower); auto: the first where it can.",
-    )
-    ssl_context: ssl.SSLContext | None = option(
-        None, Anything(), _TLS, "The context, made by the program, instead of all of these.", in_code_only=True
-    )
     ssl_context_factory: Callable[..., ssl.SSLContext] | None = option(
         None,
         Anything(),
@@ -266,11 +263,6 @@ class Config:
     def should_reload(self) -> bool:
         """True exactly when source files are watched: reload is set and the application is an import string."""
         return self.reload and isinstance(self.app, str)
-
-    @property
-    def is_tls(self) -> bool:
-        """True exactly when TLS is served."""
-        return any(setting is not None for setting in (self.ssl_certfile, self.ssl_context, self.ssl_context_factory))
 
     def configure_logging(self) -> None:
         """Apply log_config, log_level, use_colors and access_log to the process's loggers, once in each process.
@@ -316,9 +308,20 @@ class Config:
         if not self.static:
             return application
         try:
-            return Mounts(application, [(mount, StaticFiles(folder, html=True)) for mount, folder in self.static])
+            return Mounts(application, [(mount, self._static_files(folder)) for mount, folder in self.static])
+        except ValueError as error:
+            raise ConfigError("static_cache_control", str(error).removeprefix("cache_control: ")) from None
         except OSError as error:
             raise ConfigError("static", str(error)) from None
+
+    def _static_files(self, folder: str) -> StaticFiles:
+        return StaticFiles(
+            folder,
+            html=True,
+            cache_control=self.static_cache_control,
+            follow_links=self.static_follow_links,
+            dotfiles=self.static_dotfiles,
+        )
 
     def _resolve(self) -> None:
         self.load_env_file()  # first: it may set the variables that are read here
@@ -347,6 +350,8 @@ class Config:
             raise ConfigError("uds_permissions", f"must be octal digits like 660, not {self.uds_permissions!r}")
         if self.root_path and not self.root_path.startswith("/"):
             raise ConfigError("root_path", f"must begin with '/', not {self.root_path!r}")
+        if self.health_path is not None and not re.fullmatch(r"/[!-~]*", self.health_path):
+            raise ConfigError("health_path", f"must begin with '/', not {self.health_path!r}")
         if self.log_level is not None and not isinstance(self.log_level, (str, int)):
             raise ConfigError("log_level", f"must be a name or a number, not {self.log_level!r}")
         if self.admin is not None and not self.admin_remote and not is_loopback(self.admin[0]):

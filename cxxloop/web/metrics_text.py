@@ -31,6 +31,7 @@ LIMITS = {
     "limit_handler_time": "timeout-handler-seconds",
     "limit_write_time": "timeout-write-seconds",
     "limit_handshake_time": "timeout-handshake-seconds",
+    "limit_concurrency": "limit-concurrency",
 }
 _CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 

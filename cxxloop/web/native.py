@@ -27,6 +27,8 @@ _SAME = {
     "head_bytes_max": "limit_head_bytes",
     "headers_max": "limit_headers",
     "requests_per_connection_max": "limit_requests_per_connection",
+    "connections_max": "limit_connections",
+    "concurrency_max": "limit_concurrency",
     "connections_per_address_max": "limit_connections_per_address",
     "websocket_message_bytes_max": "ws_max_size",
     "websocket_queue_messages_max": "ws_max_queue",
@@ -36,6 +38,7 @@ _SAME = {
     "websocket_deflate": "ws_per_message_deflate",
     "root_path": "root_path",
     "date_header": "date_header",
+    "health_path": "health_path",
     "proxies": "forwarded_allow_ips",
     "proxy_protocol": "proxy_protocol",
 }
@@ -61,8 +64,6 @@ def native_options(config: "Config", tls: Any) -> dict[str, Any]:
         tls: the SSLContext, or None.
     """
     options = {name: getattr(config, setting) for name, setting in _SAME.items()}
-    counts = [count for count in (config.limit_connections, config.limit_concurrency) if count]
-    options["connections_max"] = min(counts, default=0)
     options["scheme"] = "https" if tls is not None else "http"
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in config.headers]
     options["headers"] = headers
@@ -71,5 +72,4 @@ def native_options(config: "Config", tls: Any) -> dict[str, Any]:
     options["websockets"] = config.ws != "none"
     options["trusted"] = config.forwarded_allow_ips if config.proxy_headers else []
     options["tls"] = tls
-    options["tls_engine"] = config.ssl_engine
     return options

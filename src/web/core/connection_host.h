@@ -59,6 +59,7 @@ class ConnectionHost {
   Application& application;
   Limits limits;
   std::string_view server_header;
+  std::string_view health_path;
   bool has_date_header = true;
   bool has_websockets = true;
   std::optional<DeflateOptions> websocket_deflate;

@@ -4,6 +4,7 @@
 #include "web/core/http1_session.h"
 
 #include <algorithm>
+#include <array>
 #include <new>
 #include <utility>
 
@@ -127,10 +128,40 @@ bool Http1Session::read_head() noexcept {
   }
   const uint64_t body_bytes_max = host_.limits.body_bytes_max;
   if (body_bytes_max != 0 && host_.head.content_length > body_bytes_max) return refuse({413, "the body is too large"}), false;
-  if (!host_.head.upgrade.empty() && host_.has_websockets && !prepare_websocket()) return false;
+  const bool is_health = !host_.health_path.empty() && host_.head.path == host_.health_path;
+  if (is_overloaded() && !is_health) return refuse_overload(), false;
+  if (!host_.head.upgrade.empty() && host_.has_websockets && !is_health && !prepare_websocket()) return false;
   consume(parser_.consumed());
   begin_exchange();
+  if (is_health) {
+    answer_health();
+  } else {
+    host_.application.on_request(*this, {host_.head, connection_.application_part(), connection_.tls_session(), websocket_ != nullptr});
+  }
+  if (stage_ == Stage::exchange && user_ == nullptr) abort();
   return true;
+}
+
+bool Http1Session::is_overloaded() const noexcept {
+  const uint64_t concurrency_max = host_.limits.concurrency_max;
+  const ServerCounters& counts = host_.counts;
+  return concurrency_max > 0 && (counts.connections >= concurrency_max || counts.exchanges + counts.websockets >= concurrency_max);
+}
+
+void Http1Session::refuse_overload() noexcept {
+  host_.counts.count_limit(Limit::concurrency);
+  request_ = {};
+  answer_error(503, "too many requests at a time");
+  close(true);
+}
+
+// Nobody above hears of it; nothing is logged.
+void Http1Session::answer_health() noexcept {
+  const bool is_draining = host_.is_draining();
+  const std::string_view body = is_draining ? "draining\n" : "ok\n";
+  const std::array<Header, 2> headers = {{{"content-type", "text/plain; charset=utf-8"}, {"cache-control", "no-store"}}};
+  if (start({.status = is_draining ? 503 : 200, .headers = headers, .body_bytes = body.size()}) != nullptr) return;
+  if (write(body, nullptr) == nullptr) (void)end({});
 }
 
 void Http1Session::begin_exchange() noexcept {
@@ -151,8 +182,6 @@ void Http1Session::begin_exchange() noexcept {
   if (websocket_ != nullptr) request_.keep_alive = false;
   user_ = nullptr;
   stage_ = Stage::exchange;
-  host_.application.on_request(*this, {head, connection_.application_part(), connection_.tls_session(), websocket_ != nullptr});
-  if (stage_ == Stage::exchange && user_ == nullptr) abort();
 }
 
 bool Http1Session::prepare_websocket() noexcept {

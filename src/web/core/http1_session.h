@@ -80,6 +80,9 @@ class Http1Session final : public Exchange {
   void advance() noexcept;
   [[nodiscard]] bool read_head() noexcept;
   void begin_exchange() noexcept;
+  void answer_health() noexcept;
+  [[nodiscard]] bool is_overloaded() const noexcept;
+  void refuse_overload() noexcept;
   [[nodiscard]] bool drain_body() noexcept;
   void update_reading() noexcept;
   // False: it was refused.

@@ -36,6 +36,10 @@ struct Limits {
   size_t connections_max = 60'000;                 // 503 with Retry-After
   size_t connections_per_address_max = 4'000;      // likewise; trusted peers and UNIX sockets excepted
 
+  // Requests that find so many connections, or requests and WebSockets, under way: 503. Their own connection counts, as it does
+  // for uvicorn's --limit-concurrency.
+  size_t concurrency_max = 0;
+
   WebSocketLimits websocket = {};
 };
 

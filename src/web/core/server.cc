@@ -65,6 +65,7 @@ Server::Server(net::Engine& engine_of_all, io::Backend& backend_of_all, Applicat
   has_date_header = options.date_header;
   has_websockets = options.websockets;
   websocket_deflate = options.websocket_deflate;
+  health_path = options.health_path;
   has_proxy_protocol_ = options.proxy_protocol;
   ready_timer_.run = on_ready;
   retry_timer_.run = on_retry;

@@ -28,6 +28,7 @@ struct ServerOptions {
   std::string_view server_header = "cxxloop";      // empty: no Server line. Outlives the server.
   bool date_header = true;
   bool websockets = true;                          // false: who asks for one is answered as if he had not
+  std::string_view health_path;                    // answered by the server: 200, or 503 once it drains; empty: none. Outlives it.
   bool proxy_protocol = false;                     // true: each connection of Application::is_proxy() begins with its header
   std::optional<DeflateOptions> websocket_deflate = DeflateOptions{};  // nothing: messages are not compressed
   TlsContext* tls = nullptr;                       // null: no TLS. Outlives the server.

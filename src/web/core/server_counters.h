@@ -14,8 +14,9 @@
 namespace cxxloop::web {
 
 // The limits of web/core/limits.h that a client has met.
-enum class Limit : uint8_t { connections, connections_per_address, line, head, body, head_time, body_time, handler_time, write_time, handshake_time };
-inline constexpr size_t limits_count = 10;
+enum class Limit : uint8_t { connections, connections_per_address, line, head, body, head_time, body_time, handler_time, write_time, handshake_time,
+                             concurrency };
+inline constexpr size_t limits_count = 11;
 
 struct ServerCounters {
   uint64_t accepted = 0;
@@ -53,11 +54,11 @@ struct ServerCounters {
 };
 
 inline constexpr size_t gauges_count = 3;
-inline constexpr std::array<const char*, 28> counter_names = {
+inline constexpr std::array<const char*, 29> counter_names = {
     "accepted", "refused", "requests", "bad_requests", "timeouts", "received_bytes", "sent_bytes",
     "responses_1xx", "responses_2xx", "responses_3xx", "responses_4xx", "responses_5xx", "websockets_accepted",
     "limit_connections", "limit_connections_per_address", "limit_line", "limit_head", "limit_body",
-    "limit_head_time", "limit_body_time", "limit_handler_time", "limit_write_time", "limit_handshake_time",
+    "limit_head_time", "limit_body_time", "limit_handler_time", "limit_write_time", "limit_handshake_time", "limit_concurrency",
     "handshakes", "handshakes_failed",
     "connections", "exchanges", "websockets"};
 static_assert(sizeof(ServerCounters) == counter_names.size() * sizeof(uint64_t));

@@ -51,6 +51,7 @@ constexpr LimitRow limit_rows[] = {
     {"handshake_seconds", true, true, store<&Limits::handshake_ns>},
     {"requests_per_connection_max", false, true, store<&Limits::requests_per_connection_max>},
     {"connections_max", false, true, store<&Limits::connections_max>},
+    {"concurrency_max", false, true, store<&Limits::concurrency_max>},
     {"connections_per_address_max", false, true, store<&Limits::connections_per_address_max>},
     {"websocket_message_bytes_max", false, true, store_of_websocket<&WebSocketLimits::message_bytes_max>},
     {"websocket_queue_messages_max", false, false, store_of_websocket<&WebSocketLimits::queue_messages_max>},
@@ -133,6 +134,10 @@ bool read_text(PyObject* name, PyObject* value, ServerTexts* texts) noexcept {
     texts->scheme = Ref::borrow(value);
     return check_text(name, value);
   }
+  if (is_named(name, "health_path")) {
+    texts->health_path = Ref::borrow(value == Py_None ? nullptr : value);
+    return value == Py_None || check_text(name, value);
+  }
   if (is_named(name, "server_header")) {
     texts->server_header = Ref::borrow(value == Py_None ? nullptr : value);
     return value == Py_None || check_text(name, value);
@@ -155,12 +160,10 @@ bool read_text(PyObject* name, PyObject* value, ServerTexts* texts) noexcept {
   if (is_named(name, "websocket_deflate")) return read_truth(value, &texts->websocket_deflate);
   if (is_named(name, "metrics_fd")) return value == Py_None || read_fd(value, &texts->metrics_fd);
   if (is_named(name, "tls")) {
-    texts->tls = Ref::borrow(value == Py_None ? nullptr : value);
-    return true;
-  }
-  if (is_named(name, "tls_engine")) {
-    texts->tls_engine = Ref::borrow(value);
-    return check_text(name, value);
+    const int truth = PyObject_IsTrue(value);
+    // Nobody may get plain text who has asked for TLS.
+    if (truth == 1) PyErr_SetString(PyExc_NotImplementedError, "this server does not speak TLS");
+    return truth == 0;
   }
   return raise_unknown(name);
 }
@@ -191,8 +194,7 @@ bool read_texts(Gil, PyObject* rest, ServerTexts* texts) noexcept {
   texts->root_path = Ref::steal(PyUnicode_FromString(""));
   texts->scheme = Ref::steal(PyUnicode_FromString("http"));
   texts->server_header = Ref::steal(PyUnicode_FromString("cxxloop"));
-  texts->tls_engine = Ref::steal(PyUnicode_FromString("auto"));
-  if (!texts->root_path || !texts->scheme || !texts->server_header || !texts->tls_engine) return false;
+  if (!texts->root_path || !texts->scheme || !texts->server_header) return false;
   PyObject* name = nullptr;
   PyObject* value = nullptr;
   for (Py_ssize_t at = 0; PyDict_Next(rest, &at, &name, &value) != 0;) {

@@ -20,6 +20,7 @@ struct ServerTexts {
   Ref root_path;      // a str
   Ref scheme;         // a str
   Ref server_header;  // a str; null: no Server line
+  Ref health_path;    // likewise; null: none
   Ref headers;        // an iterable of (name, value); null: none
   Ref trusted;        // a list of str, or a str; null: nobody
   Ref proxies;        // likewise; their connections are those of many
@@ -27,8 +28,6 @@ struct ServerTexts {
   bool date_header = true;
   bool websockets = true;
   bool websocket_deflate = true;
-  Ref tls;            // an ssl.SSLContext, not checked; null: no TLS
-  Ref tls_engine;     // a str
   int metrics_fd = -1;  // of a web/core/metrics_block.h; -1: none
 };
 

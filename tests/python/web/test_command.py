@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 from program import Program, write
@@ -73,6 +74,7 @@ def test_version(command):
         (["--admin", "::1:9000"], "Error: Invalid value for --admin: must be HOST:PORT, an IPv6 address in brackets, not '::1:9000'"),
         (["--header", "X-A"], "Error: Invalid value for --header: must be NAME:VALUE, not 'X-A'"),
         (["--uds", "a", "--fd", "3"], "Error: Invalid value for --fd: cannot be given together with uds"),
+        (["--health-path", "up"], "Error: Invalid value for --health-path: must begin with '/', not 'up'"),
         (["--log-level", "loud"], "Error: Invalid value for --log-level: must be one of critical, error"),
         (["--no-such-flag"], "Error: No such option"),
     ],
@@ -132,9 +134,9 @@ EXAMPLES = {
     "lifespan": ("off", "off"),
     "limit_headers": ("7", 7),
     "ssl_cert_reqs": ("1", 1),
-    "ssl_engine": ("python", "python"),
     "access_log_sample": ("0.5", 0.5),
     "root_path": ("/x", "/x"),
+    "health_path": ("/x", "/x"),
     "log_level": ("debug", "debug"),
 }
 
@@ -361,6 +363,29 @@ def test_module_may_run_a_loop_while_it_is_imported(serve, tmp_path):
     assert serve(target="early:app").get()[0] == 200
 
 
+def test_health_is_answered_without_the_application(serve, tmp_path):
+    program = serve("--health-path", "/healthz", "--limit-concurrency", "1")
+    assert program.get("/healthz") == (200, "ok\n")
+    assert program.get("/")[0] == 503  # as uvicorn: the connection of the request is the first one
+    assert program.end() == 0
+    assert "GET" not in program.log
+
+
+def test_settings_of_static_files(serve, tmp_path):
+    write(tmp_path, "files/.hidden", "secret")
+    write(tmp_path, "files/plain.txt", "plain")
+    (tmp_path / "files/link.txt").symlink_to("plain.txt")
+    program = serve("--static", "/s=files")
+    assert program.get("/s/plain.txt") == (200, "plain")
+    assert [program.get(f"/s/{name}")[0] for name in ("link.txt", ".hidden")] == [404, 404]
+    flags = ["--static-follow-links", "--static-dotfiles", "--static-cache-control", "max-age=60"]
+    program = serve("--static", "/s=files", *flags)
+    assert program.get("/s/link.txt") == (200, "plain")
+    assert program.get("/s/.hidden") == (200, "secret")
+    with urllib.request.urlopen(f"http://127.0.0.1:{program.port()}/s/plain.txt") as response:
+        assert response.headers["Cache-Control"] == "max-age=60"
+
+
 # --- sockets -------------------------------------------------------------------------------------------------------------
 
 
@@ -484,7 +509,16 @@ def test_folder_of_unix_socket_must_exist(serve):
     assert program.lines[-1] == "ERROR:    [Errno 2] cannot listen on unix socket nowhere/app.sock: no such file or directory"
 
 
-def test_missing_certificate_is_one_line(serve):
+def test_tls_is_refused_rather_than_served_in_plain(serve, tmp_path):
+    from cxxloop import _web
+
+    if getattr(_web, "serves_tls", False):
+        pytest.skip("the native server speaks TLS")
+    trustme = pytest.importorskip("trustme")
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "all.pem")
+    program = serve("--ssl-certfile", "all.pem")
+    assert program.wait() == 1
+    assert program.lines == ["ERROR:    ssl_certfile: TLS is not served yet; put a proxy that speaks TLS in front"]
     program = serve("--ssl-certfile", "missing.pem")
     assert program.wait() == 1
     assert program.lines == ["ERROR:    ssl_certfile: cannot read 'missing.pem': No such file or directory"]

@@ -148,6 +148,40 @@ TYPED_TEST(ServerTest, KeepsAtLimitsThatAreChanged) {
   EXPECT_EQ(this->read_all(client), "");
 }
 
+TYPED_TEST(ServerTest, AnswersItsHealthUntilItDrains) {
+  this->options.health_path = "/health";
+  this->app.handle = echo;
+  const int client = this->connect();
+  constexpr std::string_view ask = "GET /health?now HTTP/1.1\r\nHost: h\r\n\r\n";
+  EXPECT_TRUE(this->ask(client, ask, "ok\n").starts_with("HTTP/1.1 200 "));
+  EXPECT_FALSE(this->ask(client, "GET /healthy HTTP/1.1\r\nHost: h\r\n\r\n", "GET /healthy ").empty());
+  EXPECT_EQ(this->app.answers.size(), 1U);
+  this->server->drain();
+  this->write(client, ask);
+  const std::string last = this->read_all(client);
+  EXPECT_TRUE(last.starts_with("HTTP/1.1 503 ")) << last;
+  EXPECT_TRUE(last.ends_with("draining\n")) << last;
+}
+
+TYPED_TEST(ServerTest, RefusesRequestsAboveTheConcurrency) {
+  this->options.limits.concurrency_max = 3;
+  this->options.health_path = "/health";
+  const int busy = this->connect();
+  this->write(busy, get);
+  ASSERT_TRUE(this->run_until([&] { return this->app.answers.size() == 1; }));
+  const int second = this->connect();
+  this->write(second, get);
+  ASSERT_TRUE(this->run_until([&] { return this->app.answers.size() == 2; })) << "its own connection is the second one";
+  const int third = this->connect();
+  EXPECT_TRUE(this->ask(third, "GET /health HTTP/1.1\r\nHost: h\r\n\r\n", "ok\n").starts_with("HTTP/1.1 200 "));
+  this->write(third, get);
+  const std::string refused = this->read_all(third);
+  EXPECT_TRUE(refused.starts_with("HTTP/1.1 503 ")) << refused;
+  EXPECT_NE(refused.find("retry-after: "), std::string::npos);
+  EXPECT_EQ(this->app.answers.size(), 2U);
+  EXPECT_EQ(this->server->counters().limits[static_cast<size_t>(Limit::concurrency)], 1U);
+}
+
 // --- the PROXY protocol -----------------------------------------------------------------------------------------
 
 constexpr std::string_view introduction = "PROXY TCP4 192.0.2.7 192.0.2.1 5000 80\r\n";
