@@ -28,7 +28,6 @@ _SAME = {
     "headers_max": "limit_headers",
     "requests_per_connection_max": "limit_requests_per_connection",
     "connections_max": "limit_connections",
-    "concurrency_max": "limit_concurrency",
     "connections_per_address_max": "limit_connections_per_address",
     "websocket_message_bytes_max": "ws_max_size",
     "websocket_queue_messages_max": "ws_max_queue",
@@ -64,6 +63,7 @@ def native_options(config: "Config", tls: Any) -> dict[str, Any]:
         tls: the SSLContext, or None.
     """
     options = {name: getattr(config, setting) for name, setting in _SAME.items()}
+    options["concurrency_max"] = config.limit_concurrency or 0
     options["scheme"] = "https" if tls is not None else "http"
     headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in config.headers]
     options["headers"] = headers

@@ -133,7 +133,7 @@ def test_native_options_hold_every_limit():
     ("header", "struct", "prefix", "count"),
     [
         ("request_head.h", "HeadLimits", "", 3),
-        ("limits.h", "Limits", "", 14),
+        ("limits.h", "Limits", "", 15),
         ("websocket_limits.h", "WebSocketLimits", "websocket_", 5),
     ],
 )
