@@ -269,7 +269,8 @@ void Connection::on_flushed() noexcept {
 }
 
 void Connection::reset(Ending::Why why) noexcept {
-  if (phase_ != Phase::ended) io::reset_when_closed(fd_.get());
+  // In a forked child the connection is still its parent's.
+  if (phase_ != Phase::ended && !host_.engine.cork().is_inherited()) io::reset_when_closed(fd_.get());
   end(why);
 }
 

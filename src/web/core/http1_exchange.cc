@@ -242,7 +242,8 @@ Accepted Http1Session::accept(std::string_view subprotocol, std::span<const Head
 void Http1Session::abort() noexcept {
   const Connection::Scope scope(connection_);
   if (is_refused_) return finish_refused();
-  if (is_started_) return connection_.reset(Ending::Why::aborted);
+  // In a forked child the parent gives the answer.
+  if (is_started_ || host_.engine.cork().is_inherited()) return connection_.reset(Ending::Why::aborted);
   answer_error(500, "the application has failed");
   stage_ = Stage::closed;
   end_exchange(Ending::Why::aborted);

@@ -194,11 +194,11 @@ PySendResult AsgiCall::failed(Gil gil, PyObject** result) noexcept {
   const WebState& state = server_.state();
   Ref exception = take_exception(gil);
   finish(gil);
-  if (!is_interrupt(exception.get()) && !comes_from_disconnect(state, exception.get())) {
+  if (!server_.is_interrupt(exception.get()) && !comes_from_disconnect(state, exception.get())) {
     server_.tell_error(gil, "Exception in ASGI application", exception.get());
   }
   static_cast<void>(channel().end_unfinished(true));
-  if (is_interrupt(exception.get()) || PyErr_GivenExceptionMatches(exception.get(), state.cancelled_error) != 0) {
+  if (server_.is_interrupt(exception.get()) || PyErr_GivenExceptionMatches(exception.get(), state.cancelled_error) != 0) {
     set_exception(gil, std::move(exception));
     return PYGEN_ERROR;
   }

@@ -51,9 +51,9 @@ class DirectUser final : public web::ExchangeUser {
 void fail(Gil gil, WebServer& server, web::Exchange* const& exchange) noexcept {
   Ref exception = take_exception(gil);
   // Runs Python: the error log.
-  if (!is_interrupt(exception.get())) server.tell_error(gil, "Exception in ASGI application", exception.get());
+  if (!server.is_interrupt(exception.get())) server.tell_error(gil, "Exception in ASGI application", exception.get());
   if (exchange != nullptr) exchange->abort();
-  if (!is_interrupt(exception.get())) return;
+  if (!server.is_interrupt(exception.get())) return;
   set_exception(gil, std::move(exception));
   server.report(gil, "Exception in a handler");
 }

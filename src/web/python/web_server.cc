@@ -269,6 +269,12 @@ void WebServer::tell_error(Gil gil, const char* message, PyObject* exception) no
   tell_error(gil, text.get(), exception);
 }
 
+bool WebServer::is_interrupt(PyObject* exception) const noexcept {
+  if (PyErr_GivenExceptionMatches(exception, PyExc_KeyboardInterrupt) != 0) return true;
+  const bool is_forked = engine_ != nullptr && engine_->cork().is_inherited();
+  return is_forked && PyErr_GivenExceptionMatches(exception, PyExc_SystemExit) != 0;
+}
+
 void WebServer::report(Gil gil, const char* message) noexcept {
   state_.access->report_or_leave(gil, loop_.get(), message);
 }

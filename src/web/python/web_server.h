@@ -83,6 +83,9 @@ class WebServer final : public web::Application, public LoopGuest {
   void tell_access(Gil gil, PyObject* scope, const web::Ending& ending, int64_t duration_ns) noexcept;
   void tell_error(Gil gil, PyObject* message, PyObject* exception) noexcept;
   void tell_error(Gil gil, const char* message, PyObject* exception) noexcept;
+  // What an application raises to end the program. A SystemExit is none, as in uvicorn: the application failed to keep it to
+  // itself (argparse raises one), and no request may end a server. That of a forked child ends the child.
+  [[nodiscard]] bool is_interrupt(PyObject* exception) const noexcept;
   // The indicator is set, in a callback of the core.
   void report(Gil gil, const char* message) noexcept;
 

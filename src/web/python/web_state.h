@@ -67,12 +67,6 @@ struct WebState {
 // The str of a method; null: the indicator is set.
 [[nodiscard]] Ref method_of(Gil gil, const WebState& state, std::string_view method) noexcept;
 
-// What an application raises to end the program. A SystemExit is none, as in uvicorn: the application failed to keep it to
-// itself (argparse raises one), and no request may end a server.
-[[nodiscard]] inline bool is_interrupt(PyObject* exception) noexcept {
-  return PyErr_GivenExceptionMatches(exception, PyExc_KeyboardInterrupt) != 0;
-}
-
 inline WebState& web_state_of(PyObject* module) noexcept { return *static_cast<WebState*>(PyModule_GetState(module)); }
 
 }  // namespace cxxloop::python

@@ -641,6 +641,47 @@ def test_forked_child_can_let_go_of_the_server(loop, run, serve_app):
     assert run(served.ask()).body == b"hello"
 
 
+@pytest.mark.parametrize("is_started", [False, True])
+def test_forked_child_that_exits_inside_an_application_leaves_the_answer_to_its_parent(run, serve_app, is_started):
+    parent = os.getpid()
+
+    async def app(scope, receive, send):
+        await asyncio.sleep(0)
+        if is_started:
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": b"hel", "more_body": True})
+        child = os.fork()
+        if child == 0:
+            raise SystemExit(7)
+        statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        if is_started:
+            await send({"type": "http.response.body", "body": b"lo"})
+        else:
+            await text()(scope, receive, send)
+
+    async def main():
+        reader, writer = await served.connect()
+        writer.write(GET)
+        answer = await read_response(reader)
+        writer.write(LAST_GET)
+        last = await read_response(reader)
+        assert await reader.read() == b""
+        writer.close()
+        return answer.body, last.body
+
+    statuses = []
+    served = serve_app(app)
+    try:
+        bodies = run(main())
+    except SystemExit as exit:
+        os._exit(exit.code)
+    finally:
+        if os.getpid() != parent:
+            os._exit(1)
+    assert bodies == (b"hello", b"hello")
+    assert statuses == [7, 7]
+
+
 def test_import_of_cxxloop_does_not_load_the_server():
     script = "import cxxloop, sys; sys.exit('cxxloop._web' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
