@@ -30,16 +30,36 @@ Ref iterator_of(Gil, PyObject* awaitable) noexcept {
   return {};
 }
 
-// True exactly when the exception is what send() raised because the client had gone, or came up while that was handled.
-bool comes_from_disconnect(const WebState& state, PyObject* exception) noexcept {
+bool all_come_from_disconnect(const WebState& state, PyObject* group, int depth) noexcept;
+
+// True exactly when the exception is what send() raised because the client had gone, or came up while that was handled, or is
+// a group of such exceptions.
+bool comes_from_disconnect(const WebState& state, PyObject* exception, int depth = 0) noexcept {
   constexpr int links_max = 32;
   Ref link = Ref::borrow(exception);
   for (int i = 0; link && i < links_max; ++i) {
     if (PyErr_GivenExceptionMatches(link.get(), state.client_disconnected) != 0) return true;
+    if (PyErr_GivenExceptionMatches(link.get(), PyExc_BaseExceptionGroup) != 0) return all_come_from_disconnect(state, link.get(), depth);
     Ref cause = Ref::steal(PyException_GetCause(link.get()));
     link = cause ? std::move(cause) : Ref::steal(PyException_GetContext(link.get()));
   }
   return false;
+}
+
+// Task groups raise what their tasks have raised in groups.
+bool all_come_from_disconnect(const WebState& state, PyObject* group, int depth) noexcept {
+  constexpr int depth_max = 8;
+  // Runs Python if a subclass has a property of this name: it may do anything, and nothing here is kept across the call.
+  const Ref members = depth < depth_max ? Ref::steal(PyObject_GetAttrString(group, "exceptions")) : Ref();
+  if (!members || PyTuple_Check(members.get()) == 0) {
+    PyErr_Clear();
+    return false;
+  }
+  const Py_ssize_t count = PyTuple_GET_SIZE(members.get());
+  for (Py_ssize_t i = 0; i < count; ++i) {
+    if (!comes_from_disconnect(state, PyTuple_GET_ITEM(members.get(), i), depth + 1)) return false;
+  }
+  return count > 0;
 }
 
 }  // namespace

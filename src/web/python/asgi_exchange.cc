@@ -78,8 +78,11 @@ Ref AsgiExchange::take_event(Gil gil) noexcept {
 const char* AsgiExchange::end_unfinished(bool) noexcept {
   if (exchange_ == nullptr) return nullptr;
   const bool has_begun = phase_ != Phase::start;
+  // An application that was told that its client has gone owes no response.
+  const bool is_owed = !exchange_->is_disconnected();
   exchange_->abort();
   CXL_ASSERT(exchange_ == nullptr);
+  if (!is_owed) return nullptr;
   return has_begun ? "ASGI callable returned without completing response."
                    : "ASGI callable returned without starting response.";
 }

@@ -169,9 +169,11 @@ def test_body_that_breaks_off_is_a_disconnect(run, serve_app):
         await waits.wait()
         writer.close()
         await ended.wait()
+        await served.quiet()
 
     run(main())
     assert messages == [event(b"abc", True), DISCONNECT]
+    assert served.errors == []  # nobody is there for a response
 
 
 def test_receive_after_the_response_is_a_disconnect(run, serve_app):

@@ -385,6 +385,43 @@ def test_send_after_the_disconnect_raises_an_oserror(run, serve_app):
     assert served.errors == []
 
 
+@pytest.mark.parametrize("other", [None, KeyError("other")])
+def test_disconnects_in_a_group_are_no_error(run, serve_app, other):
+    """asyncio's and AnyIO's task groups raise them in a group, Quart an exception of its own in place of them."""
+
+    async def sending(send):
+        try:
+            while True:
+                await send(body(b"x", True))
+                await asyncio.sleep(0)
+        except OSError:
+            raise RuntimeError("gone") from None
+
+    async def failing():
+        raise other
+
+    async def app(scope, receive, send):
+        await send(START)
+        started.set()
+        results = await asyncio.gather(sending(send), *([failing()] if other else []), return_exceptions=True)
+        ended.set()
+        raise BaseExceptionGroup("of tasks", [ExceptionGroup("inner", results)])
+
+    started, ended = asyncio.Event(), asyncio.Event()
+    served = serve_app(app)
+
+    async def main():
+        _, writer = await served.connect()
+        writer.write(GET)
+        await started.wait()
+        writer.transport.abort()
+        await ended.wait()
+        await served.quiet()
+
+    run(main())
+    assert len(served.errors) == (1 if other else 0)
+
+
 def test_waiting_send_learns_of_the_disconnect(run, serve_app):
     raised = []
 
