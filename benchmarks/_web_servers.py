@@ -73,6 +73,7 @@ WEB_SERVERS = {
             ("cxxloop",),
             ("-m", "cxxloop", "serve", APP, "--port", "{port}", "--no-access-log"),
             idle=("--timeout-keep-alive", "{idle}"),
+            static=("--static", STATIC_PREFIX + "={root}"),
         ),
         handlers("functions"),
         handlers("coroutines"),

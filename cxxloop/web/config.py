@@ -228,6 +228,15 @@ class Config:
     )
     ssl_ca_certs: str | None = option(None, File(), _TLS, "Certificates that vouch for those of clients.")
     ssl_ciphers: str | None = option(None, Text(), _TLS, "Ciphers up to TLS 1.2.", shown_default="those of OpenSSL")
+    ssl_engine: str = option(
+        "auto",
+        Choice(("auto", "libssl", "python")),
+        _TLS,
+        "What speaks TLS: Python's libssl itself, or its module ssl (slower); auto: the first where it can.",
+    )
+    ssl_context: ssl.SSLContext | None = option(
+        None, Anything(), _TLS, "The context, made by the program, instead of all of these.", in_code_only=True
+    )
     ssl_context_factory: Callable[..., ssl.SSLContext] | None = option(
         None,
         Anything(),
@@ -263,6 +272,11 @@ class Config:
     def should_reload(self) -> bool:
         """True exactly when source files are watched: reload is set and the application is an import string."""
         return self.reload and isinstance(self.app, str)
+
+    @property
+    def is_tls(self) -> bool:
+        """True exactly when TLS is served."""
+        return any(setting is not None for setting in (self.ssl_certfile, self.ssl_context, self.ssl_context_factory))
 
     def configure_logging(self) -> None:
         """Apply log_config, log_level, use_colors and access_log to the process's loggers, once in each process.

@@ -72,4 +72,5 @@ def native_options(config: "Config", tls: Any) -> dict[str, Any]:
     options["websockets"] = config.ws != "none"
     options["trusted"] = config.forwarded_allow_ips if config.proxy_headers else []
     options["tls"] = tls
+    options["tls_engine"] = config.ssl_engine
     return options

@@ -175,7 +175,7 @@ class Reloader:
 
     async def _announce(self, worker: WorkerProcess, listeners: Listeners) -> None:
         if await worker.wait_until_ready(None):
-            message, color_message = listeners.started_message(is_tls=False)
+            message, color_message = listeners.started_message(is_tls=self._config.is_tls)
             _logger.info("%s", message, extra={"color_message": color_message.replace("%", "%%")})
         else:
             _logger.info("Child process [%d] died (%s), waiting for changes.", worker.pid, describe_end(worker))

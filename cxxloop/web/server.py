@@ -27,7 +27,7 @@ from .metrics import LoopMonitor, MetricsBlock
 from .native import import_native, native_options
 from .signals import HANDLED, CapturedSignals
 from .sockets import Listeners
-from .tls import make_context
+from .tls import check_engine, make_context
 
 if TYPE_CHECKING:
     from .admin import Admin
@@ -181,8 +181,7 @@ class Server:
         config = self.config
         tls = make_context(config)
         native = import_native()
-        if tls is not None and not getattr(native, "serves_tls", False):
-            raise ConfigError("ssl_certfile", "TLS is not served yet; put a proxy that speaks TLS in front")
+        check_engine(config, tls, has_libssl=native.Server.tls_library() is not None)
         application = config.load()
         _log_process("Started")
         if sockets is None:

@@ -240,7 +240,7 @@ class Supervisor:
     def _on_served(self, slot: _Slot) -> None:
         if not self._has_served:
             self._has_served = True
-            message, color_message = slot.listeners.started_message(is_tls=self._config.ssl_certfile is not None)
+            message, color_message = slot.listeners.started_message(is_tls=self._config.is_tls)
             _logger.info("%s", message, extra={"color_message": color_message.replace("%", "%%")})
 
     def _release(self, worker: WorkerProcess) -> None:

@@ -171,6 +171,12 @@ class _Response:
         Returns:
             The messages that the loop is left to send: a short response is all of them, so that its thread waits for nothing.
         """
+        try:
+            return self._run(application, environ)
+        except StopIteration as error:  # no future takes one: on Python 3.11 the request would never end
+            raise RuntimeError("a WSGI application has raised StopIteration") from error
+
+    def _run(self, application: WSGICallable, environ: Environ) -> list[Message]:
         result = application(environ, self.start_response)
         try:
             if isinstance(result, (list, tuple)):  # nothing comes later: one message will do

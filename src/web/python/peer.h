@@ -13,6 +13,7 @@ namespace cxxloop::python {
 struct Peer {
   Ref client;  // (host, port), or None: a UNIX socket
   Ref server;  // (host, port), or (path, None)
+  Ref tls;     // the dictionary of ASGI's extension "tls"; null: no request has come, or there is no TLS
   bool is_trusted = false;  // True exactly when its X-Forwarded headers are believed
 };
 

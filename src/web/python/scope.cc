@@ -62,7 +62,7 @@ bool ScopeMaker::open(Gil, const WebState& state, PyObject* scheme, PyObject* ro
          set(template_.get(), Name::query_string, Ref::borrow(state.empty_bytes));
 }
 
-Ref ScopeMaker::make(Gil gil, const web::Request& request, const TrustedPeers& trusted) noexcept {
+Ref ScopeMaker::make(Gil gil, const web::Request& request, const TrustedPeers& trusted, const TlsServer& tls) noexcept {
   const web::RequestHead& head = request.head;
   const Peer* const peer = static_cast<const Peer*>(request.connection);
   const Repeated made = make_repeated(gil, head);
@@ -72,7 +72,8 @@ Ref ScopeMaker::make(Gil gil, const web::Request& request, const TrustedPeers& t
                         set_copy(target, Name::extensions, extensions_) &&
                         (!lifespan_state_ || set_copy(target, Name::state, lifespan_state_)) &&
                         (peer == nullptr || set_peer(gil, target, head, *peer, trusted)) &&
-                        (!request.asks_websocket || set_websocket(gil, target, head));
+                        (!request.asks_websocket || set_websocket(gil, target, head)) &&
+                        (request.tls == nullptr || set_tls(gil, target, request, tls));
   return is_whole ? Ref::borrow(target) : Ref();
 }
 
@@ -120,6 +121,15 @@ bool ScopeMaker::set_websocket(Gil, PyObject* scope, const web::RequestHead& hea
          set(scope, Name::scheme, Ref::borrow(state_->name(is_secure ? Name::wss : Name::ws))) &&
          set(scope, Name::subprotocols, names) && set_copy(scope, Name::extensions, websocket_extensions_) &&
          PyDict_DelItem(scope, state_->name(Name::method)) == 0;
+}
+
+// What secures a connection is found out by its first request.
+bool ScopeMaker::set_tls(Gil gil, PyObject* scope, const web::Request& request, const TlsServer& tls) const noexcept {
+  Peer* const peer = static_cast<Peer*>(request.connection);
+  if (peer == nullptr) return true;
+  if (!peer->tls) peer->tls = tls.make_extension(gil, *request.tls);
+  PyObject* const extensions = PyDict_GetItemWithError(scope, state_->name(Name::extensions));
+  return peer->tls && extensions != nullptr && set_copy(extensions, Name::tls, peer->tls);
 }
 
 // Each request has its own: an application may write into them.

@@ -13,6 +13,7 @@
 #include "web/core/application.h"
 #include "web/python/header_cache.h"
 #include "web/python/peer.h"
+#include "web/python/tls_server.h"
 #include "web/python/web_state.h"
 
 namespace cxxloop::python {
@@ -23,7 +24,7 @@ class ScopeMaker {
   [[nodiscard]] bool open(Gil gil, const WebState& state, PyObject* scheme, PyObject* root_path,
                           PyObject* lifespan_state) noexcept;
   // Its connection is a Peer; null: nothing is known of it. Null: the indicator is set.
-  [[nodiscard]] Ref make(Gil gil, const web::Request& request, const TrustedPeers& trusted) noexcept;
+  [[nodiscard]] Ref make(Gil gil, const web::Request& request, const TrustedPeers& trusted, const TlsServer& tls) noexcept;
   // Parts of it; null: the indicator is set.
   [[nodiscard]] Ref make_headers(Gil gil, const web::RequestHead& head) noexcept;
   [[nodiscard]] Ref make_path(Gil gil, std::string_view raw_path) const noexcept;
@@ -58,6 +59,7 @@ class ScopeMaker {
   [[nodiscard]] bool set_target(Gil gil, PyObject* scope, const web::RequestHead& head) const noexcept;
   [[nodiscard]] bool set_peer(Gil gil, PyObject* scope, const web::RequestHead& head, const Peer& peer,
                               const TrustedPeers& trusted) const noexcept;
+  [[nodiscard]] bool set_tls(Gil gil, PyObject* scope, const web::Request& request, const TlsServer& tls) const noexcept;
   [[nodiscard]] bool set_websocket(Gil gil, PyObject* scope, const web::RequestHead& head) const noexcept;
 
   const WebState* state_ = nullptr;

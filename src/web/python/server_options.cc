@@ -160,10 +160,12 @@ bool read_text(PyObject* name, PyObject* value, ServerTexts* texts) noexcept {
   if (is_named(name, "websocket_deflate")) return read_truth(value, &texts->websocket_deflate);
   if (is_named(name, "metrics_fd")) return value == Py_None || read_fd(value, &texts->metrics_fd);
   if (is_named(name, "tls")) {
-    const int truth = PyObject_IsTrue(value);
-    // Nobody may get plain text who has asked for TLS.
-    if (truth == 1) PyErr_SetString(PyExc_NotImplementedError, "this server does not speak TLS");
-    return truth == 0;
+    texts->tls = Ref::borrow(value == Py_None ? nullptr : value);
+    return true;
+  }
+  if (is_named(name, "tls_engine")) {
+    texts->tls_engine = Ref::borrow(value);
+    return check_text(name, value);
   }
   return raise_unknown(name);
 }
@@ -194,7 +196,8 @@ bool read_texts(Gil, PyObject* rest, ServerTexts* texts) noexcept {
   texts->root_path = Ref::steal(PyUnicode_FromString(""));
   texts->scheme = Ref::steal(PyUnicode_FromString("http"));
   texts->server_header = Ref::steal(PyUnicode_FromString("cxxloop"));
-  if (!texts->root_path || !texts->scheme || !texts->server_header) return false;
+  texts->tls_engine = Ref::steal(PyUnicode_FromString("auto"));
+  if (!texts->root_path || !texts->scheme || !texts->server_header || !texts->tls_engine) return false;
   PyObject* name = nullptr;
   PyObject* value = nullptr;
   for (Py_ssize_t at = 0; PyDict_Next(rest, &at, &name, &value) != 0;) {

@@ -28,6 +28,8 @@ struct ServerTexts {
   bool date_header = true;
   bool websockets = true;
   bool websocket_deflate = true;
+  Ref tls;            // an ssl.SSLContext, not checked; null: no TLS
+  Ref tls_engine;     // a str
   int metrics_fd = -1;  // of a web/core/metrics_block.h; -1: none
 };
 

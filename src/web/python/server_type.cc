@@ -4,6 +4,7 @@
 #include <memory>
 #include <new>
 
+#include "web/python/tls_libssl.h"
 #include "web/python/web_server.h"
 
 namespace cxxloop::python {
@@ -86,7 +87,16 @@ PyObject* server_set_limits(PyObject* self, PyObject* changes) {
 PyObject* server_counters(PyObject* self, PyObject*) { return native_of(self).counters(Gil::in_slot()).release(); }
 PyObject* server_tasks(PyObject* self, PyObject*) { return native_of(self).tasks(Gil::in_slot()).release(); }
 
+// The version text of the libssl that serves TLS, or None.
+PyObject* server_tls_library(PyObject*, PyObject*) {
+  const web::TlsLibrary* const library = find_libssl(Gil::in_slot());
+  if (library == nullptr) Py_RETURN_NONE;
+  return PyUnicode_FromString(library->OpenSSL_version(0));
+}
+
 constexpr Method server_methods[] = {
+    {"tls_library", server_tls_library, METH_NOARGS | METH_STATIC,
+     "tls_library()\n--\n\nReturn the version of Python's libssl, as ssl.OPENSSL_VERSION, if it can be used directly; else None."},
     {"listen", server_listen, METH_O,
      "listen($self, fd, /)\n--\n\n"
      "Accept connections of a listening, non-blocking socket, whose descriptor is borrowed until stop_listening().\n\n"

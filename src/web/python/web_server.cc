@@ -48,6 +48,7 @@ bool WebServer::open(Gil gil, const WebServerArgs& args) noexcept {
   on_error_ = Ref::borrow(args.on_error);
   if (texts.trusted && !trusted_.assign(gil, texts.trusted.get())) return false;
   if (texts.proxies && !proxies_.assign(gil, texts.proxies.get())) return false;
+  if (texts.tls && !tls_.open(gil, texts.tls.get(), PyUnicode_AsUTF8(texts.tls_engine.get()))) return false;
   if (texts.headers && !default_headers_.assign(gil, {}, texts.headers.get())) return false;
   if (!scopes_.open(gil, state_, texts.scheme.get(), texts.root_path.get(),
                     args.state == Py_None ? nullptr : args.state) ||
@@ -61,6 +62,7 @@ bool WebServer::open(Gil gil, const WebServerArgs& args) noexcept {
   options.proxy_protocol = texts.proxy_protocol;
   if (!texts.websocket_deflate) options.websocket_deflate.reset();
   options.release = release_owner;
+  if (texts.tls) options.tls = &tls_;
   if (texts.metrics_fd >= 0) {
     Result<web::MetricsBlock> metrics = web::MetricsBlock::map(texts.metrics_fd);
     if (!metrics.ok()) return raise_errno(gil, metrics.error()) != nullptr;

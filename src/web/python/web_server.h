@@ -14,6 +14,7 @@
 #include "web/python/asgi_call.h"
 #include "web/python/object_pool.h"
 #include "web/python/scope.h"
+#include "web/python/tls_server.h"
 
 namespace cxxloop::python {
 
@@ -73,7 +74,7 @@ class WebServer final : public web::Application, public LoopGuest {
   [[nodiscard]] NoUser& no_user() noexcept { return no_user_; }
   [[nodiscard]] ScopeMaker& scopes() noexcept { return scopes_; }
   // The scope of a request; null: the indicator is set.
-  [[nodiscard]] Ref make_scope(Gil gil, const web::Request& request) noexcept { return scopes_.make(gil, request, trusted_); }
+  [[nodiscard]] Ref make_scope(Gil gil, const web::Request& request) noexcept { return scopes_.make(gil, request, trusted_, tls_); }
   // Of a request; null: the indicator is set.
   [[nodiscard]] Ref make_context(Gil gil) noexcept;
   // A task that runs the coroutine `call` in a context. Null: the indicator is set. Runs Python: its first step.
@@ -110,6 +111,7 @@ class WebServer final : public web::Application, public LoopGuest {
   void each_ref(F& f) noexcept {
     f(app_, handlers_, on_idle_, on_access_, on_error_, context_, task_type_, task_keywords_);
     scopes_.each_ref(f);
+    tls_.each_ref(f);
   }
   template <class F>
   void each_kept_ref(F& f) noexcept {
@@ -159,6 +161,7 @@ class WebServer final : public web::Application, public LoopGuest {
   TrustedPeers trusted_;  // whose headers are believed
   TrustedPeers proxies_;  // whose connections are those of many
   ScopeMaker scopes_;
+  TlsServer tls_{*this};
   WebPools pools_;
   IntrusiveList<AsgiCall> calls_;  // a reference to each is owned
   web::Limits limits_;

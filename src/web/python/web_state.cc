@@ -8,7 +8,7 @@ namespace {
 
 constexpr const char* texts[] = {
     "type", "asgi", "http_version", "server", "client", "scheme", "method", "root_path", "path", "raw_path",
-    "query_string", "headers", "state", "extensions", "subprotocols",
+    "query_string", "headers", "state", "extensions", "subprotocols", "tls",
     "body", "more_body", "status", "trailers", "more_trailers", "links", "file", "offset", "count",
     "subprotocol", "bytes", "text", "code", "reason",
     "message", "fileno", "set_result", "done", "create_future", "create_task", "throw", "close", "loop", "eager_start",

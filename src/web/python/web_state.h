@@ -17,7 +17,7 @@ namespace cxxloop::python {
 enum class Name : uint8_t {
   // keys of a scope
   type, asgi, http_version, server, client, scheme, method, root_path, path, raw_path, query_string, headers, state,
-  extensions, subprotocols,
+  extensions, subprotocols, tls,
   // keys of messages
   body, more_body, status, trailers, more_trailers, links, file, offset, count, subprotocol, bytes, text, code, reason,
   // methods and keywords

@@ -705,7 +705,7 @@ def test_import_of_cxxloop_does_not_load_the_server():
         ({"server_header": 3}, TypeError, "server_header must be a str"),
         ({"headers": [("a", "b")]}, TypeError, "must be bytes"),
         ({"trusted": [3]}, TypeError, "str"),
-        ({"tls": True}, NotImplementedError, "TLS"),
+        ({"tls": True}, TypeError, "tls must be an ssl.SSLContext"),
     ],
 )
 def test_wrong_options(loop, options, error, words):

@@ -134,6 +134,7 @@ EXAMPLES = {
     "lifespan": ("off", "off"),
     "limit_headers": ("7", 7),
     "ssl_cert_reqs": ("1", 1),
+    "ssl_engine": ("python", "python"),
     "access_log_sample": ("0.5", 0.5),
     "root_path": ("/x", "/x"),
     "health_path": ("/x", "/x"),
@@ -509,16 +510,7 @@ def test_folder_of_unix_socket_must_exist(serve):
     assert program.lines[-1] == "ERROR:    [Errno 2] cannot listen on unix socket nowhere/app.sock: no such file or directory"
 
 
-def test_tls_is_refused_rather_than_served_in_plain(serve, tmp_path):
-    from cxxloop import _web
-
-    if getattr(_web, "serves_tls", False):
-        pytest.skip("the native server speaks TLS")
-    trustme = pytest.importorskip("trustme")
-    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "all.pem")
-    program = serve("--ssl-certfile", "all.pem")
-    assert program.wait() == 1
-    assert program.lines == ["ERROR:    ssl_certfile: TLS is not served yet; put a proxy that speaks TLS in front"]
+def test_missing_certificate_is_one_line(serve):
     program = serve("--ssl-certfile", "missing.pem")
     assert program.wait() == 1
     assert program.lines == ["ERROR:    ssl_certfile: cannot read 'missing.pem': No such file or directory"]

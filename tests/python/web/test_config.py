@@ -12,7 +12,7 @@ import pytest
 from cxxloop.web import Config, ConfigError
 from cxxloop.web.native import native_options
 from cxxloop.web.option import options_of
-from cxxloop.web.tls import make_context
+from cxxloop.web.tls import check_engine, make_context
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -188,6 +188,21 @@ def test_tls_context_of_factory(pem):
         make_context(Config("a:b", ssl_context_factory=lambda config, make_default: None))
 
 
+def test_tls_context_of_program():
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    config = Config("a:b", ssl_context=context)
+    assert make_context(config) is context and config.is_tls
+
+
+@pytest.mark.parametrize(("engine", "has_libssl", "is_right"), [("libssl", False, False), ("libssl", True, True), ("auto", False, True)])
+def test_tls_engine_that_is_not_there_is_one_line(engine, has_libssl, is_right):
+    config, context = Config("a:b", ssl_engine=engine), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if is_right:
+        return check_engine(config, context, has_libssl)
+    with pytest.raises(ConfigError, match="^ssl_engine: the libssl of this Python can be used through the module ssl only"):
+        check_engine(config, context, has_libssl)
+
+
 def test_no_tls_without_certificate():
     assert make_context(Config("a:b")) is None
     with pytest.raises(ConfigError, match="^ssl_keyfile: needs ssl_certfile$"):
@@ -203,6 +218,8 @@ def test_no_tls_without_certificate():
         ({"ssl_ca_certs": "no.pem"}, "ssl_ca_certs: cannot read 'no.pem': No such file or directory"),
         ({"ssl_ciphers": "none such"}, "ssl_ciphers: cannot use 'none such': "),
         ({"ssl_version": 99}, "ssl_version: 99 is no protocol of the module ssl"),
+        ({"ssl_version": int(ssl.PROTOCOL_TLS_CLIENT)}, "ssl_version: must be an ssl.SSLContext of servers, not of clients"),
+        ({"ssl_context": "context"}, "ssl_context: must be an ssl.SSLContext, not str"),
     ],
 )
 def test_wrong_tls_setting_is_one_line(pem, monkeypatch, settings, line):

@@ -444,6 +444,14 @@ def test_body_without_start_is_refused(exchange_of):
         exchange_of(lambda environ, start_response: [b"a"])
 
 
+def test_stop_iteration_ends_the_request(exchange_of):
+    def application(environ, start_response):
+        raise StopIteration
+
+    with pytest.raises(RuntimeError, match="a WSGI application has raised StopIteration"):
+        exchange_of(application)
+
+
 @pytest.mark.parametrize("status", ["OK", "20 OK", "2000 OK", "200OK", "", "-20 A"])
 def test_wrong_status_is_refused(exchange_of, status):
     def application(environ, start_response):
