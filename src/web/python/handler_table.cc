@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "web/python/handler_table.h"
 
+#include <structmember.h>
+
 #include <algorithm>
 #include <new>
 
