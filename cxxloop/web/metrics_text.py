@@ -120,6 +120,8 @@ def _add_connections(text: _Text, counters: dict[str, int]) -> None:
     text.one("cxxloop_connections", "gauge", "Connections that are open now.", counters["connections"])
     text.one("cxxloop_connections_accepted_total", "counter", "Connections that were accepted.", counters["accepted"])
     text.one("cxxloop_connections_refused_total", "counter", "Of them, those answered with 503.", counters["refused"])
+    handshakes = [({"outcome": "done"}, counters["handshakes"]), ({"outcome": "failed"}, counters["handshakes_failed"])]
+    text.family("cxxloop_tls_handshakes_total", "counter", "Handshakes of TLS, but for those that took too long.", handshakes)
     text.one("cxxloop_websockets", "gauge", "WebSockets that are open now.", counters["websockets"])
     text.one("cxxloop_websockets_accepted_total", "counter", "WebSockets that were accepted.", counters["websockets_accepted"])
 

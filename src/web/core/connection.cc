@@ -143,7 +143,10 @@ void Connection::on_ready() noexcept {
   host_.look_at_clock();
   if (is_cut_off_) return reset(Ending::Why::aborted);
   if (is_broken_) return end(Ending::Why::client_gone);
-  if (tls_ != nullptr) seal_and_tell();
+  if (tls_ != nullptr) {
+    seal_and_tell();
+    tell_room();  // what could not be encrypted before may be sent now, without another event
+  }
   if (phase_ == Phase::flushing && queued_bytes() == 0) return on_flushed();
   if (phase_ == Phase::open) session_.on_ready();
 }
@@ -334,6 +337,10 @@ void Connection::on_sent() noexcept {
     if (pump_file()) session_.on_file_sent();
     return;
   }
+  tell_room();
+}
+
+void Connection::tell_room() noexcept {
   if (phase_ != Phase::open || !is_full_ || queued_bytes() > host_.limits.write_buffer_bytes / 2) return;
   is_full_ = false;
   session_.on_room();

@@ -127,6 +127,7 @@ class Connection final : public net::StreamHandler,
   void hold_or_flush() noexcept;
   void flush() noexcept;
   void break_off() noexcept;
+  void tell_room() noexcept;
 
   // Of TLS.
   static void on_seal_due(void* connection) noexcept;

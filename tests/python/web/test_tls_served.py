@@ -2,6 +2,7 @@
 """HTTPS and WSS: by libssl itself, and through ssl.SSLObject where that has to be."""
 
 import asyncio
+import contextlib
 import http.client
 import signal
 import socket
@@ -340,6 +341,47 @@ def test_key_that_both_sides_know(run, secure):
     client.set_psk_client_callback(lambda hint: ("me", b"secret"))
     assert run(secure(text(), context=server, client_context=client).ask()).body == b"hello"
     assert asked == ["me"]
+
+
+@pytest.mark.skipif(not hasattr(ssl.SSLContext, "set_psk_server_callback"), reason="new in Python 3.13")
+def test_function_of_the_context_may_write_to_another_connection(run, secure):
+    """What it writes must not be mixed with what the handshake that has called it writes."""
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    for context in (server, client):
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers("PSK")
+    streams = []
+
+    async def app(scope, receive, send):
+        if scope["path"] == "/":
+            return await text()(scope, receive, send)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"400001")]})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        streams.append(send)
+        await receive()
+        await receive()
+
+    def key_of(identity):
+        for send in streams:
+            with contextlib.suppress(StopIteration):  # what would have to wait is written, too
+                send({"type": "http.response.body", "body": b"b" * 200_000, "more_body": True}).__await__().send(None)
+        return b"secret"
+
+    server.set_psk_server_callback(key_of)
+    client.set_psk_client_callback(lambda hint: ("me", b"secret"))
+
+    async def main():
+        served = secure(app, context=server, client_context=client)
+        reader, writer = await served.connect()
+        writer.write(GET.replace(b"/", b"/stream", 1))
+        await reader.readuntil(b"\r\n\r\na")
+        assert (await served.ask()).body == b"hello"
+        assert (await served.ask()).body == b"hello"
+        assert await reader.readexactly(400_000) == b"b" * 400_000
+        writer.close()
+
+    run(main())
 
 
 def test_session_is_resumed(run, secure, version, authority):
