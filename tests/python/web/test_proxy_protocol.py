@@ -2,6 +2,7 @@
 """The PROXY protocol: whose address an application sees. Every form of the header: tests/cpp/web/core/proxy_protocol_test.cc."""
 
 import socket
+import ssl
 import struct
 
 import pytest
@@ -120,4 +121,33 @@ def test_command_has_the_flag(serve):
     program = serve("--proxy-protocol", "--access-log")
     with socket.create_connection(("127.0.0.1", program.port())) as client:
         client.sendall(LINE + GET)
+        program.wait_for(r'192\.0\.2\.7:5000 - "GET / HTTP/1\.1" 200')
+
+
+@pytest.mark.parametrize("separately", [True, False])
+def test_header_comes_before_the_handshake_of_tls(serve, tmp_path, separately):
+    trustme = pytest.importorskip("trustme")
+    authority = trustme.CA()
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(tmp_path / "all.pem")
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    program = serve("--proxy-protocol", "--ssl-certfile", "all.pem")
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with socket.create_connection(("127.0.0.1", program.port())) as client:
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.do_handshake()
+        if separately:
+            client.sendall(LINE)
+            client.sendall(outgoing.read())
+        else:
+            client.sendall(LINE + outgoing.read())
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                incoming.write(client.recv(65536))
+        tls.write(GET)
+        client.sendall(outgoing.read())
         program.wait_for(r'192\.0\.2\.7:5000 - "GET / HTTP/1\.1" 200')
