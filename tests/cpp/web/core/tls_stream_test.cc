@@ -131,7 +131,7 @@ TYPED_TEST(TlsStreamTest, ASlowReaderKeepsTheApplicationWaiting) {
         EXPECT_EQ(answer.exchange->write(piece, this->lend()), nullptr);
         ++pieces;
       }
-      if (pieces == 100) EXPECT_EQ(answer.exchange->end(), nullptr);
+      if (pieces == 100) { EXPECT_EQ(answer.exchange->end(), nullptr); }
     };
     answer.when_drained = write;
     EXPECT_EQ(answer.exchange->start({.body_bytes = 100 * piece.size()}), nullptr);
@@ -174,11 +174,11 @@ TYPED_TEST(TlsStreamTest, SendsAFileInPieces) {
   this->app.handle = [&](Answer& answer) {
     EXPECT_TRUE(answer.take_all());
     answer.when_drained = [&answer] {
-      if (!answer.exchange->is_full()) EXPECT_EQ(answer.exchange->end(), nullptr);
+      if (!answer.exchange->is_full()) { EXPECT_EQ(answer.exchange->end(), nullptr); }
     };
     EXPECT_EQ(answer.exchange->start({.body_bytes = file.text.size()}), nullptr);
     EXPECT_EQ(answer.exchange->write_file(file.fd(), 0, file.text.size()), nullptr);
-    if (!answer.exchange->is_full()) EXPECT_EQ(answer.exchange->end(), nullptr);
+    if (!answer.exchange->is_full()) { EXPECT_EQ(answer.exchange->end(), nullptr); }
   };
   TlsClient client;
   const int fd = this->secure(client);
