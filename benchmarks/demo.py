@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The demo: real servers on cxxloop, checked by real clients, then measured against the other loops in one run."""
+"""The demo: real servers on cxxloop, checked by real clients, then measured against the other loops and servers in one run."""
 
 import argparse
 import importlib.util
@@ -22,6 +22,10 @@ from _cpu import Cores, pinned, tree_cpu_ns
 from _http_checks import CHECKS, WrongResponse, run_check
 from _machine import machine_line
 from _servers import Server, last_line, run_wrk, stop
+from _web import run_wrk as run_web_wrk
+from _web_cases import WEB_CASES
+from _web_checks import check_answers
+from _web_servers import WEB_SERVERS, gather_web_facts, web_server
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -29,6 +33,9 @@ from rich.table import Table
 HERE = Path(__file__).parent
 SERVER_TITLES = {"uvicorn": "uvicorn (httptools)", "aiohttp": "aiohttp.web"}
 CONNECTIONS = 64
+WEB_TITLES = {"uvicorn-uvloop": "uvicorn (httptools, uvloop)", "cxxloop": "cxxloop serve"}
+WEB_CASE = WEB_CASES["get-10"]
+WEB_SECONDS_MAX = 2
 console = Console(highlight=False)
 
 
@@ -151,7 +158,47 @@ def print_table(results: dict[str, dict[str, Samples]], baseline: str, subject: 
             )
         table.add_section()
     console.print(table)
-    console.print(machine_line(), soft_wrap=True)
+
+
+def measure_web_server(name: str, cores: Cores, seconds: int) -> tuple[float, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "file"
+        file.touch()
+        with web_server(WEB_SERVERS[name], WEB_CASE.kind, sys.executable, cores, Path(folder)) as running:
+            check_answers(WEB_CASE, WEB_CASE.path, running.port, file)
+            url = f"http://127.0.0.1:{running.port}{WEB_CASE.path}"
+            run_web_wrk(url, cores, WEB_CASE, 1)  # warm up
+            cpu_ns = tree_cpu_ns(running.pid)
+            report = run_web_wrk(url, cores, WEB_CASE, seconds)
+            used_ns = tree_cpu_ns(running.pid) - cpu_ns
+    return report["requests"] / report["seconds"], report["requests"] / (used_ns / 1e9)
+
+
+def show_web_server(cores: Cores, seconds: int) -> None:
+    """cxxloop's own server against uvicorn: the same ASGI application, one worker each, in turn."""
+    absent = gather_web_facts(sys.executable, list(WEB_TITLES)).absent
+    names = [name for name in WEB_TITLES if name not in absent]
+    for name, reason in absent.items():
+        console.print(f"{WEB_TITLES[name]}: left out, {reason}")
+    if not names:
+        return
+    results: dict[str, Samples] = defaultdict(Samples)
+    for name in (*names, *reversed(names)):
+        with console.status(WEB_TITLES[name]):
+            per_second, per_cpu_second = measure_web_server(name, cores, seconds)
+        results[name].per_second.append(per_second)
+        results[name].per_cpu_second.append(per_cpu_second)
+    table = Table(title=f"one ASGI application, one worker; {WEB_CASE.title}, wrk -t1 -c{WEB_CASE.connections}; mean of two turns")
+    table.add_column("server", no_wrap=True)
+    for column in ("requests/s", "requests per\nserver-CPU-second", "against\nthe first"):
+        table.add_column(column, justify="right", no_wrap=True)
+    reference = statistics.mean(results[names[0]].per_cpu_second)
+    for name, samples in results.items():
+        efficiency = statistics.mean(samples.per_cpu_second)
+        rate = statistics.mean(samples.per_second)
+        style = "bold" if name == "cxxloop" else ""
+        table.add_row(WEB_TITLES[name], f"{rate:,.0f}", f"{efficiency:,.0f}", f"{efficiency / reference:.2f}", style=style)
+    console.print(table)
 
 
 def main() -> int:
@@ -169,11 +216,13 @@ def main() -> int:
     try:
         check_servers(options.subject, options.servers, cores)
         console.print(f"[bold]2. Measured in turn[/]: {' '.join((*loops, *reversed(loops)))}")
-        results = measure(loops, options.servers, cores, options.seconds)
+        print_table(measure(loops, options.servers, cores, options.seconds), loops[0], options.subject)
+        console.print("\n[bold]3. cxxloop's own web server[/]: the application runs on it without uvicorn")
+        show_web_server(cores, min(options.seconds, WEB_SECONDS_MAX))
     except (WrongResponse, MeasurementFailed) as failure:
         console.print(f"[red bold]failed:[/] {failure}")
         return 1
-    print_table(results, loops[0], options.subject)
+    console.print(machine_line(), soft_wrap=True)
     return 0
 
 
