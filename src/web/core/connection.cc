@@ -84,6 +84,11 @@ void Connection::begin_refused() noexcept {
 // Everything that ends or moves the connection's deadline happens within a scope.
 void Connection::leave() noexcept {
   if (phase_ != Phase::ended) return host_.deadlines.move(*this, next_deadline_ns());
+  // Not before: an application that ends the connection inside on_request() still looks at its part of it.
+  if (is_known_) {
+    is_known_ = false;
+    host_.application.on_connection_end(application_part_);
+  }
   // on_released() and on_file_ready() come back here.
   if (stream_.state() != net::Stream::State::released || (file_ != nullptr && file_->is_waiting())) return;
   ConnectionHost& host = host_;
@@ -287,9 +292,6 @@ void Connection::end(Ending::Why why) noexcept {
   if (tls_ != nullptr) tls_->unlink();
   (void)stream_.release();  // false: on_released() will tell
   session_.on_connection_end(why);
-  if (!is_known_) return;
-  is_known_ = false;
-  host_.application.on_connection_end(application_part_);
 }
 
 void Connection::on_data(std::span<const std::byte> data) noexcept {

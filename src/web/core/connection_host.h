@@ -72,6 +72,7 @@ class ConnectionHost {
   DateLine date;
   LastHead last_head;
   RequestHead head;    // of the request whose on_request() runs
+  bool is_head_lent = false;  // True exactly while it does: who turns the loop inside takes the next heads elsewhere
   Trailers trailers;   // of the body whose end was just taken
   int64_t now_ns = 0;  // of the last look_at_clock()
   int64_t drain_ns = Deadlines::never_ns;  // when drain() was called

@@ -115,7 +115,15 @@ bool Http1Session::read_head() noexcept {
     if (has_eof_) close(false);
     return false;
   }
-  switch (parser_.parse(input(), host_.head)) {
+  if (!host_.is_head_lent) return take_request(host_.head);
+  // An application that turns the loop still looks at its own request.
+  const std::unique_ptr<RequestHead> head(new (std::nothrow) RequestHead);
+  if (head == nullptr) return connection_.end(Ending::Why::client_gone), false;
+  return take_request(*head);
+}
+
+bool Http1Session::take_request(RequestHead& head) noexcept {
+  switch (parser_.parse(input(), head)) {
     case HeadParser::Outcome::incomplete:
       if (has_eof_) {
         close(false);
@@ -126,20 +134,23 @@ bool Http1Session::read_head() noexcept {
     case HeadParser::Outcome::refused: return refuse(parser_.refusal()), false;
     case HeadParser::Outcome::complete: break;
   }
+  if (host_.is_head_lent) head.forget();  // its version is none of host_.head's
   const uint64_t body_bytes_max = host_.limits.body_bytes_max;
-  if (body_bytes_max != 0 && host_.head.content_length > body_bytes_max) return refuse({413, "the body is too large"}), false;
-  const bool is_health = !host_.health_path.empty() && host_.head.path == host_.health_path;
+  if (body_bytes_max != 0 && head.content_length > body_bytes_max) return refuse({413, "the body is too large"}), false;
+  const bool is_health = !host_.health_path.empty() && head.path == host_.health_path;
   if (is_overloaded() && !is_health) return refuse_overload(), false;
-  if (!host_.head.upgrade.empty() && host_.has_websockets && !is_health && !prepare_websocket()) return false;
+  if (!head.upgrade.empty() && host_.has_websockets && !is_health && !prepare_websocket(head)) return false;
   consume(parser_.consumed());
-  begin_exchange();
-  if (is_health) {
-    answer_health();
-  } else {
-    host_.application.on_request(*this, {host_.head, connection_.application_part(), connection_.tls_session(), websocket_ != nullptr});
-  }
+  begin_exchange(head);
+  is_health ? answer_health() : serve(head);
   if (stage_ == Stage::exchange && user_ == nullptr) abort();
   return true;
+}
+
+void Http1Session::serve(const RequestHead& head) noexcept {
+  const bool was_lent = std::exchange(host_.is_head_lent, true);
+  host_.application.on_request(*this, {head, connection_.application_part(), connection_.tls_session(), websocket_ != nullptr});
+  host_.is_head_lent = was_lent;
 }
 
 bool Http1Session::is_overloaded() const noexcept {
@@ -164,8 +175,7 @@ void Http1Session::answer_health() noexcept {
   if (write(body, nullptr) == nullptr) (void)end({});
 }
 
-void Http1Session::begin_exchange() noexcept {
-  const RequestHead& head = host_.head;
+void Http1Session::begin_exchange(const RequestHead& head) noexcept {
   body_.begin(head);
   ++answered_;
   ++host_.counts.requests;
@@ -184,11 +194,11 @@ void Http1Session::begin_exchange() noexcept {
   stage_ = Stage::exchange;
 }
 
-bool Http1Session::prepare_websocket() noexcept {
+bool Http1Session::prepare_websocket(const RequestHead& head) noexcept {
   std::unique_ptr<Http1WebSocket> websocket(new (std::nothrow) Http1WebSocket(host_, connection_));
   if (websocket == nullptr) return refuse({503, "out of memory"}), false;
   WebSocketHandshake& handshake = websocket->handshake();
-  switch (handshake.check(host_.head)) {
+  switch (handshake.check(head)) {
     case WebSocketHandshake::Outcome::other: break;
     case WebSocketHandshake::Outcome::valid: websocket_ = std::move(websocket); break;
     case WebSocketHandshake::Outcome::refused: return refuse(handshake.refusal(), handshake.refusal_headers()), false;

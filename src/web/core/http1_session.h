@@ -79,14 +79,16 @@ class Http1Session final : public Exchange {
   void keep_rest() noexcept;
   void advance() noexcept;
   [[nodiscard]] bool read_head() noexcept;
-  void begin_exchange() noexcept;
+  [[nodiscard]] bool take_request(RequestHead& head) noexcept;
+  void begin_exchange(const RequestHead& head) noexcept;
+  void serve(const RequestHead& head) noexcept;
   void answer_health() noexcept;
   [[nodiscard]] bool is_overloaded() const noexcept;
   void refuse_overload() noexcept;
   [[nodiscard]] bool drain_body() noexcept;
   void update_reading() noexcept;
   // False: it was refused.
-  [[nodiscard]] bool prepare_websocket() noexcept;
+  [[nodiscard]] bool prepare_websocket(const RequestHead& head) noexcept;
   void give_to_websocket() noexcept;
   void refuse(Refusal refusal, std::span<const Header> headers = {}) noexcept;
   void finish_refused() noexcept;

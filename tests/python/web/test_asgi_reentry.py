@@ -9,6 +9,8 @@ import warnings
 import pytest
 from asgi_peer import GET, text
 
+from cxxloop.web import App
+
 pytestmark = pytest.mark.cxxloop_only("asyncio has no web server")
 
 START = {"type": "http.response.start", "status": 200}
@@ -184,3 +186,57 @@ def test_task_factory_closes_a_loop_that_is_turned_by_hand(loop, serve_app, ends
     assert client.recv(65536) == b""
     client.close()
     assert served.server.tasks() == []
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["function", "coroutine"])
+def test_handler_that_turns_the_loop_reads_its_own_request(loop, serve_app, is_async):
+    def outer(request):
+        clients.append(speak(served, b"GET /inner?whose=other HTTP/1.1\r\nHost: other\r\nCookie: secret=other\r\n\r\n"))
+        while not seen:
+            loop._run_once()
+        seen.append((request.headers.pairs(), request.query.pairs(), request.url))
+        loop.call_soon(loop.stop)
+        return "outer"
+
+    async def outer_coroutine(request):
+        return outer(request)
+
+    def inner(request):
+        seen.append((request.headers.pairs(), request.query.pairs(), request.url))
+        return "inner"
+
+    app = App()
+    app.get("/outer")(outer_coroutine if is_async else outer)
+    app.get("/inner")(inner)
+    seen = []
+    served = serve_app(app)
+    clients = [speak(served, b"GET /outer?whose=mine HTTP/1.1\r\nHost: mine\r\nCookie: secret=mine\r\n\r\n")]
+    loop.run_forever()
+    for client in clients:
+        client.close()
+    for whose, (headers, query, url) in zip(["other", "mine"], seen, strict=True):
+        assert headers == [("host", whose), ("cookie", f"secret={whose}")]
+        assert query == [("whose", whose)]
+        assert url.startswith(f"http://{whose}/")
+
+
+def test_handler_that_closes_the_server_reads_its_request(run, serve_app):
+    def close(request):
+        served.server.close()
+        seen.append((request.client, request.headers["host"], request.url))
+        return "nobody reads this"
+
+    async def main():
+        reader, writer = await served.connect()
+        client = writer.get_extra_info("sockname")
+        writer.write(b"GET /a?b HTTP/1.1\r\nHost: mine\r\n\r\n")
+        assert await reader.read() == b""
+        writer.close()
+        return client
+
+    app = App()
+    app.get("/a")(close)
+    seen = []
+    served = serve_app(app)
+    client = run(main())
+    assert seen == [(client, "mine", "http://mine/a?b")]
