@@ -74,7 +74,7 @@ std::unique_ptr<NativeTlsSession> NativeTlsSession::make(const TlsLibrary& libra
   session->ssl_ = library.SSL_new(context);
   if (session->ssl_ == nullptr || library.SSL_set_ex_data(session->ssl_, 0, application_data) != 1) {
     library.BIO_free(bio);
-    return nullptr;
+    return nullptr;  // the session clears the errors
   }
   library.SSL_set_bio(session->ssl_, bio, bio);
   library.SSL_ctrl(session->ssl_, ctrl_set_mode, mode_moving_buffer | mode_auto_retry | mode_release_buffers, nullptr);
@@ -83,22 +83,30 @@ std::unique_ptr<NativeTlsSession> NativeTlsSession::make(const TlsLibrary& libra
   return session;
 }
 
-NativeTlsSession::~NativeTlsSession() { library_.SSL_free(ssl_); }
+NativeTlsSession::~NativeTlsSession() {
+  library_.SSL_free(ssl_);
+  library_.ERR_clear_error();
+}
 
+// SSL_get_error() looks at the thread's queue of errors: what somebody else has left there would be taken for ours, and what
+// we leave there for an error of the next connection of Python's module ssl that has nothing to read.
 TlsOutcome NativeTlsSession::outcome_of(int result) noexcept {
   switch (library_.SSL_get_error(ssl_, result)) {
     case error_want_read: return TlsOutcome::wait;
     case error_want_write: return TlsOutcome::full;
     case error_zero_return: return TlsOutcome::closed;
-    default: return TlsOutcome::failed;
+    default: break;
   }
+  library_.ERR_clear_error();
+  return TlsOutcome::failed;
 }
 
-// SSL_get_error() looks at the thread's queue of errors: what somebody else has left there would be taken for ours.
 TlsOutcome NativeTlsSession::handshake() noexcept {
   library_.ERR_clear_error();
   const int result = library_.SSL_do_handshake(ssl_);
-  return result == 1 ? TlsOutcome::done : outcome_of(result);
+  if (result != 1) return outcome_of(result);
+  library_.ERR_clear_error();  // of a ticket that was no good, say
+  return TlsOutcome::done;
 }
 
 TlsRead NativeTlsSession::read(std::span<char> into) noexcept {
@@ -116,12 +124,15 @@ TlsRead NativeTlsSession::read(std::span<char> into) noexcept {
 bool NativeTlsSession::write(std::string_view bytes) noexcept {
   size_t taken = 0;
   library_.ERR_clear_error();
-  return library_.SSL_write_ex(ssl_, bytes.data(), bytes.size(), &taken) == 1;
+  if (library_.SSL_write_ex(ssl_, bytes.data(), bytes.size(), &taken) == 1) return true;
+  library_.ERR_clear_error();
+  return false;
 }
 
 void NativeTlsSession::close() noexcept {
   library_.ERR_clear_error();
   (void)library_.SSL_shutdown(ssl_);
+  library_.ERR_clear_error();
 }
 
 // --- what is known --------------------------------------------------------------------------------------------
@@ -135,15 +146,18 @@ void NativeTlsSession::with_der(const x509_st* certificate, F&& use) noexcept {
 }
 
 void NativeTlsSession::describe(TlsReport& report) noexcept {
-  library_.ERR_clear_error();
   const ssl_cipher_st* const cipher = library_.SSL_get_current_cipher(ssl_);
   report.on_version(static_cast<unsigned>(library_.SSL_version(ssl_)),
                     cipher != nullptr ? library_.SSL_CIPHER_get_protocol_id(cipher) : 0);
-  const auto tell_client = [&report](std::string_view der) noexcept { report.on_client_certificate(der); };
   const x509_st* const own = library_.SSL_get_certificate(ssl_);
   if (own != nullptr) with_der(own, [&report](std::string_view der) noexcept { report.on_server_certificate(der); });
   x509_st* const client = library_.SSL_get1_peer_certificate(ssl_);
-  if (client == nullptr) return;
+  if (client != nullptr) describe_client(client, report);
+  library_.ERR_clear_error();
+}
+
+void NativeTlsSession::describe_client(x509_st* client, TlsReport& report) noexcept {
+  const auto tell_client = [&report](std::string_view der) noexcept { report.on_client_certificate(der); };
   with_der(client, tell_client);
   report_name(client, report);
   library_.X509_free(client);

@@ -33,6 +33,8 @@ class NativeTlsSession final : public TlsSession {
   [[nodiscard]] TlsOutcome outcome_of(int result) noexcept;
   template <class F>
   void with_der(const x509_st* certificate, F&& use) noexcept;
+  // `client`: owned.
+  void describe_client(x509_st* client, TlsReport& report) noexcept;
   void report_name(const x509_st* certificate, TlsReport& report) noexcept;
 
   const TlsLibrary& library_;

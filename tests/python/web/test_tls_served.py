@@ -621,3 +621,31 @@ def test_program_gives_its_own_context(script, authority, tmp_path):
     )
     port = int(program.wait_for(r"serving on https://localhost:(\d+) \(Press")[1])
     assert ask_securely(authority, port)[0] == str(program.process.pid)
+
+
+def make_established_pair(server_context, client_context):
+    """Two ends of a connection that Python's ssl has made, without a socket."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_context.wrap_bio(to_client, to_server, server_hostname="localhost")
+    server = server_context.wrap_bio(to_server, to_client, server_side=True)
+    for end in (client, server, client, server):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+    return client, server
+
+
+def test_a_client_that_speaks_no_tls_is_no_error_of_another_connection_of_the_thread(run, secure, server_context, client_context):
+    client, server = make_established_pair(server_context, client_context)
+
+    async def main():
+        served = secure(text())
+        reader, writer = await asyncio.open_connection(*served.sock.getsockname()[:2])
+        writer.write(b"\x16\x03\x01\x00\x05hello")
+        await reader.read()
+        writer.close()
+        await served.quiet()
+
+    run(main())
+    for end in (server, client):
+        with pytest.raises(ssl.SSLWantReadError):
+            end.read(1)
