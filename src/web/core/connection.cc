@@ -381,6 +381,8 @@ bool Connection::begin_tls() noexcept {
 
 // All that has come is decrypted at once, as all of it would be given to the session without TLS.
 void Connection::on_encrypted(std::span<const std::byte> data) noexcept {
+  const TlsBuffers::Loan loan(*host_.tls_buffers);
+  if (!loan.is_given()) return end(Ending::Why::client_gone);
   tls_->take(data);
   if (phase_ == Phase::securing && !secure()) return;
   while (phase_ == Phase::open && tls_ != nullptr) {

@@ -3,12 +3,31 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <utility>
 
 #include "base/assert.h"
 #include "io/socket.h"
 
 namespace cxxloop::web {
+
+TlsBuffers::Loan::Loan(TlsBuffers& buffers) noexcept : buffers_(buffers), is_outermost_(!std::exchange(buffers.is_lent, true)) {
+  if (is_outermost_) return;
+  nested_.reset(new (std::nothrow) Memory);
+  if (nested_ == nullptr) return;
+  memory_ = std::exchange(buffers_.memory, nested_.get());
+  wire_ = std::exchange(buffers_.wire, TlsWire{});
+  buffers_.wire.output = nested_->output;
+  is_busy_ = std::exchange(buffers_.is_busy, false);
+}
+
+TlsBuffers::Loan::~Loan() {
+  if (is_outermost_) buffers_.is_lent = false;
+  if (nested_ == nullptr) return;
+  buffers_.memory = memory_;
+  buffers_.wire = wire_;
+  buffers_.is_busy = is_busy_;
+}
 
 // Python that a session runs may write to any connection, whose seal() would mix its bytes with those of the session.
 class TlsStream::Busy {
@@ -60,7 +79,7 @@ TlsRead TlsStream::read() noexcept {
   TlsRead result{TlsOutcome::failed};
   {
     const Busy busy(buffers_);
-    result = session_->read(buffers_.plain);
+    result = session_->read(buffers_.memory->plain);
   }
   const bool has_room = queue_wire() && result.outcome != TlsOutcome::full;
   if (!has_room) result.outcome = TlsOutcome::failed;
@@ -105,9 +124,9 @@ TlsStream::Sealed TlsStream::fill() noexcept {
       queue_.consume(bytes.size());
     } else if (has_file()) {
       const size_t size = static_cast<size_t>(std::min<uint64_t>(file_left_, tls_record_bytes_max));
-      Result<size_t> read = io::read_file(file_, std::as_writable_bytes(std::span(buffers_.record).first(size)), file_offset_);
+      Result<size_t> read = io::read_file(file_, std::as_writable_bytes(std::span(buffers_.memory->record).first(size)), file_offset_);
       if (!read.ok() || read.value() == 0) return Sealed::short_file;
-      if (!encrypt({buffers_.record.data(), read.value()})) return Sealed::broken;
+      if (!encrypt({buffers_.memory->record.data(), read.value()})) return Sealed::broken;
       file_offset_ += read.value();
       file_left_ -= read.value();
     } else {
@@ -131,10 +150,10 @@ std::string_view TlsStream::gather() noexcept {
   for (size_t i = 0; i < queue_.chunks() && used < tls_record_bytes_max; ++i) {
     const std::span<const std::byte> chunk = queue_.chunk(i);
     const size_t size = std::min(chunk.size(), tls_record_bytes_max - used);
-    std::memcpy(buffers_.record.data() + used, chunk.data(), size);
+    std::memcpy(buffers_.memory->record.data() + used, chunk.data(), size);
     used += size;
   }
-  return {buffers_.record.data(), used};
+  return {buffers_.memory->record.data(), used};
 }
 
 bool TlsStream::encrypt(std::string_view bytes) noexcept {

@@ -25,15 +25,44 @@ namespace cxxloop::web {
 
 // Of a server: what the TLS connections use, one callback after the other.
 struct TlsBuffers {
-  TlsBuffers() noexcept { wire.output = output; }
+  struct Memory {
+    std::array<char, tls_record_bytes_max> record;
+    std::array<char, 4 * tls_record_bytes_max> plain;
+    std::array<std::byte, 4 * tls_record_bytes_max + TlsWire::record_growth_max> output;
+  };
+  // While one exists the buffers are those of one callback that decrypts. One inside another (the application turns the loop)
+  // has memory of its own: what is decrypted is still looked at.
+  class Loan;
+
+  TlsBuffers() noexcept { wire.output = memory->output; }
 
   TlsWire wire;
   uint64_t kept_bytes = 0;
   OutputPool kept{nullptr, kept_bytes};  // of encrypted bytes that have to wait for the kernel
   bool is_busy = false;  // True exactly inside a method of a session, whose output may lie in the wire
-  std::array<char, tls_record_bytes_max> record;
-  std::array<char, 4 * tls_record_bytes_max> plain;
-  std::array<std::byte, 4 * tls_record_bytes_max + TlsWire::record_growth_max> output;
+  bool is_lent = false;  // True exactly while there is a Loan
+  Memory own_memory;
+  Memory* memory = &own_memory;
+};
+
+class TlsBuffers::Loan {
+ public:
+  explicit Loan(TlsBuffers& buffers) noexcept;
+  Loan(const Loan&) = delete;
+  Loan& operator=(const Loan&) = delete;
+  ~Loan();
+
+  // False: no memory; the buffers must not be used.
+  [[nodiscard]] bool is_given() const noexcept { return is_outermost_ || nested_ != nullptr; }
+
+ private:
+  TlsBuffers& buffers_;
+  const bool is_outermost_;
+  std::unique_ptr<Memory> nested_;  // null: the outermost, or no memory
+  // Of the outer one.
+  TlsWire wire_;
+  Memory* memory_ = nullptr;
+  bool is_busy_ = false;
 };
 
 class TlsStream final : public net::LateWriter {
@@ -70,7 +99,7 @@ class TlsStream final : public net::LateWriter {
   [[nodiscard]] TlsOutcome handshake() noexcept;
   [[nodiscard]] TlsRead read() noexcept;
   // What the last read() has decrypted; valid until the next one of any connection.
-  [[nodiscard]] std::string_view plain(size_t bytes) const noexcept { return {buffers_.plain.data(), bytes}; }
+  [[nodiscard]] std::string_view plain(size_t bytes) const noexcept { return {buffers_.memory->plain.data(), bytes}; }
 
   // --- bytes to be sent ----------------------------------------------------------------------------------------
   // Encrypts and sends, the queue first, then the file. A failed send is told by the stream's handler.

@@ -2,6 +2,7 @@
 """HTTPS and WSS: by libssl itself, and through ssl.SSLObject where that has to be."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 import http.client
 import signal
@@ -649,3 +650,42 @@ def test_a_client_that_speaks_no_tls_is_no_error_of_another_connection_of_the_th
     for end in (server, client):
         with pytest.raises(ssl.SSLWantReadError):
             end.read(1)
+
+
+def test_request_is_not_overwritten_by_one_that_comes_while_its_application_turns_the_loop(loop, secure, client_context):
+    def app(scope, receive, send):
+        if scope["path"] == "/outer":
+            clients.append(threads.submit(ask, b"POST /inner HTTP/1.1\r\nHost: a\r\nContent-Length: 400\r\nConnection: close\r\n\r\n" + b"s" * 400))
+            while not paths:
+                loop._run_once()
+        paths.append(scope["path"])
+        return answer(scope, receive, send)
+
+    async def answer(scope, receive, send):
+        await echo(scope, receive, send)
+        if scope["path"] == "/last":
+            loop.call_soon(loop.stop)
+
+    def ask(requests):
+        with (
+            socket.create_connection(served.sock.getsockname()[:2], timeout=10) as raw,
+            client_context.wrap_socket(raw, server_hostname="localhost") as client,
+        ):
+            client.sendall(requests)
+            with client.makefile("rb") as answers:
+                return answers.read()
+
+    paths = []
+    served = secure(app)
+    outer = b"POST /outer HTTP/1.1\r\nHost: a\r\nContent-Length: 26\r\n\r\nabcdefghijklmnopqrstuvwxyz"
+    last = b"POST /last HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nConnection: close\r\n\r\n123"
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        clients = [threads.submit(ask, outer + last)]
+        loop.run_forever()
+        loop.run_until_complete(asyncio.sleep(0))
+        served.close()
+        own, other = (client.result(10) for client in clients)
+    assert paths == ["/inner", "/outer", "/last"]
+    assert b"\r\n\r\nabcdefghijklmnopqrstuvwxyz" in own
+    assert own.endswith(b"\r\n\r\n123")
+    assert other.endswith(b"\r\n\r\n" + b"s" * 400)
