@@ -48,6 +48,8 @@ def test_documentation_lists_every_setting():
         if setting.shown_default is None and default not in (None, "", []) and not isinstance(default, bool):
             shown = f"{default:g}" if isinstance(default, float) else f"{default:,}" if not isinstance(default, str) else default
             assert f" {shown} |" in row[0], f"{flag}: {shown}"
+    rows = set(re.findall(r"^\| `(--[\w-]+)` \|", text, re.MULTILINE))
+    assert rows - {flag for flag, _ in flags_and_names()} == {"--no-access-log"}  # its row tells how a flag is switched off
 
 
 def test_every_flag_of_uvicorn_is_accepted(command):
