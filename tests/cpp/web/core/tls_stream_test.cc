@@ -86,10 +86,8 @@ TYPED_TEST(TlsStreamTest, AnswersPipelinedRequestsAndSaysThatItEnds) {
 TYPED_TEST(TlsStreamTest, HeadAndBodyAreOneRecord) {
   TlsClient client;
   const int fd = this->secure(client);
-  EXPECT_TRUE(this->run_until([&] {
-    this->exchange(fd, client);
-    return client.read().empty();
-  }));
+  client.write(get);
+  this->read_to(fd, client, "GET / ");  // session tickets come before
   const std::string body(5000, 'b');
   this->app.handle = [&](Answer& answer) {
     EXPECT_TRUE(answer.take_all());
