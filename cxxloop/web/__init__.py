@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""An ASGI, WSGI and RSGI server on cxxloop's event loop, with uvicorn's settings.
+"""An ASGI and WSGI server on cxxloop's event loop, with uvicorn's settings.
 
     import cxxloop.web
     cxxloop.web.run("app:app", port=8000)        # as uvicorn.run()
     await cxxloop.web.serve(app)                 # inside a program that runs on cxxloop
 
-The same on the command line: `python -m cxxloop serve app:app`. An application may be any ASGI, WSGI or RSGI one, or an App of plain handlers.
+The same on the command line: `python -m cxxloop serve app:app`. An application may be any ASGI or WSGI one, or an App of plain handlers.
 """
 
 from .app import App

@@ -35,10 +35,6 @@ def make_application(found: Any, config: "Config") -> Application:
         from .wsgi import WSGIApplication
 
         return WSGIApplication(application, threads=config.wsgi_threads, is_multiprocess=config.worker_count > 1)
-    if config.interface == "rsgi":
-        from .rsgi import RSGIApplication
-
-        application = config.rsgi_app = RSGIApplication(application)
     if config.interface == "asgi2":
         application = _Asgi2(application)
     if _logger.getEffectiveLevel() <= 5:
@@ -51,8 +47,6 @@ def make_application(found: Any, config: "Config") -> Application:
 
 def _call_factory(found: Any, is_factory: bool) -> Any:
     # uvicorn calls whatever can be called without arguments: a factory that nobody has called one is found out so.
-    if hasattr(found, "__rsgi__") and not inspect.isclass(found) and not is_factory:
-        return found
     if not callable(found):
         raise ImportFromStringError(f"The application is no callable but {type(found).__name__}.")
     if not is_factory and (not _takes(found, 0) or _takes(found, 9)):  # what takes any number is a wrapped application
@@ -79,10 +73,7 @@ def _takes(found: Any, count: int) -> bool:
 
 
 def _interface_of(application: Any) -> str:
-    """granian's rule, which is RSGI's own, then uvicorn's; where that says ASGI 2, the number of arguments tells a WSGI application
-    and a plain function apart."""
-    if hasattr(application, "__rsgi__"):
-        return "rsgi"
+    """uvicorn's rule; where that says ASGI 2, the number of arguments tells a WSGI application and a plain function apart."""
     if _is_asgi3(application):
         return "asgi3"
     match [count for count in (1, 2, 3) if _takes(application, count)]:

@@ -11,7 +11,7 @@ import os
 import re
 import ssl
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import logging as logs
 from .access_log import check_access_format
@@ -21,9 +21,6 @@ from .importer import import_from_string
 from .network import is_loopback
 from .option import Address, Anything, Choice, File, Flag, Folders, Headers, Integer, Number, Text, Texts, option, options_of
 from .static import Mounts, StaticFiles
-
-if TYPE_CHECKING:
-    from .rsgi import RSGIApplication
 
 _WHERE = "Where to listen"
 _APP = "Application"
@@ -70,7 +67,7 @@ class Config:
     )
 
     interface: str = option(
-        "auto", Choice(("auto", "asgi3", "asgi2", "wsgi", "rsgi")), _APP, "What the application speaks; auto finds it out."
+        "auto", Choice(("auto", "asgi3", "asgi2", "wsgi")), _APP, "What the application speaks; auto finds it out."
     )
     factory: bool = option(False, Flag(), _APP, "APP is a function without arguments that returns the application.")
     app_dir: str | None = option(
@@ -259,7 +256,6 @@ class Config:
         self._resolve()
         self._check_together()
         self.loaded_app: Application | None = None
-        self.rsgi_app: RSGIApplication | None = None  # what loaded_app runs, if that is RSGI's
         self._logging_pid: int | None = None  # of the process whose loggers were configured
 
     @property
@@ -321,19 +317,6 @@ class Config:
         if self.loaded_app is None:
             self.loaded_app = self._mounted(make_application(import_from_string(self.app), self))
         return self.loaded_app
-
-    def load_rsgi(self) -> "RSGIApplication | None":
-        """load(), if the application is known to be RSGI's before a factory is called.
-
-        Returns:
-            The adapter in loaded_app; None: another application, which is not loaded.
-
-        Raises:
-            As load().
-        """
-        if self.interface == "rsgi" or (self.interface == "auto" and hasattr(import_from_string(self.app), "__rsgi__")):
-            self.load()
-        return self.rsgi_app
 
     def _mounted(self, application: Application) -> Application:
         if not self.static:

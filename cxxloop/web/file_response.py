@@ -64,7 +64,7 @@ async def _send(
     if is_head or part.size == 0:
         await _send_whole(send, status, headers, b"")
     else:
-        await send_part(scope, receive, send, {"type": "http.response.start", "status": status, "headers": headers}, file, part)
+        await _send_part(scope, receive, send, {"type": "http.response.start", "status": status, "headers": headers}, file, part)
 
 
 def _validators_of(file: OpenFile) -> Validators:
@@ -73,17 +73,9 @@ def _validators_of(file: OpenFile) -> Validators:
     return Validators(b'"%x-%x-%x"' % (file.inode, file.size, file.mtime_ns), modified)
 
 
-async def send_part(
+async def _send_part(
     scope: Scope, receive: Receive, send: Send, start: dict[str, object], file: OpenFile, part: Part
 ) -> None:
-    """Send a response whose body is a part of a file, at least one byte.
-
-    Args:
-        scope, receive, send: of ASGI.
-        start: the message that begins the response.
-        file: stays open until then.
-        part: lies within the file.
-    """
     extensions = scope.get("extensions") or {}
     if part.size > _WHOLE_BYTES_MAX and "http.response.zerocopysend" in extensions:
         await send(start)

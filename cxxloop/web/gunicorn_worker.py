@@ -11,6 +11,7 @@ from typing import Any
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.base import Worker
 
+from .._runner import run as run_on_loop
 from .config import Config
 from .server import Server, exit_code_of
 from .signals import CapturedSignals
@@ -49,7 +50,7 @@ class WebWorker(Worker):
         # gunicorn's own objects around sockets, in versions that have them.
         sockets = [getattr(sock, "sock", sock) for sock in self.sockets]
         with CapturedSignals(server, (signal.SIGTERM,), swallowed=(signal.SIGTERM,)):
-            server.run_on_new_loop(lambda: self._run(server, sockets))
+            run_on_loop(self._run(server, sockets))
         return 0
 
     async def _run(self, server: Server, sockets: list[Any]) -> None:

@@ -12,11 +12,10 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._loop import Loop
-from .._runner import new_event_loop
 from .._runner import run as run_on_loop
 from .access_log import make_on_access
 from .config import Config
@@ -136,30 +135,7 @@ class Server:
         """
         import_from_string(self.config.app)  # before the loop runs: a module may call asyncio.run() while it is imported
         with CapturedSignals(self, (*HANDLED, signal.SIGHUP), swallowed=(signal.SIGTERM,)):
-            self.run_on_new_loop(lambda: self.run_until_exit(sockets))
-
-    def run_on_new_loop(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run what serves on a new event loop; an RSGI application starts before the loop runs, and ends after it has.
-
-        Args:
-            main: makes the coroutine.
-
-        Raises:
-            StartupError: the RSGI application has failed to start.
-            As load() of Config, and as the coroutine.
-        """
-        application = self.config.load_rsgi() if self.config.lifespan != "off" else None
-        if application is None:
-            run_on_loop(main())
-            return
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            loop = runner.get_loop()
-            application.start(loop)
-            try:
-                runner.run(main())
-            finally:
-                if not self._force_exit:
-                    application.end(loop)
+            run_on_loop(self.run_until_exit(sockets))
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until should_exit is set or a signal comes, then raise the signal again.

@@ -20,6 +20,7 @@ import threading
 import time
 from typing import Any
 
+from .._runner import run as run_on_loop
 from . import tasks
 from .config import Config
 from .error import FAILURE
@@ -141,5 +142,5 @@ def _serve(config: Config, fds: list[int], metrics_fd: int | None, control: Cont
 
     with CapturedSignals(server, (signal.SIGTERM,), swallowed=(signal.SIGTERM,)):
         if not server.should_exit:  # the supervisor has gone meanwhile
-            server.run_on_new_loop(serve)
+            run_on_loop(serve())
     return 0

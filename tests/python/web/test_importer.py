@@ -87,10 +87,6 @@ def wsgi(environ, start_response): return []
 class CallableWsgi:
     def __call__(self, environ, start_response): return []
 callable_wsgi = CallableWsgi()
-class Rsgi:
-    async def __rsgi__(self, scope, protocol): ...
-class RsgiAndAsgi(CallableAsgi3, Rsgi): ...
-rsgi, rsgi_and_asgi = Rsgi(), RsgiAndAsgi()
 def anything(*arguments): return asgi3
 """
 
@@ -107,9 +103,6 @@ def anything(*arguments): return asgi3
         ("ClassAsgi2", "asgi2"),
         ("wsgi", "wsgi"),
         ("callable_wsgi", "wsgi"),
-        ("rsgi", "rsgi"),
-        ("rsgi_and_asgi", "rsgi"),
-        ("RsgiAndAsgi", "rsgi"),
     ],
 )
 def test_interface_is_found_out(module, attribute, interface):
