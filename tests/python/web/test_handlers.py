@@ -528,6 +528,7 @@ def test_handler_closes_the_server(app, loop, served):
     loop.run_until_complete(main())
 
 
+@pytest.mark.prompt_only("the server lives until the kernel has let go")
 def test_server_and_app_die_together(loop):
     app = App()
     app.get("/")(lambda request: f"{id(app)}")

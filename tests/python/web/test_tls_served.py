@@ -256,9 +256,11 @@ def test_both_engines_name_a_client_alike(run, loop, authority, server_context):
     authority.configure_trust(server_context)
     server_context.verify_mode = ssl.CERT_OPTIONAL
     app, scopes = recording()
-    for engine in ("auto", "python"):
-        served = Secured(loop, app, server_context, make_client_context(authority, identity=identity), engine)
+    client_context = make_client_context(authority, identity=identity)
+    servers = [Secured(loop, app, server_context, client_context, engine) for engine in ("auto", "python")]
+    for served in servers:
         run(served.ask())
+    for served in servers:
         served.close()
     ours, pythons = ({**scope["extensions"]["tls"], "server_cert": None} for scope in scopes)
     assert ours == pythons
