@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <thread>
+#include <utility>
 
 #include "base/fork_generation.h"
 #include "base/intrusive_list.h"
@@ -71,7 +72,7 @@ class Cork {
     if (stream.is_linked()) return;
     if (dirty_.empty()) {
       is_patient_ = now_ns >= haste_until_ns_;
-      patient_writes_ = 0;
+      patient_writes_ = seen_writes_ = 0;
       first_ns_ = now_ns;
     } else if (now_ns - last_ns_ > patience_ns) {
       haste_until_ns_ = now_ns + (now_ns - last_ns_) * haste_per_delay;
@@ -81,8 +82,15 @@ class Cork {
     dirty_.push_back(stream);
   }
 
-  // True: what is held may wait for the next callback, if that follows at once.
-  [[nodiscard]] bool may_wait() const noexcept { return is_patient_; }
+  // A callback has ended. True: what is held may wait for the next one, if that follows at once. One that has written has
+  // told the time; for another one clock() tells it, as it may have been slow.
+  template <class F>
+  [[nodiscard]] bool may_wait(F&& clock) noexcept {
+    if (!is_patient_ || std::exchange(seen_writes_, patient_writes_) != patient_writes_) return is_patient_;
+    const int64_t now_ns = clock();
+    if (now_ns - last_ns_ > patience_ns) haste_until_ns_ = now_ns + (now_ns - last_ns_) * haste_per_delay;
+    return now_ns - first_ns_ <= patience_ns;
+  }
 
   // True exactly in a process forked from the one that made the cork.
   [[nodiscard]] bool is_inherited() const noexcept { return generation_ != fork_generation(); }
@@ -127,7 +135,8 @@ class Cork {
   IntrusiveList<Stream> dirty_;
   IntrusiveList<LateWriter> late_;  // their streams are in dirty_
   bool is_patient_ = false;      // True exactly when everything in dirty_ was added patiently, within the bounds
-  uint32_t patient_writes_ = 0;  // this and the next two: since dirty_ was empty
+  uint32_t patient_writes_ = 0;  // this and the next three: since dirty_ was empty
+  uint32_t seen_writes_ = 0;     // at the end of the last callback
   int64_t first_ns_ = 0;
   int64_t last_ns_ = 0;
   int64_t haste_until_ns_ = 0;

@@ -144,7 +144,8 @@ class Engine {
   [[nodiscard]] Cork& cork() noexcept { return cork_; }
   // At the end of a callback that another one follows at once.
   void end_callback() noexcept {
-    if (cork_.empty() || cork_.may_wait()) return;
+    const auto clock = [this]() noexcept { return backend_ != nullptr ? backend_->now_ns() : 0; };
+    if (cork_.empty() || cork_.may_wait(clock)) return;
     pull_cork();
   }
   // At the end of a callback: sends what it wrote.

@@ -149,13 +149,19 @@ TEST_F(CorkTest, WritesMadeDuringTheFlushAreFlushedToo) {
   EXPECT_EQ(world.read(other_fds.far), "peer is gone");
 }
 
+// Of a callback that has written.
+int64_t no_clock() noexcept {
+  ADD_FAILURE() << "costs more than it tells";
+  return 0;
+}
+
 TEST_F(CorkTest, WritesWithPatienceWaitForEachOtherUpToABound) {
   cork.add_patiently(*probe.stream, 0);
-  EXPECT_TRUE(cork.may_wait());
+  EXPECT_TRUE(cork.may_wait(no_clock));
   cork.add_patiently(*other.stream, Cork::patience_ns);
-  EXPECT_TRUE(cork.may_wait());
+  EXPECT_TRUE(cork.may_wait(no_clock));
   cork.pull();
-  EXPECT_FALSE(cork.may_wait()) << "what is written after this waits for nobody";
+  EXPECT_FALSE(cork.may_wait(no_clock)) << "what is written after this waits for nobody";
 }
 
 TEST_F(CorkTest, PatienceEndsAfterSomeWrites) {
@@ -166,7 +172,7 @@ TEST_F(CorkTest, PatienceEndsAfterSomeWrites) {
     probes.push_back(std::make_unique<StreamProbe>(world, pairs.back().near));
     cork.add_patiently(*probes.back()->stream, 0);
     cork.add_patiently(*probes.back()->stream, 0);  // the same response goes on
-    EXPECT_EQ(cork.may_wait(), i < Cork::patient_writes_max);
+    EXPECT_EQ(cork.may_wait(no_clock), i < Cork::patient_writes_max);
   }
   cork.pull();
   for (const io::FdPair& pair : pairs) world.close(pair.far);
@@ -175,7 +181,21 @@ TEST_F(CorkTest, PatienceEndsAfterSomeWrites) {
 TEST_F(CorkTest, PatienceEndsWithAWriteThatHasNone) {
   cork.add_patiently(*probe.stream, 0);
   cork.add(*other.stream);
-  EXPECT_FALSE(cork.may_wait());
+  EXPECT_FALSE(cork.may_wait(no_clock));
+  cork.pull();
+}
+
+TEST_F(CorkTest, ASlowCallbackThatWritesNothingEndsPatience) {
+  int64_t now_ns = Cork::patience_ns;
+  const auto clock = [&now_ns]() noexcept { return now_ns; };
+  cork.add_patiently(*probe.stream, 0);
+  EXPECT_TRUE(cork.may_wait(no_clock));
+  EXPECT_TRUE(cork.may_wait(clock)) << "it was quick";
+  EXPECT_EQ(++now_ns, Cork::patience_ns + 1);
+  EXPECT_FALSE(cork.may_wait(clock));
+  cork.pull();
+  cork.add_patiently(*probe.stream, now_ns * Cork::haste_per_delay);
+  EXPECT_FALSE(cork.may_wait(clock)) << "the next ones may be slow, too";
   cork.pull();
 }
 
@@ -183,14 +203,14 @@ TEST_F(CorkTest, NobodyIsPatientForAWhileAfterASlowCallback) {
   constexpr int64_t slow_ns = Cork::patience_ns + 1;
   cork.add_patiently(*probe.stream, 0);
   cork.add_patiently(*other.stream, slow_ns);
-  EXPECT_FALSE(cork.may_wait());
+  EXPECT_FALSE(cork.may_wait(no_clock));
   cork.pull();
   constexpr int64_t again_ns = slow_ns + slow_ns * Cork::haste_per_delay;
   cork.add_patiently(*probe.stream, again_ns - 1);
-  EXPECT_FALSE(cork.may_wait());
+  EXPECT_FALSE(cork.may_wait(no_clock));
   cork.pull();
   cork.add_patiently(*probe.stream, again_ns);
-  EXPECT_TRUE(cork.may_wait());
+  EXPECT_TRUE(cork.may_wait(no_clock));
   cork.pull();
 }
 
