@@ -58,8 +58,11 @@ def test_the_demo_checks_responses_and_fills_its_table() -> None:
     assert len(counts) == 2 * len(CHECKS) and min(counts) > 0
     assert f"\n  {sum(counts)} responses, all right\n" in done.stdout
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines() if line.startswith("│")]
-    assert [row[:2] for row in rows] == [["uvicorn (httptools)", loop] for loop in ("asyncio", "cxxloop")]
-    assert all(float(cell.replace(",", "")) > 0 for row in rows for cell in row[2:])
+    loops, servers = rows[:2], rows[2:]
+    assert [row[:2] for row in loops] == [["uvicorn (httptools)", loop] for loop in ("asyncio", "cxxloop")]
+    assert [row[0] for row in servers] == ["uvicorn (httptools, uvloop)", "cxxloop serve"]
+    figures = [*(cell for row in loops for cell in row[2:]), *(cell for row in servers for cell in row[1:])]
+    assert all(float(cell.replace(",", "")) > 0 for cell in figures)
     assert rows[0][4] == "1.00"
 
 
