@@ -44,7 +44,7 @@ def _make_json_pieces() -> Callable[[Any, int], Iterable[str]]:
     # json.dumps() makes both an encoder and its native half anew for every value, which costs more than most values do.
     encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     try:
-        make = json.encoder.c_make_encoder  # type: ignore[attr-defined]
+        make = json.encoder.c_make_encoder  # type: ignore[attr-defined]  # typeshed leaves it out
         quote = json.encoder.encode_basestring
         pieces: Callable[[Any, int], Iterable[str]] = make(None, encoder.default, quote, None, ":", ",", False, False, False)
     except (AttributeError, TypeError):  # a Python that has it no longer, or another one

@@ -13,7 +13,7 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("websockets.sync.client")
 
 from scenes import SCENES  # noqa: E402  # needs websockets
-from servers_side_by_side import COMMANDS, ServerProcess  # noqa: E402
+from servers_side_by_side import COMMANDS, ServerProcess  # noqa: E402  # needs httptools
 
 FRAMEWORKS = ["starlette", "fastapi", "quart", "litestar", "django", "sanic"]
 LEFT_OUT = {

@@ -110,6 +110,13 @@ class Served:
         finally:
             writer.close()
 
+    async def ask_and_vanish(self, started):
+        """A client whose connection is reset when the application has started."""
+        _, writer = await self.connect()
+        writer.write(GET)
+        await started.wait()
+        writer.transport.abort()
+
     async def ask_many(self, request, count):
         """The responses to requests that are all on one connection."""
         reader, writer = await self.connect()

@@ -43,7 +43,7 @@ def wait_for_metrics(program, is_met):
     deadline = time.monotonic() + WAIT_S
     while not is_met(found := scrape(program)):
         assert time.monotonic() < deadline, f"{found}\n{program.log}"
-        time.sleep(0.05)
+        time.sleep(0.05)  # another process: there is no event to wait for
     return found
 
 

@@ -371,10 +371,7 @@ def test_send_after_the_disconnect_raises_an_oserror(run, serve_app):
     served = serve_app(app)
 
     async def main():
-        _, writer = await served.connect()
-        writer.write(GET)
-        await started.wait()
-        writer.transport.abort()
+        await served.ask_and_vanish(started)
         await ended.wait()
 
     run(main())
@@ -411,10 +408,7 @@ def test_disconnects_in_a_group_are_no_error(run, serve_app, other):
     served = serve_app(app)
 
     async def main():
-        _, writer = await served.connect()
-        writer.write(GET)
-        await started.wait()
-        writer.transport.abort()
+        await served.ask_and_vanish(started)
         await ended.wait()
         await served.quiet()
 

@@ -233,7 +233,7 @@ def test_monitor_measures_what_holds_the_loop_up(loop):
         sleeper = asyncio.create_task(asyncio.sleep(60))
         monitor = LoopMonitor(block, lambda: [None])
         await asyncio.sleep(0.01)  # the first probe is due
-        time.sleep(0.25)
+        time.sleep(0.25)  # holds the loop up: this is what is measured
         while totals.read().loop_lag.total < 2:
             await asyncio.sleep(0.01)
         monitor.stop()

@@ -332,13 +332,19 @@ def test_keys_are_logged(run, secure, server_context, tmp_path):
     assert (tmp_path / "keys").read_text().count("CLIENT_") >= 1
 
 
-@pytest.mark.skipif(not hasattr(ssl.SSLContext, "set_psk_server_callback"), reason="new in Python 3.13")
-def test_key_that_both_sides_know(run, secure):
+def contexts_without_certificates():
+    """Of a server and a client that know each other by a key."""
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
     for context in (server, client):
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         context.set_ciphers("PSK")
+    return server, client
+
+
+@pytest.mark.skipif(not hasattr(ssl.SSLContext, "set_psk_server_callback"), reason="new in Python 3.13")
+def test_key_that_both_sides_know(run, secure):
+    server, client = contexts_without_certificates()
     asked = []
     server.set_psk_server_callback(lambda identity: asked.append(identity) or b"secret")
     client.set_psk_client_callback(lambda hint: ("me", b"secret"))
@@ -349,11 +355,7 @@ def test_key_that_both_sides_know(run, secure):
 @pytest.mark.skipif(not hasattr(ssl.SSLContext, "set_psk_server_callback"), reason="new in Python 3.13")
 def test_function_of_the_context_may_write_to_another_connection(run, secure):
     """What it writes must not be mixed with what the handshake that has called it writes."""
-    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
-    for context in (server, client):
-        context.maximum_version = ssl.TLSVersion.TLSv1_2
-        context.set_ciphers("PSK")
+    server, client = contexts_without_certificates()
     streams = []
 
     async def app(scope, receive, send):
